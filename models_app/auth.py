@@ -1,0 +1,147 @@
+"""Any credential → one Principal. The only place where a credential is checked.
+
+Bearer key, `x-api-key`, Basic with the key as password, and the session cookie all end in
+`authenticate`; HTTP requests and WebSocket scopes are only two ways to fill `Credentials`.
+"""
+
+import base64
+import binascii
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+from django.http import HttpRequest
+from django.middleware.csrf import CsrfViewMiddleware
+from django.utils import timezone
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.request import Request
+
+from models_app.accounts import hash_secret, key_prefix
+from models_app.models import ApiKey, User
+from models_app.permissions import CredentialKind, Principal, Scope
+from ollamasite.errors import Unauthenticated
+
+# Writing on every request would cost more than the request: a minute is exact enough.
+_LAST_USED_STEP: Final = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a caller presented. `session_user` is set only where the cookie may be trusted."""
+
+    key: str | None = None
+    session_user: User | None = None
+
+
+def credentials_of_headers(headers: Mapping[str, str]) -> Credentials:
+    """Read the key out of `Authorization` or `X-Api-Key` (names in lower case)."""
+    if authorization := headers.get("authorization", "").strip():
+        scheme, _, value = authorization.partition(" ")
+        if scheme.lower() == "basic":
+            return Credentials(key=_basic_password(value))
+        return Credentials(key=value.strip() if scheme.lower() == "bearer" else authorization)
+    key = headers.get("x-api-key")
+    return Credentials(key=key.strip() if key is not None else None)
+
+
+def authenticate(credentials: Credentials) -> Principal:
+    """Return who presents these credentials. Raises Unauthenticated.
+
+    A key that is there but wrong is refused even beside a good session.
+    """
+    if credentials.key is not None:
+        return _principal_of_key(credentials.key)
+    user = credentials.session_user
+    if user is None or not user.is_active:
+        raise Unauthenticated
+    return Principal(
+        user_id=user.pk,
+        username=user.username,
+        is_admin=user.is_superuser,
+        kind=CredentialKind.SESSION,
+    )
+
+
+def principal_of_request(request: HttpRequest) -> Principal:
+    """Authenticate an HTTP request. Raises Unauthenticated."""
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    credentials = credentials_of_headers(headers)
+    if credentials.key is None and request.user.is_authenticated and _is_cookie_trusted(request):
+        credentials = Credentials(session_user=request.user)
+    return authenticate(credentials)
+
+
+def principal_of_scope(scope: Mapping[str, Any]) -> Principal:
+    """Authenticate a WebSocket whose Origin has been checked. Raises Unauthenticated."""
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    credentials = credentials_of_headers(headers)
+    user = scope.get("user")
+    if credentials.key is None and isinstance(user, User):
+        credentials = Credentials(session_user=user)
+    return authenticate(credentials)
+
+
+def _basic_password(encoded: str) -> str:
+    try:
+        text = base64.b64decode(encoded.strip(), validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return ""
+    return text.partition(":")[2]
+
+
+def _principal_of_key(secret: str) -> Principal:
+    prefix = key_prefix(secret)
+    key = ApiKey.objects.usable().select_related("owner").filter(prefix=prefix or "").first()
+    # The hash is computed and compared also where there is no such key.
+    is_right = hmac.compare_digest(hash_secret(secret), key.secret_hash if key else "")
+    if key is None or not is_right:
+        raise Unauthenticated
+    _note_use(key)
+    return Principal(
+        user_id=key.owner.pk,
+        username=key.owner.username,
+        is_admin=key.owner.is_superuser,
+        kind=CredentialKind.KEY,
+        key_id=key.pk,
+        scopes=frozenset(Scope(scope) for scope in key.scopes),
+    )
+
+
+def _note_use(key: ApiKey) -> None:
+    now = timezone.now()
+    if key.last_used_at is None or now - key.last_used_at > _LAST_USED_STEP:
+        ApiKey.objects.filter(pk=key.pk).update(last_used_at=now)
+
+
+class _CsrfCheck(CsrfViewMiddleware):
+    """CSRF check on demand, for routes that are exempt because keys need none."""
+
+    def _reject(self, request: HttpRequest, reason: str) -> Any:
+        del request
+        return reason
+
+    def passes(self, request: HttpRequest) -> bool:
+        """Whether the request carries the token that belongs to its cookie."""
+        if not request.headers.get("X-CSRFToken"):
+            return False
+        self.process_request(request)
+        return self.process_view(request, lambda _request: None, (), {}) is None
+
+
+def _is_cookie_trusted(request: HttpRequest) -> bool:
+    # Pages have Django's own CSRF middleware. On API routes a cookie alone proves nothing about
+    # who wrote the request, so the token is asked for, also for GET.
+    if not request.path_info.startswith(("/api/", "/v1/")):
+        return True
+    return _CsrfCheck(lambda _request: None).passes(request)
+
+
+class PrincipalAuthentication(BaseAuthentication):
+    """Hands DRF the principal that the gate has put on the request."""
+
+    def authenticate(self, request: Request) -> tuple[Principal, None]:
+        """Return the principal as DRF's user."""
+        principal: Principal = request._request.principal  # noqa: SLF001 - DRF's own attribute
+        return principal, None

@@ -1,0 +1,1 @@
+"""Wiring of the site and its HTTP edge; no features."""

@@ -1,0 +1,99 @@
+"""Typed readers of the process environment; a bad value stops the start with a sentence.
+
+Only `ollamasite.settings` uses this module. Knows nothing of what the values mean.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+from ollamasite.durations import parse_duration_s
+
+T = TypeVar("T")
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"", "0", "false", "no", "off"})
+
+
+class Environment:
+    """Reads named values and collects what is known about them for `documented()`."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = values
+        self._names: set[str] = set()
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Every name that has been asked for; a test compares them with the README."""
+        return frozenset(self._names)
+
+    def text(self, name: str, default: str = "") -> str:
+        """Return the value without surrounding blanks."""
+        self._names.add(name)
+        return self._values.get(name, default).strip()
+
+    def flag(self, name: str, *, default: bool) -> bool:
+        """Return true for 1/true/yes/on, false for 0/false/no/off."""
+        return self._parse(name, _parse_flag, default, "1 or 0")
+
+    def integer(self, name: str, default: int, *, minimum: int = 0) -> int:
+        """Return a whole number of at least `minimum`."""
+
+        def parse(text: str) -> int:
+            if (number := int(text)) < minimum:
+                raise ValueError
+            return number
+
+        return self._parse(name, parse, default, f"a whole number of at least {minimum}")
+
+    def seconds(self, name: str, default: float) -> float:
+        """Return a duration in seconds: `300`, `90s`, `5m`, `1h30m`, or `-1` for endless."""
+        return self._parse(name, parse_duration_s, default, "a duration such as 300, 90s or 5m")
+
+    def names_list(self, name: str, default: str = "") -> list[str]:
+        """Return a comma-separated list without its empty items."""
+        return [item.strip() for item in self.text(name, default).split(",") if item.strip()]
+
+    def path(self, name: str, default: Path) -> Path:
+        """Return an absolute path; `~` is the home directory."""
+        text = self.text(name)
+        return Path(text).expanduser().resolve() if text else default.expanduser().resolve()
+
+    def database(self, name: str, default: str) -> dict[str, object]:
+        """Return a DATABASES entry from a URL such as `postgres://user@host/name`."""
+
+        def parse(text: str) -> dict[str, object]:
+            config: dict[str, object] = dict(environ.Env.db_url_config(text))
+            if not config.get("ENGINE"):
+                raise ValueError
+            return config
+
+        return self._parse(
+            name, parse, parse(default), "a database URL (sqlite:///… or postgres://…)"
+        )
+
+    def _parse(self, name: str, parse: Callable[[str], T], default: T, wanted: str) -> T:
+        text = self.text(name)
+        if not text:
+            return default
+        try:
+            return parse(text)
+        except (ValueError, KeyError, ImproperlyConfigured) as error:
+            raise ImproperlyConfigured(
+                f"{name}={text!r} cannot be used: set it to {wanted}, or unset it."
+            ) from error
+
+
+def _parse_flag(text: str) -> bool:
+    if text.lower() in _TRUE:
+        return True
+    if text.lower() in _FALSE:
+        return False
+    raise ValueError(text)
+
+
+env = Environment(os.environ)

@@ -1,0 +1,172 @@
+"""Error → answer, in the shape of each dialect. The only module that writes an error body.
+
+Shapes: contract/ollama.md 2.1; content types: section 11. `handle_api_exception` serves DRF views,
+`ErrorMiddleware` plain Django views, the `page_*` functions are the URLconf's handlers,
+`to_payload` serves streams whose first byte is already out. Knows no app: only `ServiceError`.
+"""
+
+import enum
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.core.exceptions import (
+    BadRequest as DjangoBadRequest,
+)
+from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
+from django.http.response import HttpResponseBase
+from django.shortcuts import render
+from rest_framework import exceptions as drf
+
+from ollamasite import errors
+from ollamasite.http import JSON, JSON_UTF8, PLAIN, is_page_request, json_response
+
+logger = logging.getLogger(__name__)
+
+
+class Dialect(enum.Enum):
+    """Whose words an answer is in."""
+
+    NATIVE = "native"
+    OPENAI = "openai"
+    PAGE = "page"
+
+
+_OPENAI_TYPES: Final = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "invalid_request_error",
+    429: "rate_limit_error",
+}
+_OPENAI_CODES: Final = {"unauthenticated": "invalid_api_key"}
+# Ollama's router answers these in plain text on every surface.
+_ROUTER_ERRORS: Final = (errors.NotFound, errors.MethodNotAllowed)
+
+
+def dialect_of(path: str) -> Dialect:
+    """Return whose words answers below a path are in."""
+    if path.startswith("/v1/") or path == "/v1":
+        return Dialect.OPENAI
+    if path.startswith("/api/") or path == "/api":
+        return Dialect.NATIVE
+    return Dialect.PAGE
+
+
+def to_service_error(error: Exception) -> errors.ServiceError:
+    """Return the ServiceError that an exception stands for; the unknown becomes a logged 500."""
+    match error:
+        case errors.ServiceError():
+            return error
+        case Http404() | drf.NotFound():
+            return errors.NotFound()
+        case drf.MethodNotAllowed():
+            return errors.MethodNotAllowed()
+        case drf.NotAuthenticated() | drf.AuthenticationFailed():
+            return errors.Unauthenticated()
+        case PermissionDenied() | drf.PermissionDenied():
+            return errors.Forbidden()
+        case RequestDataTooBig():
+            return errors.BodyTooLarge()
+        case DjangoBadRequest() | UnreadablePostError() | drf.ParseError():
+            return errors.BadRequest()
+    error_id = secrets.token_hex(6)
+    logger.error("unexpected error %s", error_id, exc_info=error)
+    return errors.ServiceError(f"internal server error (id {error_id})")
+
+
+def to_payload(error: errors.ServiceError, dialect: Dialect) -> dict[str, Any]:
+    """Return the JSON body of an error."""
+    if dialect is not Dialect.OPENAI:
+        return {"error": error.message}
+    return {
+        "error": {
+            "message": error.message,
+            "type": _OPENAI_TYPES.get(error.status, "api_error"),
+            "param": None,
+            "code": _OPENAI_CODES.get(error.code),
+        }
+    }
+
+
+def to_response(error: errors.ServiceError, request: HttpRequest) -> HttpResponse:
+    """Return the whole answer for an error raised before the first byte."""
+    dialect = dialect_of(request.path_info)
+    headers = dict(error.headers)
+    if error.status == errors.Unauthenticated.status:
+        headers.setdefault("WWW-Authenticate", 'Bearer realm="ollamasite"')
+    if type(error) in _ROUTER_ERRORS and not _wants_page(request, dialect):
+        return HttpResponse(error.message, status=error.status, content_type=PLAIN, headers=headers)
+    if _wants_page(request, dialect):
+        context = {"status": error.status, "message": error.message}
+        response = render(request, "ollamasite/error.html", context, status=error.status)
+        for name, value in headers.items():
+            response[name] = value
+        return response
+    is_late = dialect is Dialect.OPENAI and not isinstance(error, errors.InvalidBody)
+    return json_response(
+        to_payload(error, dialect),
+        status=error.status,
+        content_type=JSON if is_late else JSON_UTF8,
+        newline=is_late,
+        headers=headers,
+    )
+
+
+def _wants_page(request: HttpRequest, dialect: Dialect) -> bool:
+    return dialect is Dialect.PAGE and is_page_request(request)
+
+
+def handle_api_exception(error: Exception, context: dict[str, Any]) -> HttpResponse:
+    """Answer for an exception that left a DRF view (REST_FRAMEWORK["EXCEPTION_HANDLER"])."""
+    response = to_response(to_service_error(error), context["request"]._request)  # noqa: SLF001
+    if isinstance(error, drf.MethodNotAllowed):
+        allowed = context["view"].allowed_methods
+        response.headers["Allow"] = ", ".join(m for m in allowed if m not in {"OPTIONS", "HEAD"})
+    return response
+
+
+class ErrorMiddleware:
+    """Answers for exceptions that left a plain view, and gives every answer a request id."""
+
+    sync_capable = False
+    async_capable = True
+
+    def __init__(self, get_response: Callable[[HttpRequest], Awaitable[HttpResponseBase]]) -> None:
+        self._get_response = get_response
+        if iscoroutinefunction(get_response):
+            markcoroutinefunction(self)
+
+    async def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """Pass the request on."""
+        response = await self._get_response(request)
+        response.headers.setdefault("X-Request-Id", f"req_{secrets.token_hex(12)}")
+        return response
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse:
+        """Turn an exception of a view into its answer."""
+        return to_response(to_service_error(error), request)
+
+
+def page_bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """`handler400`."""
+    return to_response(to_service_error(exception), request)
+
+
+def page_forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """`handler403`."""
+    return to_response(to_service_error(exception), request)
+
+
+def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """`handler404`."""
+    return to_response(to_service_error(exception), request)
+
+
+def page_server_error(request: HttpRequest) -> HttpResponse:
+    """`handler500`: Django has logged the exception already."""
+    return to_response(errors.ServiceError(), request)

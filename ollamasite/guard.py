@@ -1,0 +1,136 @@
+"""The outermost ASGI layer: foreign Host headers and oversized bodies are refused here.
+
+It stands before Django because Django's handler spools a whole body before any view runs, and
+because Host must also hold for WebSockets. Rules for Host: contract/ollama.md 1.0; they end DNS
+rebinding. Knows no route and no user.
+"""
+
+import ipaddress
+import socket
+from collections.abc import Iterable
+from typing import Any, Final
+
+from asgiref.typing import (
+    ASGI3Application,
+    ASGIReceiveCallable,
+    ASGIReceiveEvent,
+    ASGISendCallable,
+    ASGISendEvent,
+    Scope,
+)
+
+from ollamasite.error_responses import dialect_of, to_payload
+from ollamasite.errors import BodyTooLarge
+from ollamasite.http import JSON_UTF8, encode_json
+
+_LOCAL_SUFFIXES: Final = (".localhost", ".local", ".internal")
+
+
+class _TooLargeError(Exception):
+    """More body bytes came than are allowed."""
+
+
+class Guard:
+    """Wraps the site's ASGI application."""
+
+    def __init__(
+        self, application: ASGI3Application, *, site_hosts: Iterable[str], max_body_bytes: int
+    ) -> None:
+        self._application = application
+        self._hosts = {"localhost", socket.gethostname().lower(), *map(str.lower, site_hosts)}
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(
+        self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> None:
+        """Serve one connection, or refuse it."""
+        if scope["type"] not in {"http", "websocket"}:
+            await self._application(scope, receive, send)
+        elif not self.is_known_host(_header(scope, b"host")):
+            await _refuse_host(scope, send)
+        elif scope["type"] == "http":
+            await self._serve_limited(scope, receive, send)
+        else:
+            await self._application(scope, receive, send)
+
+    def is_known_host(self, header: str) -> bool:
+        """Whether a Host header names this site: its names, a local name or an IP address."""
+        host = _without_port(header).rstrip(".").lower()
+        if host in self._hosts or host.endswith(_LOCAL_SUFFIXES):
+            return True
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            return False
+        return True
+
+    async def _serve_limited(
+        self, scope: Any, receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> None:
+        declared = _header(scope, b"content-length")
+        if declared.isdigit() and int(declared) > self._max_body_bytes:
+            await _refuse_body(scope, send)
+            return
+        received = 0
+        has_started = False
+
+        async def counted() -> ASGIReceiveEvent:
+            nonlocal received
+            event = await receive()
+            if event["type"] == "http.request":
+                received += len(event["body"])
+                if received > self._max_body_bytes:
+                    raise _TooLargeError
+            return event
+
+        async def noted(event: ASGISendEvent) -> None:
+            nonlocal has_started
+            has_started = True
+            await send(event)
+
+        try:
+            await self._application(scope, counted, noted)
+        except _TooLargeError:
+            if not has_started:
+                await _refuse_body(scope, send)
+
+
+def _header(scope: Any, name: bytes) -> str:
+    for key, value in scope["headers"]:
+        if key == name:
+            return bytes(value).decode("latin-1")
+    return ""
+
+
+def _without_port(host: str) -> str:
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0]
+
+
+async def _refuse_host(scope: Scope, send: ASGISendCallable) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008, "reason": "unknown host"})
+        return
+    await _answer(send, 403, [(b"content-length", b"0")], b"")
+
+
+async def _refuse_body(scope: Any, send: ASGISendCallable) -> None:
+    error = BodyTooLarge()
+    body = encode_json(to_payload(error, dialect_of(scope["path"])))
+    headers = [
+        (b"content-type", JSON_UTF8.encode()),
+        (b"content-length", str(len(body)).encode()),
+        # The rest of the body is not read: the connection cannot be used again.
+        (b"connection", b"close"),
+    ]
+    await _answer(send, error.status, headers, body)
+
+
+async def _answer(
+    send: ASGISendCallable, status: int, headers: list[tuple[bytes, bytes]], body: bytes
+) -> None:
+    await send(
+        {"type": "http.response.start", "status": status, "headers": headers, "trailers": False}
+    )
+    await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -1,0 +1,161 @@
+"""JSON in and out the way Go's encoder and decoder do it (contract/ollama.md 1.0, 2.2).
+
+Clients compare error texts and bytes with a real Ollama, so bodies are decoded as leniently, and
+encoded as Go would. Knows no route, no model and no error body.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Final, NoReturn
+
+import msgspec
+from django.http import HttpRequest, HttpResponse
+from rest_framework.negotiation import DefaultContentNegotiation
+
+from ollamasite.errors import InvalidBody
+
+JSON_UTF8: Final = "application/json; charset=utf-8"
+JSON: Final = "application/json"
+NDJSON: Final = "application/x-ndjson"
+EVENT_STREAM: Final = "text/event-stream"
+PLAIN: Final = "text/plain"
+
+_encoder = msgspec.json.Encoder()
+# These characters only occur inside JSON strings, so replacing bytes is safe. Go escapes them.
+_GO_ESCAPES: Final = (
+    (b"<", b"\\u003c"),
+    (b">", b"\\u003e"),
+    (b"&", b"\\u0026"),
+    ("\u2028".encode(), b"\\u2028"),
+    ("\u2029".encode(), b"\\u2029"),
+)
+_SURROGATE_ESCAPE: Final = re.compile(r"\\u[dD][89a-fA-F]")
+_OBJECT_KEY: Final = "looking for beginning of object key string"
+_MESSAGES: Final = {
+    "Expecting property name enclosed in double quotes": _OBJECT_KEY,
+    "Expecting value": "looking for beginning of value",
+    "Expecting ':' delimiter": "after object key",
+    "Expecting ',' delimiter": "after object key:value pair",
+    "Illegal trailing comma before end of object": _OBJECT_KEY,
+    "Illegal trailing comma before end of array": "looking for beginning of value",
+    "Invalid control character at": "in string literal",
+    "Invalid \\escape": "in string escape code",
+    "Invalid \\uXXXX escape": "in \\u hexadecimal character escape",
+}
+
+
+def encode_json(value: Any) -> bytes:
+    """Return compact JSON with Go's escapes; structs keep their field order."""
+    body = _encoder.encode(value)
+    for plain, escaped in _GO_ESCAPES:
+        if plain in body:
+            body = body.replace(plain, escaped)
+    return body
+
+
+def json_response(
+    value: Any,
+    *,
+    status: int = 200,
+    content_type: str = JSON_UTF8,
+    newline: bool = False,
+    headers: Mapping[str, str] | None = None,
+) -> HttpResponse:
+    """Return one JSON object; `/v1` ends it with a newline, `/api` does not."""
+    body = encode_json(value) + (b"\n" if newline else b"")
+    return HttpResponse(body, status=status, content_type=content_type, headers=headers)
+
+
+def read_json(body: bytes, *, empty_message: str) -> Any:
+    """Return the first JSON value of a body; whatever follows it is ignored.
+
+    Raises InvalidBody with the text of Go's decoder, or `empty_message` for a body of blanks.
+    """
+    text = body.decode("utf-8", "replace").lstrip(" \t\r\n\ufeff")
+    if not text:
+        raise InvalidBody(empty_message)
+    try:
+        value, _ = _decoder.raw_decode(text)
+    except json.JSONDecodeError as error:
+        raise InvalidBody(_go_message(error)) from error
+    except RecursionError as error:
+        raise InvalidBody("exceeded max depth") from error
+    if _SURROGATE_ESCAPE.search(text):
+        value = _without_lone_surrogates(value)
+    return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise InvalidBody(f"invalid character '{name[0]}' looking for beginning of value")
+
+
+def _parse_float(text: str) -> float:
+    number = float(text)
+    if number in {float("inf"), float("-inf")}:
+        raise InvalidBody(f"json: cannot unmarshal number {text} into Go value of type float64")
+    return number
+
+
+def _parse_int(text: str) -> int | float:
+    # Go holds numbers of unknown type as float64; a digit bomb must not reach Python's big ints.
+    return int(text) if len(text) <= 19 else _parse_float(text)  # noqa: PLR2004 - digits of 2^63
+
+
+_decoder = json.JSONDecoder(
+    parse_constant=_refuse_constant, parse_float=_parse_float, parse_int=_parse_int
+)
+
+
+def _go_message(error: json.JSONDecodeError) -> str:
+    if error.pos >= len(error.doc) or error.msg.startswith("Unterminated string"):
+        return "unexpected EOF"
+    character = error.doc[error.pos]
+    if error.msg.startswith("Invalid \\escape"):
+        character = error.doc[error.pos + 1 : error.pos + 2]
+    shown = {"'": r"'\''", '"': "'\"'", "\n": r"'\n'", "\t": r"'\t'", "\r": r"'\r'"}
+    where = _MESSAGES.get(error.msg.partition(":")[0] if "escape" in error.msg else error.msg)
+    if error.msg == "Expecting ',' delimiter" and _is_in_array(error.doc[: error.pos]):
+        where = "after array element"
+    quoted = shown.get(character, f"'{character}'")
+    return f"invalid character {quoted} {where or 'looking for beginning of value'}"
+
+
+def _is_in_array(text: str) -> bool:
+    brackets = re.sub(r'"(?:[^"\\]|\\.)*"', "", text)
+    depth = 0
+    for character in reversed(brackets):
+        if character in "]}":
+            depth += 1
+        elif character in "[{":
+            if depth == 0:
+                return character == "["
+            depth -= 1
+    return False
+
+
+def _without_lone_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_without_lone_surrogates(item) for item in value]
+    if isinstance(value, dict):
+        return {
+            _without_lone_surrogates(key): _without_lone_surrogates(item)
+            for key, item in value.items()
+        }
+    return value
+
+
+class IgnoreAccept(DefaultContentNegotiation):
+    """Answer in the route's own type whatever Accept says, as Ollama does."""
+
+    def select_renderer(self, request: Any, renderers: Any, format_suffix: Any = None) -> Any:
+        """Return the first renderer."""
+        del request, format_suffix
+        return renderers[0], renderers[0].media_type
+
+
+def is_page_request(request: HttpRequest) -> bool:
+    """Whether a browser asks for a page to show, by its Accept header."""
+    return "text/html" in request.headers.get("Accept", "")

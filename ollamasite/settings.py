@@ -1,0 +1,202 @@
+"""Every setting of the site, read once from the environment (prefix `OLLAMASITE_`).
+
+The only module that uses `ollamasite.env`. Names, meanings and defaults stand in README.md;
+a test compares the two.
+"""
+
+import sys
+from pathlib import Path
+
+from django.core.exceptions import ImproperlyConfigured
+
+from ollamasite import data_dir
+from ollamasite.env import env
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+# ------------------------------------------------------------------ where things are
+DATA_DIR = env.path("OLLAMASITE_DATA_DIR", data_dir.default_data_dir())
+RUN_DIR = data_dir.run_dir(DATA_DIR)
+BLOBS_DIR = DATA_DIR / "blobs"
+# Present while `serve` does its first-start work; /readyz stays 503 until it is gone.
+STARTING_MARK = RUN_DIR / "starting"
+
+
+def _secret(name: str, setting: str) -> str:
+    value = env.text(setting) or data_dir.read_secret(DATA_DIR, name)
+    if value:
+        return value
+    raise ImproperlyConfigured(
+        f"No {setting}: run `ollamasite serve` once, which makes one in {DATA_DIR}, "
+        "or set it yourself (the same value for every process)."
+    )
+
+
+SECRET_KEY = _secret("secret_key", "OLLAMASITE_SECRET_KEY")
+KEY_PEPPER = _secret("key_pepper", "OLLAMASITE_KEY_PEPPER")
+
+# ------------------------------------------------------------------ the wire
+DEBUG = env.flag("OLLAMASITE_DEBUG", default=False)
+BIND_HOST = env.text("OLLAMASITE_HOST", "127.0.0.1")
+BIND_PORT = env.integer("OLLAMASITE_PORT", 11434)
+# Names that clients may use for this site besides localhost, this machine's name and IP addresses.
+SITE_HOSTS = env.names_list("OLLAMASITE_ALLOWED_HOSTS")
+MAX_BODY_BYTES = env.integer("OLLAMASITE_MAX_BODY_BYTES", 100 * 1024 * 1024, minimum=1024)
+DRAIN_S = env.seconds("OLLAMASITE_DRAIN_TIMEOUT", 30.0)
+# `ollamasite.guard` refuses foreign Host headers before Django is reached, with rules (IP
+# addresses, *.local) that ALLOWED_HOSTS cannot express.
+ALLOWED_HOSTS = ["*"]
+
+# ------------------------------------------------------------------ engine
+ENGINE_SOCKET = RUN_DIR / "engine.sock"
+KEEP_ALIVE_S = env.seconds("OLLAMASITE_KEEP_ALIVE", 300.0)
+CONTEXT_LENGTH = env.integer("OLLAMASITE_CONTEXT_LENGTH", 4096, minimum=256)
+NUM_PARALLEL = env.integer("OLLAMASITE_NUM_PARALLEL", 4, minimum=1)
+MAX_LOADED_MODELS = env.integer("OLLAMASITE_MAX_LOADED_MODELS", 3, minimum=1)
+MAX_QUEUE = env.integer("OLLAMASITE_MAX_QUEUE", 512, minimum=1)
+LOAD_TIMEOUT_S = env.seconds("OLLAMASITE_LOAD_TIMEOUT", 300.0)
+NUM_THREAD = env.integer("OLLAMASITE_NUM_THREAD", 0)
+
+# ------------------------------------------------------------------ Django
+INSTALLED_APPS = [
+    "daphne",  # before staticfiles: takes over `runserver` for development
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "channels",
+    "ollamasite",
+    "models_app",
+    "registry",
+    "inference",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "ollamasite.error_responses.ErrorMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "models_app.gate.GateMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "ollamasite.urls"
+ASGI_APPLICATION = "ollamasite.asgi.application"
+APPEND_SLASH = False
+AUTH_USER_MODEL = "models_app.User"
+LOGIN_URL = "signin"
+LOGIN_REDIRECT_URL = "home"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {
+        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "OPTIONS": {"min_length": 10},
+    },
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+LANGUAGE_CODE = "en-us"
+USE_I18N = False
+USE_TZ = True
+TIME_ZONE = env.text("OLLAMASITE_TIME_ZONE", "UTC")
+# Bodies are limited by `ollamasite.guard` for every route at once.
+DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
+
+# ------------------------------------------------------------------ database
+_database = env.database("OLLAMASITE_DATABASE_URL", f"sqlite:///{DATA_DIR / 'db.sqlite3'}")
+if _database["ENGINE"] == "django.db.backends.sqlite3":
+    # Three processes write: WAL lets readers go on, IMMEDIATE takes the write lock at BEGIN
+    # instead of failing half-way, and the timeout waits for it.
+    _database["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+    }
+DATABASES = {"default": _database}
+
+# ------------------------------------------------------------------ Redis: broker and notices
+REDIS_SOCKET = RUN_DIR / "redis.sock"
+REDIS_URL = env.text("OLLAMASITE_REDIS_URL") or f"unix://{REDIS_SOCKET}"
+_celery_redis = REDIS_URL.replace("unix://", "redis+socket://", 1)
+CELERY_BROKER_URL = _celery_redis
+CELERY_RESULT_BACKEND = _celery_redis
+CELERY_RESULT_EXPIRES = 3600
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_TRACK_STARTED = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CHANNEL_LAYERS = {
+    "default": {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {"hosts": [REDIS_URL], "prefix": "ollamasite"},
+    }
+}
+
+# ------------------------------------------------------------------ sessions and static files
+SESSION_COOKIE_NAME = "ollamasite_session"
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_SAMESITE = "Lax"
+_is_https = env.flag("OLLAMASITE_HTTPS", default=False)
+SESSION_COOKIE_SECURE = _is_https
+CSRF_COOKIE_SECURE = _is_https
+CSRF_TRUSTED_ORIGINS = [f"https://{host}" for host in SITE_HOSTS] if _is_https else []
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _is_https else None
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+STATIC_URL = "/static/"
+STATIC_ROOT = DATA_DIR / "staticfiles"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+# Served straight from the source folders: no collectstatic step on a single machine.
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = DEBUG
+
+# ------------------------------------------------------------------ REST framework
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["models_app.auth.PrincipalAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    # Views read bodies (ollamasite.api_views) and write answers (ollamasite.http) themselves.
+    "DEFAULT_PARSER_CLASSES": [],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "ollamasite.http.IgnoreAccept",
+    "EXCEPTION_HANDLER": "ollamasite.error_responses.handle_api_exception",
+    "UNAUTHENTICATED_USER": None,
+}
+
+# ------------------------------------------------------------------ logging: plain lines, serve adds who
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "line": {
+            "format": "%(asctime)s %(levelname)-7s %(name)s: %(message)s",
+            "datefmt": "%H:%M:%S",
+        },
+    },
+    "handlers": {
+        "stdout": {"class": "logging.StreamHandler", "stream": sys.stdout, "formatter": "line"},
+    },
+    "root": {"handlers": ["stdout"], "level": env.text("OLLAMASITE_LOG_LEVEL", "INFO").upper()},
+    "loggers": {
+        # Each refused request would be a line: error_responses logs what deserves one.
+        "django.request": {"level": "ERROR"},
+        "django.channels.server": {"level": "WARNING"},
+    },
+}

@@ -1,0 +1,18 @@
+"""Pytest plugin: the environment that settings read, set before Django is loaded.
+
+Every run gets a data directory of its own, so tests never touch a developer's site.
+"""
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+_data_dir = Path(tempfile.mkdtemp(prefix="ollamasite-tests-"))
+atexit.register(shutil.rmtree, _data_dir, ignore_errors=True)
+for _name in [name for name in os.environ if name.startswith("OLLAMASITE_")]:
+    del os.environ[_name]
+os.environ["OLLAMASITE_DATA_DIR"] = str(_data_dir)
+os.environ["OLLAMASITE_SECRET_KEY"] = "secret-key-of-the-tests-only-0123456789-abcdefghij"
+os.environ["OLLAMASITE_KEY_PEPPER"] = "pepper-of-the-tests-only"
