@@ -1,0 +1,280 @@
+"""The web side of the engine socket: submit, stream, cancel; FailureCode → ServiceError.
+
+One multiplexed connection per process and event loop, opened when first needed and again after it
+was lost. Every submitted request ends exactly once, also when the connection does. Knows no
+user, no model row and no dialect; runs on the event loop of its caller.
+"""
+
+import asyncio
+import itertools
+import logging
+import os
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final
+from weakref import WeakKeyDictionary
+
+from inference import errors
+from inference.messages import (
+    PROTOCOL_VERSION,
+    Cancel,
+    Event,
+    Events,
+    Failed,
+    FailureCode,
+    Finished,
+    FrameDecoder,
+    FromNode,
+    Generate,
+    Hello,
+    ListLoaded,
+    Load,
+    LoadedModel,
+    LoadedModels,
+    Ping,
+    Pong,
+    ProtocolError,
+    Unload,
+    Welcome,
+    Wire,
+    encode,
+)
+from ollamasite.errors import BadRequest, ServiceError
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_S: Final = 5.0
+SILENCE_S: Final = 20.0
+CONNECT_TIMEOUT_S: Final = 5.0
+READ_BYTES: Final = 256 * 1024
+
+FAILURES: Final[dict[FailureCode, type[ServiceError]]] = {
+    FailureCode.BAD_REQUEST: BadRequest,
+    FailureCode.TEMPLATE_FAILED: errors.TemplateFailed,
+    FailureCode.PROMPT_TOO_LONG: errors.PromptTooLong,
+    FailureCode.MODEL_MISSING: errors.LoadFailed,
+    FailureCode.LOAD_FAILED: errors.LoadFailed,
+    FailureCode.RUNNER_CRASHED: errors.RunnerCrashed,
+    FailureCode.QUEUE_FULL: errors.ServerBusy,
+    FailureCode.CANCELLED: errors.RequestCancelled,
+    FailureCode.SHUTTING_DOWN: errors.EngineUnavailable,
+    FailureCode.CONNECTION_LOST: errors.EngineUnavailable,
+    FailureCode.INTERNAL: errors.EngineFailed,
+}
+
+
+def to_service_error(failed: Failed) -> ServiceError:
+    """Return the error a client is told for an engine's failure."""
+    return FAILURES[failed.code](failed.message)
+
+
+class EngineStream:
+    """The events of one request, in order. Leaving it early cancels the request.
+
+    Iterating yields Started, Token… and Finished, and raises the ServiceError of a Failed.
+    """
+
+    def __init__(self, connection: "_Connection", request_id: str) -> None:
+        self.request_id = request_id
+        self._connection = connection
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._has_ended = False
+
+    def put(self, event: Event) -> None:
+        """Add an event that arrived."""
+        self._events.put_nowait(event)
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        """Yield events until the request ends."""
+        while not self._has_ended:
+            event = await self._events.get()
+            if isinstance(event, Failed):
+                self._has_ended = True
+                raise to_service_error(event)
+            self._has_ended = isinstance(event, Finished)
+            yield event
+
+    def close(self) -> None:
+        """Cancel the request unless it has ended. Safe to call at any time, more than once."""
+        if not self._has_ended:
+            self._has_ended = True
+            self._connection.cancel(self.request_id)
+
+
+class _Connection:
+    """One open connection to a node."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._streams: dict[str, EngineStream] = {}
+        self._listings: dict[str, asyncio.Future[tuple[LoadedModel, ...]]] = {}
+        self._heard_at = asyncio.get_running_loop().time()
+        self.is_open = True
+        self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._beat())]
+
+    @classmethod
+    async def open(cls, socket_path: Path) -> "_Connection":
+        """Connect and shake hands. Raises EngineUnavailable."""
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                reader, writer = await asyncio.open_unix_connection(socket_path)
+                writer.write(encode(Hello(protocol=PROTOCOL_VERSION, client=f"web-{os.getpid()}")))
+                decoder: FrameDecoder[Wire] = FrameDecoder(FromNode)
+                welcome = decoder.feed(await reader.read(READ_BYTES))
+        except (OSError, TimeoutError, ProtocolError) as error:
+            raise errors.EngineUnavailable from error
+        match welcome:
+            case [Welcome(protocol=protocol)] if protocol == PROTOCOL_VERSION:
+                return cls(reader, writer)
+        writer.close()
+        raise errors.EngineUnavailable("the inference service speaks another protocol version")
+
+    def submit(self, request: Generate | Load | Unload) -> EngineStream:
+        """Send a request and return the stream of its events."""
+        stream = EngineStream(self, request.request_id)
+        self._streams[request.request_id] = stream
+        self._send(request)
+        return stream
+
+    async def list_loaded(self, request_id: str) -> tuple[LoadedModel, ...]:
+        """Ask what is in memory."""
+        answer = asyncio.get_running_loop().create_future()
+        self._listings[request_id] = answer
+        self._send(ListLoaded(request_id=request_id))
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                return await answer
+        except TimeoutError as error:
+            raise errors.EngineUnavailable from error
+        finally:
+            self._listings.pop(request_id, None)
+
+    def cancel(self, request_id: str) -> None:
+        """Tell the node that nobody waits for a request any more."""
+        if self._streams.pop(request_id, None) is not None and self.is_open:
+            self._send(Cancel(request_id=request_id))
+
+    def close(self) -> None:
+        """End the connection; what is still open fails with CONNECTION_LOST."""
+        for task in self._tasks:
+            task.cancel()
+        self._lose()
+
+    def _send(self, message: Wire) -> None:
+        self._writer.write(encode(message))
+
+    async def _read(self) -> None:
+        decoder: FrameDecoder[Wire] = FrameDecoder(FromNode)
+        try:
+            while data := await self._reader.read(READ_BYTES):
+                self._heard_at = asyncio.get_running_loop().time()
+                for message in decoder.feed(data):
+                    self._receive(message)
+        except (OSError, ProtocolError) as error:
+            logger.warning("engine connection failed: %s", error)
+        finally:
+            self._lose()
+
+    def _receive(self, message: Wire) -> None:
+        match message:
+            case Events(events=events):
+                for event in events:
+                    self._deliver(event)
+            case LoadedModels(request_id=request_id, models=models):
+                listing = self._listings.get(request_id)
+                if listing is not None and not listing.done():
+                    listing.set_result(models)
+            case Pong():
+                pass
+
+    def _deliver(self, event: Event) -> None:
+        stream = self._streams.get(event.request_id)
+        if stream is None:
+            return
+        stream.put(event)
+        if isinstance(event, Finished | Failed):
+            del self._streams[event.request_id]
+
+    async def _beat(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            if loop.time() - self._heard_at > SILENCE_S:
+                logger.warning("engine has been silent for %.0f s", SILENCE_S)
+                self._tasks[0].cancel()
+                return
+            self._send(Ping())
+
+    def _lose(self) -> None:
+        self.is_open = False
+        self._writer.close()
+        self._tasks[1].cancel()
+        streams, self._streams = self._streams, {}
+        for request_id, stream in streams.items():
+            stream.put(
+                Failed(
+                    request_id=request_id,
+                    code=FailureCode.CONNECTION_LOST,
+                    message="the connection to the inference service was lost",
+                )
+            )
+        for listing in self._listings.values():
+            if not listing.done():
+                listing.set_exception(errors.EngineUnavailable())
+
+
+class EngineClient:
+    """Keeps one connection to a node and opens it again when it was lost."""
+
+    def __init__(self, socket_path: Path) -> None:
+        self._socket_path = socket_path
+        self._connection: _Connection | None = None
+        self._opening: asyncio.Task[_Connection] | None = None
+        self._numbers = itertools.count(1)
+
+    async def submit(self, request: Generate | Load | Unload) -> EngineStream:
+        """Send a request. Raises EngineUnavailable where no node answers."""
+        return (await self._connected()).submit(request)
+
+    async def list_loaded(self) -> tuple[LoadedModel, ...]:
+        """Return what is in memory. Raises EngineUnavailable."""
+        connection = await self._connected()
+        return await connection.list_loaded(f"list-{next(self._numbers)}")
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
+
+    async def _connected(self) -> _Connection:
+        if self._connection is not None and self._connection.is_open:
+            return self._connection
+        # Callers share one attempt; it is shielded, so that one who leaves does not end it.
+        if self._opening is None:
+            self._opening = asyncio.create_task(_Connection.open(self._socket_path))
+        opening = self._opening
+        try:
+            self._connection = await asyncio.shield(opening)
+        finally:
+            if opening.done() and self._opening is opening:
+                self._opening = None
+        return self._connection
+
+
+_clients: "WeakKeyDictionary[asyncio.AbstractEventLoop, EngineClient]" = WeakKeyDictionary()
+
+
+def engine_client(socket_path: Path) -> EngineClient:
+    """Return this event loop's client."""
+    loop = asyncio.get_running_loop()
+    client = _clients.get(loop)
+    if client is None:
+        client = _clients[loop] = EngineClient(socket_path)
+    return client
+
+
+def new_request_id() -> str:
+    """Return an id that no other request has."""
+    return uuid.uuid4().hex

@@ -1,0 +1,1 @@
+"""The inference process; imports nothing of the web."""

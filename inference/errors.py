@@ -1,0 +1,82 @@
+"""Failures of generation that a client is told about; `ollamasite.errors` draws the tree."""
+
+from ollamasite.errors import BadRequest, ServiceError
+
+
+class PromptTooLong(BadRequest):
+    """The prompt does not fit and may not be cut."""
+
+    code = "prompt_too_long"
+
+
+class UnsupportedByModel(BadRequest):
+    """The model lacks what the request asks for (tools, thinking, insert, chat …)."""
+
+    code = "unsupported_by_model"
+
+
+class InvalidOption(BadRequest):
+    """An entry of `options` has the wrong type or an impossible value."""
+
+    code = "invalid_option"
+
+
+class TemplateFailed(ServiceError):
+    """The model's or the request's template does not parse or run."""
+
+    code = "template_failed"
+    status = 500
+
+
+class LoadFailed(ServiceError):
+    """The model could not be brought into memory."""
+
+    code = "load_failed"
+    status = 500
+
+
+class RunnerCrashed(ServiceError):
+    """The process that computed the answer ended."""
+
+    code = "runner_crashed"
+    status = 500
+    default_message = "model runner has unexpectedly stopped, please try again"
+
+
+class EngineFailed(ServiceError):
+    """The engine reported an error of its own."""
+
+    code = "engine_failed"
+    status = 500
+    default_message = "an error was encountered while running the model"
+
+
+class ServerBusy(ServiceError):
+    """Too many requests wait already."""
+
+    code = "server_busy"
+    status = 503
+    # Two blanks: contract 2.4, clients compare the text.
+    default_message = "server busy, please try again.  maximum pending requests exceeded"
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message, headers={"Retry-After": "1"})
+
+
+class EngineUnavailable(ServiceError):
+    """No inference node answers, or it is going down."""
+
+    code = "engine_unavailable"
+    status = 503
+    default_message = "the inference service is not available, please try again"
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message, headers={"Retry-After": "2"})
+
+
+class RequestCancelled(ServiceError):
+    """The request was ended from outside before it finished."""
+
+    code = "request_cancelled"
+    status = 499
+    default_message = "request canceled"

@@ -1,0 +1,268 @@
+"""The node with real runner processes on a tiny random model."""
+
+import asyncio
+import hashlib
+import os
+import signal
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from inference import errors
+from inference.client import EngineClient, new_request_id
+from inference.engine.config import EngineConfig
+from inference.engine.server import serve
+from inference.messages import (
+    DoneReason,
+    Finished,
+    Generate,
+    Load,
+    LoadedModel,
+    ModelRef,
+    RawPrompt,
+    RunnerOptions,
+    Sampling,
+    Token,
+    Unload,
+)
+from tests.gguf_files import write_tiny_model
+
+pytestmark = pytest.mark.slow
+
+OPTIONS = RunnerOptions(num_ctx=512)
+
+
+class Engine:
+    """A node in this process, its runners real child processes."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        self.config = config
+        self.stopping = asyncio.Event()
+        self.task = asyncio.create_task(serve(config, self.stopping))
+        self.client = EngineClient(config.socket_path)
+
+    def model(self, seed: int = 0) -> ModelRef:
+        """Put a tiny model into the store."""
+        path = write_tiny_model(self.config.blobs_dir / "new", seed=seed)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        path.rename(self.config.weights_path(digest))
+        return ModelRef(name=f"tiny{seed}:latest", digest=digest, weights=digest)
+
+    def broken_model(self) -> ModelRef:
+        """Put a file into the store that is no model."""
+        self.config.weights_path("b" * 64).write_bytes(b"GGUF" + b"\xff" * 500)
+        return ModelRef(name="broken:latest", digest="b" * 64, weights="b" * 64)
+
+    async def collect(self, request: Generate | Load | Unload) -> tuple[str, Finished]:
+        """Run a request to its end."""
+        text = ""
+        async for event in await self.client.submit(request):
+            if isinstance(event, Token):
+                text += event.text
+            elif isinstance(event, Finished):
+                return text, event
+        raise AssertionError("no end")
+
+    async def stop(self) -> None:
+        """Drain the node."""
+        self.stopping.set()
+        await self.task
+        self.client.close()
+
+
+@pytest.fixture
+async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
+    config = EngineConfig(
+        socket_path=tmp_path / "e.sock", blobs_dir=tmp_path, drain_s=5.0, threads=1
+    )
+    engine = Engine(config)
+    await asyncio.sleep(0)
+    yield engine
+    await engine.stop()
+
+
+def _generate(model: ModelRef, text: str = "hello", **sampling: object) -> Generate:
+    return Generate(
+        request_id=new_request_id(),
+        model=model,
+        runner=OPTIONS,
+        prompt=RawPrompt(text=text),
+        sampling=Sampling(**{"temperature": 0.0, "num_predict": 8} | sampling),  # type: ignore[arg-type]
+        wants_context=True,
+    )
+
+
+def _runner_pids() -> list[int]:
+    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+    return [
+        int(pid)
+        for pid in children
+        if b"inference.engine.runner" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+
+
+async def _loaded(engine: Engine) -> list[LoadedModel]:
+    return list(await engine.client.list_loaded())
+
+
+async def test_a_request_loads_its_model_and_is_answered(engine: Engine) -> None:
+    text, end = await engine.collect(_generate(engine.model()))
+    assert text
+    assert end.reason in {DoneReason.LENGTH, DoneReason.STOP}
+    assert 0 < end.usage.completion_tokens <= 8
+    assert end.usage.prompt_tokens > 0
+    assert end.usage.load_ns > 0
+    assert len(end.context) >= end.usage.prompt_tokens
+    [loaded] = await _loaded(engine)
+    assert loaded.name == "tiny0:latest"
+    assert loaded.context_length == 512
+    assert loaded.size_bytes > 100_000
+    assert loaded.expires_in_s is not None
+    assert 290 < loaded.expires_in_s <= 300
+
+
+async def test_many_requests_at_once_get_the_same_text_as_alone(engine: Engine) -> None:
+    model = engine.model()
+    texts = [f"text number {n}" for n in range(9)]
+    alone = [(await engine.collect(_generate(model, text)))[0] for text in texts]
+    together = await asyncio.gather(*(engine.collect(_generate(model, text)) for text in texts))
+    assert [text for text, _ in together] == alone
+
+
+async def test_killing_the_runner_fails_its_requests_and_the_next_works(engine: Engine) -> None:
+    model = engine.model()
+    await engine.collect(_generate(model))
+    [pid] = _runner_pids()
+    endless = _generate(model, num_predict=400, temperature=1.5, seed=1)
+    stream = await engine.client.submit(endless)
+    async for _event in stream:
+        os.kill(pid, signal.SIGKILL)
+        break
+    with pytest.raises(errors.RunnerCrashed, match="SIGKILL"):
+        async for _event in stream:
+            pass
+    text, _ = await engine.collect(_generate(model))
+    assert text
+    assert _runner_pids() != [pid]
+
+
+async def test_a_broken_file_is_an_error_in_words_and_others_go_on(engine: Engine) -> None:
+    with pytest.raises(errors.LoadFailed, match=r"llama\.cpp cannot load the model"):
+        await engine.collect(_generate(engine.broken_model()))
+    assert (await engine.collect(_generate(engine.model())))[0]
+
+
+async def test_a_missing_file_is_an_error(engine: Engine) -> None:
+    missing = ModelRef(name="m", digest="c" * 64, weights="c" * 64)
+    with pytest.raises(errors.LoadFailed):
+        await engine.collect(_generate(missing))
+
+
+async def test_a_caller_who_leaves_frees_the_slot(engine: Engine) -> None:
+    model = engine.model()
+    streams = [
+        await engine.client.submit(_generate(model, num_predict=450, temperature=2.0, seed=n))
+        for n in range(engine.config.parallel)
+    ]
+    async for _event in streams[0]:
+        break
+    for stream in streams:
+        stream.close()
+    async with asyncio.timeout(5):
+        assert (await engine.collect(_generate(model)))[0]
+
+
+async def test_load_unload_and_keep_alive(engine: Engine) -> None:
+    model = engine.model()
+    load = Load(request_id="l", model=model, runner=OPTIONS, keep_alive_s=float("inf"))
+    _, end = await engine.collect(load)
+    assert end.reason is DoneReason.LOAD
+    [loaded] = await _loaded(engine)
+    assert loaded.expires_in_s is None
+    _, end = await engine.collect(Unload(request_id="u", model=model))
+    assert end.reason is DoneReason.UNLOAD
+    assert await _loaded(engine) == []
+    async with asyncio.timeout(10):
+        while _runner_pids():
+            await asyncio.sleep(0.05)
+
+
+async def test_a_runner_sees_no_environment(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OLLAMASITE_PROBE", "secret")
+    await engine.collect(_generate(engine.model()))
+    [pid] = _runner_pids()
+    names = {
+        entry.split(b"=")[0] for entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    }
+    assert names - {b""} == {b"GOMP_SPINCOUNT", b"LC_ALL"}
+
+
+async def test_more_models_than_fit_take_turns(tmp_path: Path) -> None:
+    config = EngineConfig(
+        socket_path=tmp_path / "e.sock", blobs_dir=tmp_path, max_loaded=1, threads=1
+    )
+    engine = Engine(config)
+    await asyncio.sleep(0)
+    models = [engine.model(seed) for seed in range(3)]
+    async with asyncio.timeout(60):
+        answers = await asyncio.gather(*(engine.collect(_generate(model)) for model in models))
+    assert all(end.usage.completion_tokens for _, end in answers)
+    await engine.stop()
+
+
+async def test_a_full_queue_is_refused_in_the_contracts_words(tmp_path: Path) -> None:
+    config = EngineConfig(
+        socket_path=tmp_path / "e.sock", blobs_dir=tmp_path, max_queue=1, parallel=1, threads=1
+    )
+    engine = Engine(config)
+    await asyncio.sleep(0)
+    model = engine.model()
+    first = await engine.client.submit(_generate(model))
+    with pytest.raises(errors.ServerBusy, match=r"server busy, please try again\.  maximum"):
+        await engine.collect(_generate(model))
+    assert [e async for e in first][-1]
+    await engine.stop()
+
+
+async def test_draining_lets_a_running_answer_finish(tmp_path: Path) -> None:
+    config = EngineConfig(socket_path=tmp_path / "e.sock", blobs_dir=tmp_path, threads=1)
+    engine = Engine(config)
+    await asyncio.sleep(0)
+    model = engine.model()
+    await engine.collect(_generate(model))
+    stream = await engine.client.submit(_generate(model, num_predict=60, temperature=1.0, seed=4))
+    events = []
+    async for event in stream:
+        events.append(event)
+        engine.stopping.set()
+    assert isinstance(events[-1], Finished)
+    await engine.stop()
+    assert _runner_pids() == []
+
+
+async def test_losing_the_node_fails_what_was_open(tmp_path: Path) -> None:
+    config = EngineConfig(
+        socket_path=tmp_path / "e.sock", blobs_dir=tmp_path, threads=1, drain_s=0.0
+    )
+    engine = Engine(config)
+    await asyncio.sleep(0)
+    model = engine.model()
+    await engine.collect(_generate(model))
+    stream = await engine.client.submit(_generate(model, num_predict=450, temperature=2.0, seed=7))
+    with pytest.raises((errors.EngineUnavailable, errors.RunnerCrashed)):
+        async for _event in stream:
+            engine.stopping.set()
+    await engine.stop()
+    with pytest.raises(errors.EngineUnavailable):
+        await engine.client.submit(_generate(model))
+
+
+def test_a_config_knows_where_weights_lie(tmp_path: Path) -> None:
+    config = EngineConfig(socket_path=tmp_path / "s", blobs_dir=tmp_path)
+    assert config.weights_path("ab") == tmp_path / "sha256-ab"
+    assert replace(config, threads=3).effective_threads == 3
+    assert config.effective_threads >= 1
