@@ -140,7 +140,7 @@ class _Connection:
 
     async def list_loaded(self, request_id: str) -> tuple[LoadedModel, ...]:
         """Ask what is in memory."""
-        answer = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[tuple[LoadedModel, ...]] = asyncio.get_running_loop().create_future()
         self._listings[request_id] = answer
         self._send(ListLoaded(request_id=request_id))
         try:

@@ -134,14 +134,21 @@ def _engine_message(
     }
     if request.is_load:
         return Load(**common)
-    is_chat = isinstance(request, ChatRequest)
+    prompt = _prompt(model, request)
     return Generate(
         **common,
-        prompt=_chat_prompt(model, request) if is_chat else _completion_prompt(model, request),
+        prompt=prompt,
         sampling=option_table.sampling(merged),
         truncate=request.truncate,
-        wants_context=not is_chat and not request.raw,
+        # Contract 1.2: the final object of /api/generate has it, but never after a raw prompt.
+        wants_context=isinstance(request, CompletionRequest) and isinstance(prompt, ChatPrompt),
     )
+
+
+def _prompt(model: ResolvedModel, request: GenerationRequest) -> ChatPrompt | RawPrompt:
+    if isinstance(request, ChatRequest):
+        return _chat_prompt(model, request)
+    return _completion_prompt(model, request)
 
 
 def _chat_prompt(model: ResolvedModel, request: ChatRequest) -> ChatPrompt:

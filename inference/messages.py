@@ -29,7 +29,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 # ---------------------------------------------------------------- what a request is made of
 
 
-class ToolCall(Part):
+class ToolCall(Part, frozen=True):
     """One call that a model asked for. `arguments` is the decoded JSON object."""
 
     name: str
@@ -38,7 +38,7 @@ class ToolCall(Part):
     index: int = 0
 
 
-class ChatMessage(Part):
+class ChatMessage(Part, frozen=True):
     """One turn of a conversation, in the native dialect's terms (contract 1.3)."""
 
     role: str
@@ -50,7 +50,7 @@ class ChatMessage(Part):
     tool_call_id: str = ""
 
 
-class ChatPrompt(Part, tag="chat"):
+class ChatPrompt(Part, frozen=True, tag="chat"):
     """Messages to be put through the model's template by the runner.
 
     `messages` already holds the model's own system text and stored messages (contract 6.1).
@@ -64,13 +64,13 @@ class ChatPrompt(Part, tag="chat"):
     context: tuple[int, ...] = ()
 
 
-class RawPrompt(Part, tag="raw"):
+class RawPrompt(Part, frozen=True, tag="raw"):
     """Text that reaches the tokenizer as it is."""
 
     text: str
 
 
-class RunnerOptions(Part):
+class RunnerOptions(Part, frozen=True):
     """What a runner is started with; a difference means another runner (contract 5, 7)."""
 
     num_ctx: int
@@ -81,7 +81,7 @@ class RunnerOptions(Part):
     num_thread: int | None = None
 
 
-class Sampling(Part):
+class Sampling(Part, frozen=True):
     """How the next token is chosen and when to stop. Names and defaults: contract 5."""
 
     num_predict: int | None = None  # None: up to 10 × num_ctx tokens
@@ -99,7 +99,7 @@ class Sampling(Part):
     stop: tuple[str, ...] = ()
 
 
-class ModelRef(Part):
+class ModelRef(Part, frozen=True):
     """The model a request is for.
 
     `digest` is the manifest's (64 hex, no prefix) and identifies it; `weights` is the digest of
@@ -114,14 +114,14 @@ class ModelRef(Part):
 # ---------------------------------------------------------------- web → node
 
 
-class Hello(Wire):
+class Hello(Wire, frozen=True):
     """First frame of a client."""
 
     protocol: int
     client: str
 
 
-class Generate(Wire):
+class Generate(Wire, frozen=True):
     """Generate text. Answered by Started, Token… and exactly one Finished or Failed."""
 
     request_id: str
@@ -135,7 +135,7 @@ class Generate(Wire):
     wants_context: bool = False  # Finished.context is filled
 
 
-class Load(Wire):
+class Load(Wire, frozen=True):
     """Bring a model into memory. Ends in Finished(reason=LOAD) or Failed."""
 
     request_id: str
@@ -145,40 +145,40 @@ class Load(Wire):
     keep_alive_s: float | None = None
 
 
-class Unload(Wire):
+class Unload(Wire, frozen=True):
     """Drop a model when idle. Ends in Finished(reason=UNLOAD), also if it was not in memory."""
 
     request_id: str
     model: ModelRef
 
 
-class Cancel(Wire):
+class Cancel(Wire, frozen=True):
     """The caller is gone. The request ends in Failed(CANCELLED) if it had not ended yet."""
 
     request_id: str
 
 
-class ListLoaded(Wire):
+class ListLoaded(Wire, frozen=True):
     """Ask what is in memory. Answered by one LoadedModels."""
 
     request_id: str
 
 
-class Ping(Wire):
+class Ping(Wire, frozen=True):
     """Heartbeat; answered by Pong."""
 
 
 # ---------------------------------------------------------------- node → web
 
 
-class Welcome(Wire):
+class Welcome(Wire, frozen=True):
     """Answer to Hello."""
 
     protocol: int
     node: str
 
 
-class Pong(Wire):
+class Pong(Wire, frozen=True):
     """Answer to Ping."""
 
 
@@ -207,7 +207,7 @@ class FailureCode(enum.StrEnum):
     INTERNAL = "internal"
 
 
-class Usage(Part):
+class Usage(Part, frozen=True):
     """Counters of one finished request. `load_ns` runs from arrival to model ready."""
 
     prompt_tokens: int = 0
@@ -218,21 +218,21 @@ class Usage(Part):
     queue_ns: int = 0
 
 
-class Started(Wire):
+class Started(Wire, frozen=True):
     """The request left the queue and its prompt is being computed."""
 
     request_id: str
     prompt_tokens: int
 
 
-class Token(Wire):
+class Token(Wire, frozen=True):
     """A piece of text: whole UTF-8 characters, one or several tokens' worth."""
 
     request_id: str
     text: str
 
 
-class Finished(Wire):
+class Finished(Wire, frozen=True):
     """A request's good end. `text` may hold the last piece."""
 
     request_id: str
@@ -242,7 +242,7 @@ class Finished(Wire):
     context: tuple[int, ...] = ()
 
 
-class Failed(Wire):
+class Failed(Wire, frozen=True):
     """A request's bad end."""
 
     request_id: str
@@ -250,7 +250,7 @@ class Failed(Wire):
     message: str
 
 
-class LoadedModel(Part):
+class LoadedModel(Part, frozen=True):
     """One model in memory. `expires_in_s` counts from now; None is never."""
 
     name: str
@@ -261,14 +261,14 @@ class LoadedModel(Part):
     expires_in_s: float | None
 
 
-class LoadedModels(Wire):
+class LoadedModels(Wire, frozen=True):
     """Answer to ListLoaded, the latest expiry first."""
 
     request_id: str
     models: tuple[LoadedModel, ...]
 
 
-class Events(Wire):
+class Events(Wire, frozen=True):
     """All events of one decode step for one connection."""
 
     events: tuple[Started | Token | Finished | Failed, ...]
@@ -277,7 +277,7 @@ class Events(Wire):
 # ---------------------------------------------------------------- node ↔ runner
 
 
-class OpenModel(Wire):
+class OpenModel(Wire, frozen=True):
     """First frame to a runner: what to load and how."""
 
     path: str
@@ -289,7 +289,7 @@ class OpenModel(Wire):
     use_extra_buffers: bool = True
 
 
-class Opened(Wire):
+class Opened(Wire, frozen=True):
     """The runner's model is ready. Sizes are what llama.cpp reports, in bytes."""
 
     size_bytes: int
@@ -297,7 +297,7 @@ class Opened(Wire):
     context_length: int
 
 
-class OpenFailed(Wire):
+class OpenFailed(Wire, frozen=True):
     """The model could not be loaded; the runner exits."""
 
     message: str

@@ -4,9 +4,11 @@ Only `ollamasite.settings` uses this module. Knows nothing of what the values me
 """
 
 import os
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TypeVar
+from zoneinfo import ZoneInfo
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -16,6 +18,7 @@ from ollamasite.durations import parse_duration_s
 T = TypeVar("T")
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
+_DATABASE_ENGINES = frozenset({"django.db.backends.sqlite3", "django.db.backends.postgresql"})
 _FALSE = frozenset({"", "0", "false", "no", "off"})
 
 
@@ -58,23 +61,41 @@ class Environment:
         """Return a comma-separated list without its empty items."""
         return [item.strip() for item in self.text(name, default).split(",") if item.strip()]
 
+    def choice(self, name: str, default: str, choices: Collection[str]) -> str:
+        """Return one of the given values."""
+
+        def parse(text: str) -> str:
+            if text not in choices:
+                raise ValueError(text)
+            return text
+
+        return self._parse(name, parse, default, f"one of {', '.join(sorted(choices))}")
+
+    def time_zone(self, name: str, default: str) -> str:
+        """Return the name of a time zone that this machine knows."""
+
+        def parse(text: str) -> str:
+            return ZoneInfo(text).key
+
+        return self._parse(name, parse, default, "a time zone such as UTC or Europe/Berlin")
+
     def path(self, name: str, default: Path) -> Path:
         """Return an absolute path; `~` is the home directory."""
         text = self.text(name)
         return Path(text).expanduser().resolve() if text else default.expanduser().resolve()
 
     def database(self, name: str, default: str) -> dict[str, object]:
-        """Return a DATABASES entry from a URL such as `postgres://user@host/name`."""
+        """Return a DATABASES entry from a URL such as `postgres://user@host/name`.
 
-        def parse(text: str) -> dict[str, object]:
-            config: dict[str, object] = dict(environ.Env.db_url_config(text))
-            if not config.get("ENGINE"):
-                raise ValueError
-            return config
-
-        return self._parse(
-            name, parse, parse(default), "a database URL (sqlite:///… or postgres://…)"
-        )
+        The URL may hold a password, so the refusal does not repeat it.
+        """
+        try:
+            return _parse_database_url(self.text(name) or default)
+        except (ValueError, KeyError, UserWarning, ImproperlyConfigured) as error:
+            raise ImproperlyConfigured(
+                f"{name} cannot be used: set it to a database URL such as "
+                "postgres://user:password@host/name, or unset it."
+            ) from error
 
     def _parse(self, name: str, parse: Callable[[str], T], default: T, wanted: str) -> T:
         text = self.text(name)
@@ -86,6 +107,16 @@ class Environment:
             raise ImproperlyConfigured(
                 f"{name}={text!r} cannot be used: set it to {wanted}, or unset it."
             ) from error
+
+
+def _parse_database_url(text: str) -> dict[str, object]:
+    with warnings.catch_warnings():
+        # The library only warns about a scheme that it does not know.
+        warnings.simplefilter("error", UserWarning)
+        config: dict[str, object] = dict(environ.Env.db_url_config(text))
+    if config.get("ENGINE") not in _DATABASE_ENGINES:
+        raise ValueError
+    return config
 
 
 def _parse_flag(text: str) -> bool:

@@ -145,6 +145,8 @@ class ErrorMiddleware:
         """Pass the request on."""
         response = await self._get_response(request)
         response.headers.setdefault("X-Request-Id", f"req_{secrets.token_hex(12)}")
+        if isinstance(response, HttpResponse):
+            response.headers.setdefault("Content-Length", str(len(response.content)))
         return response
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse:

@@ -26,10 +26,6 @@ from ollamasite.http import JSON_UTF8, encode_json
 _LOCAL_SUFFIXES: Final = (".localhost", ".local", ".internal")
 
 
-class _TooLargeError(Exception):
-    """More body bytes came than are allowed."""
-
-
 class Guard:
     """Wraps the site's ASGI application."""
 
@@ -72,27 +68,26 @@ class Guard:
             await _refuse_body(scope, send)
             return
         received = 0
+        is_too_large = False
         has_started = False
 
         async def counted() -> ASGIReceiveEvent:
-            nonlocal received
+            nonlocal received, is_too_large
             event = await receive()
             if event["type"] == "http.request":
                 received += len(event["body"])
-                if received > self._max_body_bytes:
-                    raise _TooLargeError
-            return event
+                is_too_large = received > self._max_body_bytes
+            # To the application it looks as if the client had left: it cleans up and says nothing.
+            return {"type": "http.disconnect"} if is_too_large else event
 
         async def noted(event: ASGISendEvent) -> None:
             nonlocal has_started
             has_started = True
             await send(event)
 
-        try:
-            await self._application(scope, counted, noted)
-        except _TooLargeError:
-            if not has_started:
-                await _refuse_body(scope, send)
+        await self._application(scope, counted, noted)
+        if is_too_large and not has_started:
+            await _refuse_body(scope, send)
 
 
 def _header(scope: Any, name: bytes) -> str:

@@ -74,9 +74,9 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "ollamasite.error_responses.ErrorMiddleware",
+    "ollamasite.security_headers.ContentSecurityPolicyMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "models_app.gate.GateMiddleware",
@@ -114,7 +114,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LANGUAGE_CODE = "en-us"
 USE_I18N = False
 USE_TZ = True
-TIME_ZONE = env.text("OLLAMASITE_TIME_ZONE", "UTC")
+TIME_ZONE = env.time_zone("OLLAMASITE_TIME_ZONE", "UTC")
 # Bodies are limited by `ollamasite.guard` for every route at once.
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 
@@ -162,11 +162,8 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _is_https else 
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 STATIC_URL = "/static/"
-STATIC_ROOT = DATA_DIR / "staticfiles"
+# `ollamasite.asgi` serves these folders itself: no collectstatic step.
 STATICFILES_DIRS = [BASE_DIR / "static"]
-# Served straight from the source folders: no collectstatic step on a single machine.
-WHITENOISE_USE_FINDERS = True
-WHITENOISE_AUTOREFRESH = DEBUG
 
 # ------------------------------------------------------------------ REST framework
 REST_FRAMEWORK = {
@@ -180,7 +177,8 @@ REST_FRAMEWORK = {
     "UNAUTHENTICATED_USER": None,
 }
 
-# ------------------------------------------------------------------ logging: plain lines, serve adds who
+# ------------------------------------------------------------------ logging (serve adds who)
+_log_level = env.choice("OLLAMASITE_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -193,7 +191,7 @@ LOGGING = {
     "handlers": {
         "stdout": {"class": "logging.StreamHandler", "stream": sys.stdout, "formatter": "line"},
     },
-    "root": {"handlers": ["stdout"], "level": env.text("OLLAMASITE_LOG_LEVEL", "INFO").upper()},
+    "root": {"handlers": ["stdout"], "level": _log_level},
     "loggers": {
         # Each refused request would be a line: error_responses logs what deserves one.
         "django.request": {"level": "ERROR"},

@@ -224,7 +224,7 @@ async def test_a_full_queue_is_refused_in_the_contracts_words(tmp_path: Path) ->
     first = await engine.client.submit(_generate(model))
     with pytest.raises(errors.ServerBusy, match=r"server busy, please try again\.  maximum"):
         await engine.collect(_generate(model))
-    assert [e async for e in first][-1]
+    assert isinstance([event async for event in first][-1], Finished)
     await engine.stop()
 
 

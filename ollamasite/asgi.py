@@ -1,0 +1,69 @@
+"""The ASGI application: guard → static files → Django for HTTP, Channels for WebSockets.
+
+Knows no feature. Static files are served here and not by a view, so that they need neither a
+thread nor the gate.
+"""
+
+from pathlib import Path
+from typing import Any, Final
+
+from channels.auth import AuthMiddlewareStack
+from channels.routing import ProtocolTypeRouter, URLRouter
+from django.conf import settings
+from django.contrib.staticfiles.finders import get_finders
+from django.core.asgi import get_asgi_application
+from django.urls import re_path
+from servestatic.asgi import ServeStaticASGI  # type: ignore[import-untyped]
+
+from ollamasite.guard import Guard
+
+# Apps are loaded here; what follows imports their models.
+_django = get_asgi_application()
+
+from inference.routing import websocket_urlpatterns  # noqa: E402 - see above
+
+NO_SUCH_SOCKET: Final = 4404
+
+
+async def _refuse_socket(scope: Any, receive: Any, send: Any) -> None:
+    # Without this, Channels answers an unknown path with a traceback.
+    del scope
+    await receive()
+    await send({"type": "websocket.close", "code": NO_SUCH_SOCKET})
+
+
+def _static_folders() -> list[Path]:
+    """Return the folders of Django's static finders, the one that wins last."""
+    folders = [
+        Path(storage.location)
+        for finder in get_finders()
+        for storage in getattr(finder, "storages", {}).values()
+    ]
+    return [folder for folder in reversed(folders) if folder.is_dir()]
+
+
+def _add_headers(headers: Any, path: str, url: str) -> None:
+    del path, url
+    headers["X-Content-Type-Options"] = "nosniff"
+
+
+def _with_static_files(application: Any) -> Any:
+    served = ServeStaticASGI(
+        application,
+        autorefresh=settings.DEBUG,
+        allow_all_origins=False,
+        add_headers_function=_add_headers,
+    )
+    for folder in _static_folders():
+        served.add_files(folder, prefix=settings.STATIC_URL)
+    return served
+
+
+_no_such_route: Any = _refuse_socket
+_routes: Any = [*websocket_urlpatterns, re_path("", _no_such_route)]
+_sockets = AuthMiddlewareStack(URLRouter(_routes))
+application = Guard(
+    _with_static_files(ProtocolTypeRouter({"http": _django, "websocket": _sockets})),
+    site_hosts=settings.SITE_HOSTS,
+    max_body_bytes=settings.MAX_BODY_BYTES,
+)

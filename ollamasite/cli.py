@@ -1,0 +1,83 @@
+"""The console script `ollamasite`, also behind `manage.py` and `python -m ollamasite`.
+
+Turns the options that settings depend on into environment variables before Django reads them,
+so that a command and every process it starts agree. Knows nothing of what a command does.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import Final
+
+import django
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import execute_from_command_line
+
+from ollamasite import data_dir
+
+_DATA_DIR: Final = "OLLAMASITE_DATA_DIR"
+_BAD_START: Final = 2
+_HELP: Final = """\
+usage: ollamasite COMMAND [options]
+
+  serve        everything on one machine: Redis, web, inference, worker
+  web          the HTTP and WebSocket server alone
+  inference    this machine's models alone
+  worker       background jobs alone
+  create-user  an account; --admin for an administrator
+  create-key   an API key for a user, printed once
+  migrate      bring the database up to date (serve does it by itself)
+
+Every command takes --data-dir DIR. `ollamasite COMMAND --help` tells its other options.
+"""
+
+
+def main() -> None:
+    """Run the command named in sys.argv; end with 2 and one sentence if it cannot be started."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ollamasite.settings")
+    if sys.argv[1:] in ([], ["help"], ["--help"], ["-h"]):
+        sys.stdout.write(_HELP)
+        return
+    arguments = read_command_line(sys.argv, os.environ)
+    try:
+        if arguments[1] == "serve":
+            _prepare_data_dir(os.environ)
+        django.setup()
+    except (ImproperlyConfigured, OSError) as error:
+        sys.stderr.write(f"ollamasite: {error}\n")
+        sys.exit(_BAD_START)
+    execute_from_command_line(arguments)
+
+
+def read_command_line(arguments: list[str], environ: MutableMapping[str, str]) -> list[str]:
+    """Move what settings need into `environ`; return the rest for Django."""
+    _, command, *options = arguments
+    if not command.startswith("-"):
+        command = command.replace("-", "_")
+    parser = argparse.ArgumentParser(
+        prog=f"ollamasite {command}", add_help=False, allow_abbrev=False, usage=argparse.SUPPRESS
+    )
+    parser.add_argument("--data-dir", dest=_DATA_DIR)
+    if command == "serve":
+        parser.add_argument("--host", dest="OLLAMASITE_HOST")
+        parser.add_argument("--port", dest="OLLAMASITE_PORT")
+    known, rest = parser.parse_known_args(options)
+    environ.update({name: value for name, value in vars(known).items() if value is not None})
+    if environ.get(_DATA_DIR, "").strip():
+        # Absolute, so that it means the same to every child.
+        environ[_DATA_DIR] = str(Path(environ[_DATA_DIR].strip()).expanduser().resolve())
+    return ["ollamasite", command, *rest]
+
+
+def _prepare_data_dir(environ: MutableMapping[str, str]) -> None:
+    folder = Path(environ.get(_DATA_DIR) or data_dir.default_data_dir())
+    try:
+        data_dir.prepare(folder)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OSError(
+            f"The data directory {folder} cannot be used ({reason}). "
+            "Name another one with --data-dir, or correct its owner and permissions."
+        ) from error

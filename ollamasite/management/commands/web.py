@@ -1,0 +1,71 @@
+"""`ollamasite web`: serves the site's ASGI application. Knows nothing of routes."""
+
+import math
+import signal
+from argparse import ArgumentParser
+
+import uvicorn
+from django.conf import settings
+from django.core.management.base import BaseCommand
+from django.utils.module_loading import import_string
+
+# Clients keep pooled connections for long; closing earlier than they do costs them errors.
+_KEEP_ALIVE_S = 120
+
+
+class Command(BaseCommand):
+    """Serve until SIGTERM or Ctrl-C, then let answers that have begun come to their end."""
+
+    help = "Serve HTTP and WebSocket."
+    requires_system_checks = ()
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Add where to listen and with which server."""
+        parser.add_argument("--host", default=settings.BIND_HOST)
+        parser.add_argument("--port", type=int, default=settings.BIND_PORT)
+        parser.add_argument("--server", choices=("uvicorn", "daphne"), default="uvicorn")
+
+    def handle(self, *, host: str, port: int, server: str, **_: object) -> None:
+        """Run the server in this process."""
+        if server == "daphne":
+            _serve_with_daphne(host, port)
+        else:
+            _serve_with_uvicorn(host, port)
+
+
+def _serve_with_uvicorn(host: str, port: int) -> None:
+    config = uvicorn.Config(
+        import_string(settings.ASGI_APPLICATION),
+        host=host,
+        port=port,
+        ws="websockets-sansio",  # the older one is built on an API that websockets deprecates
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=_whole_seconds(settings.DRAIN_S),
+    )
+    # Uvicorn raises the signal again once it has drained: then it shall end nothing.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    uvicorn.Server(config).run()
+
+
+def _serve_with_daphne(host: str, port: int) -> None:
+    # Not at the top: the import installs Twisted's event loop.
+    from daphne.endpoints import (  # type: ignore[import-untyped]
+        build_endpoint_description_strings,
+    )
+    from daphne.server import Server  # type: ignore[import-untyped]
+
+    Server(
+        application=import_string(settings.ASGI_APPLICATION),
+        endpoints=build_endpoint_description_strings(host=host, port=port),
+        server_name="",
+    ).run()
+
+
+def _whole_seconds(seconds: float) -> int | None:
+    return None if math.isinf(seconds) else math.ceil(seconds)

@@ -1,0 +1,54 @@
+"""`ollamasite worker`: runs background jobs. Knows no job; Celery finds them in each app."""
+
+import math
+import os
+import signal
+import sys
+import warnings
+from argparse import ArgumentParser
+
+from celery.signals import worker_shutting_down
+from django.conf import settings
+from django.core.management.base import BaseCommand
+
+from ollamasite.celery import app
+
+
+class Command(BaseCommand):
+    """Run jobs until SIGTERM; then wait for running ones, at most OLLAMASITE_DRAIN_TIMEOUT."""
+
+    help = "Run background jobs."
+    requires_system_checks = ()
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Add how many jobs may run at the same time."""
+        parser.add_argument("--concurrency", type=int, default=2, help="jobs at a time (2)")
+
+    def handle(self, *, concurrency: int, **_: object) -> None:
+        """Run the worker in this process and its pool in children."""
+        # Celery warns everybody who runs it as root, in a container say. The danger it means is
+        # pickle, which this site does not accept.
+        warnings.filterwarnings("ignore", message="You're running the worker with superuser")
+        worker_shutting_down.connect(_limit_shutdown)
+        worker = app.Worker(
+            concurrency=concurrency,
+            pool="prefork",
+            quiet=True,
+            without_gossip=True,
+            without_mingle=True,
+            without_heartbeat=True,
+        )
+        worker.start()
+        sys.exit(worker.exitcode)
+
+
+def _limit_shutdown(**_: object) -> None:
+    """Turn Celery's endless wait for running jobs into one of OLLAMASITE_DRAIN_TIMEOUT.
+
+    Celery's own time-limited shutdown always sleeps its whole time, also when the last job has
+    ended. After SIGQUIT it cancels what still runs and puts it back into the queue.
+    """
+    if math.isinf(settings.DRAIN_S):
+        return
+    signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGQUIT))
+    signal.setitimer(signal.ITIMER_REAL, max(settings.DRAIN_S, 0.001))

@@ -1,0 +1,33 @@
+"""Every route of the site. A route needs a row in `models_app.policy`; a test compares the two."""
+
+from django.urls import include, path
+
+from inference.api import native, openai
+from ollamasite import health
+from registry.api import native as registry_native
+from registry.api import openai as registry_openai
+
+urlpatterns = [
+    path("", native.root),
+    path("healthz", health.healthz),
+    path("readyz", health.readyz),
+    # Ollama's dialect
+    path("api/version", native.VersionView.as_view()),
+    path("api/tags", registry_native.TagsView.as_view()),
+    path("api/ps", native.PsView.as_view()),
+    path("api/show", registry_native.ShowView.as_view()),
+    path("api/generate", native.GenerateView.as_view()),
+    path("api/chat", native.ChatView.as_view()),
+    # OpenAI's dialect
+    path("v1/models", registry_openai.ModelsView.as_view()),
+    path("v1/models/<path:name>", registry_openai.ModelView.as_view()),
+    path("v1/chat/completions", openai.ChatCompletionsView.as_view()),
+    # pages
+    path("", include("models_app.urls")),
+    path("", include("inference.urls")),
+]
+
+handler400 = "ollamasite.error_responses.page_bad_request"
+handler403 = "ollamasite.error_responses.page_forbidden"
+handler404 = "ollamasite.error_responses.page_not_found"
+handler500 = "ollamasite.error_responses.page_server_error"

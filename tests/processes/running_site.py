@@ -1,0 +1,140 @@
+"""A really started `ollamasite serve`, for the tests of whole processes.
+
+Knows the command, its output and its process tree; nothing of what the site answers.
+"""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+_START_TIMEOUT_S = 90.0
+_STOP_TIMEOUT_S = 60.0
+
+
+class RunningSite:
+    """One `serve` on a data directory and a free port of its own."""
+
+    def __init__(self, data_dir: Path, *options: str, port: int | None = None) -> None:
+        self.data_dir = data_dir
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        data_dir.mkdir(parents=True, exist_ok=True)
+        self._log = data_dir.parent / f"{data_dir.name}-{time.monotonic_ns()}.log"
+        environ = {
+            name: value for name, value in os.environ.items() if not name.startswith("OLLAMASITE_")
+        }
+        with self._log.open("w") as log:
+            self.process = subprocess.Popen(
+                serve_command(data_dir, self.port, *options),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environ,
+                start_new_session=True,
+            )
+
+    @property
+    def output(self) -> str:
+        """Everything printed so far."""
+        return self._log.read_text()
+
+    @property
+    def api_key(self) -> str:
+        """The key that the first start printed."""
+        found = re.search(r"API key\s+(\S+)", self.output)
+        assert found, self.output
+        return found[1]
+
+    def wait_until_started(self) -> None:
+        """Wait for the banner, which is printed once requests succeed."""
+        wait_for(lambda: "ollamasite is at" in self.output or self.has_ended, _START_TIMEOUT_S)
+        assert not self.has_ended, self.output
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether `serve` itself is gone."""
+        return self.process.poll() is not None
+
+    def processes(self) -> dict[int, str]:
+        """Return the command lines of everything that `serve` has started, by process id."""
+        return _descendants(self.process.pid)
+
+    def pid_of(self, name: str) -> int:
+        """Return the process id of the child whose command ends with `name`."""
+        ours = [pid for pid, command in self.processes().items() if command.endswith(name)]
+        assert ours, self.processes()
+        return min(ours)
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal and return the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(_STOP_TIMEOUT_S)
+
+    def clean_up(self) -> None:
+        """Kill whatever is left; for the end of a test that went wrong."""
+        for pid in [*self.processes(), self.process.pid]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def serve_command(data_dir: Path, port: int, *options: str) -> list[str]:
+    """Return the command line of `serve`."""
+    place = ["--port", str(port), "--data-dir", str(data_dir)]
+    return [sys.executable, "-m", "ollamasite", "serve", *place, *options]
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on right now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def wait_for(is_true: Callable[[], bool], timeout_s: float = 30.0) -> None:
+    """Wait until something holds; fail when it does not in time."""
+    deadline_s = time.monotonic() + timeout_s
+    while not is_true():
+        assert time.monotonic() < deadline_s, "waited in vain"
+        time.sleep(0.05)
+
+
+def are_gone(pids: list[int]) -> bool:
+    """Whether none of these processes runs any longer."""
+    return not any(_parent_of(pid) for pid in pids)
+
+
+def _descendants(root_pid: int) -> dict[int, str]:
+    parents = {
+        int(entry.name): _parent_of(int(entry.name))
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdecimal()
+    }
+    found: dict[int, str] = {}
+    generation = {root_pid}
+    while generation:
+        generation = {pid for pid, parent in parents.items() if parent in generation}
+        found |= {pid: _command_line(pid) for pid in generation}
+    return found
+
+
+def _parent_of(pid: int) -> int | None:
+    """Return a process's parent, None for one that is gone or waits to be collected."""
+    try:
+        state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if state == "Z" else int(parent)
+
+
+def _command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""

@@ -1,0 +1,221 @@
+"""`ollamasite serve` really started: first start, refusals, restarts, every kind of end."""
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.processes.running_site import (
+    RunningSite,
+    are_gone,
+    free_port,
+    serve_command,
+    wait_for,
+)
+
+pytestmark = pytest.mark.slow
+
+StartSite = Callable[..., RunningSite]
+
+
+@pytest.fixture
+def start_site(tmp_path: Path) -> Iterator[StartSite]:
+    sites: list[RunningSite] = []
+
+    def start(*, port: int | None = None, has_starter_model: bool = False) -> RunningSite:
+        options = [] if has_starter_model else ["--no-starter-model"]
+        site = RunningSite(tmp_path / "data", *options, port=port)
+        sites.append(site)
+        site.wait_until_started()
+        return site
+
+    yield start
+    for site in sites:
+        site.clean_up()
+
+
+@pytest.fixture(scope="module")
+def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSite]:
+    """A site for tests that only look at it."""
+    site = RunningSite(tmp_path_factory.mktemp("serve") / "data", "--no-starter-model")
+    site.wait_until_started()
+    yield site
+    site.end()
+    site.clean_up()
+
+
+def status_of(site: RunningSite, path: str, *, key: str | None = None) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=10)
+    try:
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        connection.request("GET", path, headers=headers)
+        return connection.getresponse().status
+    except OSError:
+        return 0
+    finally:
+        connection.close()
+
+
+@contextlib.contextmanager
+def ask(site: RunningSite, *, num_predict: int) -> Iterator[http.client.HTTPResponse]:
+    """Ask the starter model and give the stream after its first line."""
+    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=60)
+    body = {"model": "smollm2:135m", "prompt": "1, 2, 3,", "raw": True}
+    options = {"num_predict": num_predict, "temperature": 0, "stop": []}
+    headers = {"Authorization": f"Bearer {site.api_key}"}
+    connection.request("POST", "/api/generate", json.dumps(body | {"options": options}), headers)
+    response = connection.getresponse()
+    try:
+        assert response.status == 200
+        response.readline()
+        yield response
+    finally:
+        connection.close()
+
+
+def run_serve(data_dir: Path, port: int) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        serve_command(data_dir, port), capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_first_start_makes_a_site_that_answers_with_the_printed_key(
+    shared_site: RunningSite,
+) -> None:
+    assert status_of(shared_site, "/healthz") == 200
+    assert status_of(shared_site, "/readyz") == 200
+    assert status_of(shared_site, "/api/tags") == 401
+    assert status_of(shared_site, "/api/tags", key=shared_site.api_key) == 200
+
+
+def test_secrets_can_be_read_by_their_owner_only(shared_site: RunningSite) -> None:
+    modes = {
+        stat.S_IMODE(path.stat().st_mode) for path in (shared_site.data_dir / "secrets").iterdir()
+    }
+    assert modes == {0o600}
+
+
+def test_site_listens_on_this_machine_only(shared_site: RunningSite) -> None:
+    listening = {
+        line.split()[1]
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
+        if line.split()[3] == "0A" and line.split()[1].endswith(f":{shared_site.port:04X}")
+    }
+
+    assert listening == {f"0100007F:{shared_site.port:04X}"}
+
+
+def test_second_serve_on_the_same_data_is_refused(shared_site: RunningSite) -> None:
+    refused = run_serve(shared_site.data_dir, free_port())
+
+    assert refused.returncode == 1
+    assert f"process {shared_site.process.pid}" in refused.stderr
+    assert "--data-dir" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_taken_port_is_refused_before_anything_is_started(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        refused = run_serve(tmp_path / "data", server.getsockname()[1])
+
+    assert refused.returncode == 1
+    assert "--port" in refused.stderr
+    assert "redis" not in refused.stdout
+    assert not (tmp_path / "data" / "db.sqlite3").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_ends_the_site_with_zero_and_leaves_no_process(
+    start_site: StartSite, number: signal.Signals
+) -> None:
+    site = start_site()
+    pids = list(site.processes())
+
+    assert site.end(number) == 0
+    wait_for(lambda: are_gone(pids))
+
+
+def test_children_stop_in_the_reverse_order_of_their_start(start_site: StartSite) -> None:
+    site = start_site()
+    site.end()
+
+    stopped = [line.split()[-1] for line in site.output.splitlines() if ": stopping " in line]
+    assert stopped == ["web", "worker", "inference", "redis"]
+
+
+def test_second_start_shows_no_secret_and_keeps_the_key(start_site: StartSite) -> None:
+    first = start_site()
+    key = first.api_key
+    first.end()
+
+    second = start_site()
+
+    assert "API key" not in second.output
+    assert status_of(second, "/api/tags", key=key) == 200
+
+
+def test_killed_web_process_is_started_again(start_site: StartSite) -> None:
+    site = start_site()
+    pid = site.pid_of("web")
+
+    os.kill(pid, signal.SIGKILL)
+
+    wait_for(lambda: "web was ended by SIGKILL" in site.output)
+    wait_for(lambda: status_of(site, "/readyz") == 200)
+    assert site.pid_of("web") != pid
+
+
+def test_nothing_outlives_a_killed_serve_and_the_next_one_starts(start_site: StartSite) -> None:
+    site = start_site()
+    pids = list(site.processes())
+
+    site.end(signal.SIGKILL)
+    again = start_site(port=site.port)
+
+    assert are_gone(pids)
+    assert status_of(again, "/readyz") == 200
+
+
+def test_answer_that_has_begun_is_finished_before_the_site_stops(start_site: StartSite) -> None:
+    site = start_site(has_starter_model=True)
+    with ask(site, num_predict=150) as stream:
+        site.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: "stopping web" in site.output)
+        last = json.loads(stream.read().splitlines()[-1])
+
+    assert last["done"] is True
+    assert site.process.wait(60) == 0
+
+
+def test_runner_does_not_outlive_a_killed_serve(start_site: StartSite) -> None:
+    site = start_site(has_starter_model=True)
+    with ask(site, num_predict=1) as stream:
+        stream.read()
+    pids = list(site.processes())
+    assert len(pids) >= 7
+
+    site.end(signal.SIGKILL)
+
+    wait_for(lambda: are_gone(pids))
+
+
+def test_second_interrupt_kills_everything_at_once(start_site: StartSite) -> None:
+    site = start_site()
+    pids = list(site.processes())
+    # Stopped by SIGSTOP, a child cannot answer SIGTERM: only a kill ends it.
+    os.kill(site.pid_of("web"), signal.SIGSTOP)
+
+    site.process.send_signal(signal.SIGINT)
+    wait_for(lambda: "stopping web" in site.output)
+    site.process.send_signal(signal.SIGINT)
+
+    assert site.process.wait(5) == 0
+    wait_for(lambda: are_gone(pids))
