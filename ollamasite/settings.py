@@ -73,10 +73,10 @@ INSTALLED_APPS = [
     "inference",
 ]
 MIDDLEWARE = [
+    "ollamasite.security_headers.ContentSecurityPolicyMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "ollamasite.error_responses.ErrorMiddleware",
-    "ollamasite.security_headers.ContentSecurityPolicyMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "models_app.gate.GateMiddleware",
@@ -154,6 +154,7 @@ SESSION_COOKIE_NAME = "ollamasite_session"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_SAMESITE = "Lax"
+CSRF_FAILURE_VIEW = "models_app.views.csrf_failed"
 _is_https = env.flag("OLLAMASITE_HTTPS", default=False)
 SESSION_COOKIE_SECURE = _is_https
 CSRF_COOKIE_SECURE = _is_https

@@ -1,0 +1,136 @@
+"""What the home page shows of each model, as words and numbers for people.
+
+Pure: knows no HTTP, no engine and no database.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from django.utils.timesince import timesince
+
+from inference.messages import LoadedModel
+from registry.library import ListedModel
+
+_UNIT_STEP: Final = 1000
+_KIBI: Final = 1024
+_WHOLE_PERCENT: Final = 100
+_JUST_NOW_S: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedRow:
+    """A model in memory. `leaves_in_s` is None for one that stays."""
+
+    name: str
+    memory: str
+    processor: str
+    context: str
+    leaves_in_s: int | None
+    leaves_in: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRow:
+    """A model of the list. Texts are empty where nothing is known."""
+
+    name: str
+    size: str
+    parameter_size: str
+    quantization: str
+    context: str
+    context_tokens: int | None
+    modified_at: datetime
+    modified: str
+    is_loaded: bool
+
+
+def loaded_rows(loaded: Iterable[LoadedModel]) -> list[LoadedRow]:
+    """Return how the models in memory are shown."""
+    return [_loaded_row(model) for model in loaded]
+
+
+def model_rows(
+    listed: Iterable[ListedModel], *, loaded: Iterable[LoadedModel], now: datetime
+) -> list[ModelRow]:
+    """Return how the list of models is shown."""
+    loaded_digests = {model.digest for model in loaded}
+    return [
+        _model_row(model, now=now, is_loaded=model.digest in loaded_digests) for model in listed
+    ]
+
+
+def example_model(listed: Sequence[ListedModel]) -> str:
+    """Return the model for the examples: the first that can talk, or an empty text."""
+    return next((model.name for model in listed if "completion" in model.capabilities), "")
+
+
+def format_bytes(count: int) -> str:
+    """Return a size in decimal units with two figures or more, as `ollama list` does."""
+    size, unit = float(count), "B"
+    for larger in ("KB", "MB", "GB", "TB"):
+        if round(size) < _UNIT_STEP:
+            break
+        size, unit = size / _UNIT_STEP, larger
+    has_one_figure = round(size, 1) < 10  # noqa: PLR2004 - the first number of two figures
+    return f"{size:.1f} {unit}" if has_one_figure and unit != "B" else f"{size:.0f} {unit}"
+
+
+def format_context(tokens: int) -> str:
+    """Return a context length as people say it: `128K`, `4K`, or the number itself."""
+    if tokens and tokens % _KIBI == 0:
+        return f"{tokens // _KIBI}K"
+    return f"{tokens:,}"
+
+
+def format_duration(seconds: float) -> str:
+    """Return `2 h 5 min`, `4 min 32 s`, `4 min` or `9 s`; nothing for an endless time."""
+    if math.isinf(seconds):
+        return ""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    parts = [(hours, "h"), (minute, "min"), (0 if hours else second, "s")]
+    return " ".join(f"{count} {unit}" for count, unit in parts if count) or "0 s"
+
+
+def _loaded_row(model: LoadedModel) -> LoadedRow:
+    stays = model.expires_in_s is None or math.isinf(model.expires_in_s)
+    leaves_in_s = None if stays else max(0, round(model.expires_in_s or 0))
+    return LoadedRow(
+        name=model.name,
+        memory=format_bytes(model.size_bytes),
+        processor=_processor(model),
+        context=f"{model.context_length:,} tokens",
+        leaves_in_s=leaves_in_s,
+        leaves_in=format_duration(leaves_in_s) if leaves_in_s else "",
+    )
+
+
+def _model_row(model: ListedModel, *, now: datetime, is_loaded: bool) -> ModelRow:
+    context_tokens = model.context_length
+    return ModelRow(
+        name=model.name,
+        size=format_bytes(model.size_bytes),
+        parameter_size=model.parameter_size,
+        quantization=model.quantization_level,
+        context=format_context(context_tokens) if context_tokens else "",
+        context_tokens=context_tokens,
+        modified_at=model.modified_at,
+        modified=_ago(model.modified_at, now),
+        is_loaded=is_loaded,
+    )
+
+
+def _processor(model: LoadedModel) -> str:
+    if not model.size_vram_bytes:
+        return "CPU"
+    share = round(_WHOLE_PERCENT * model.size_vram_bytes / max(1, model.size_bytes))
+    return "GPU" if share >= _WHOLE_PERCENT else f"{share}% GPU"
+
+
+def _ago(moment: datetime, now: datetime) -> str:
+    if (now - moment).total_seconds() < _JUST_NOW_S:
+        return "just now"
+    return f"{timesince(moment, now, depth=1)} ago"

@@ -1,0 +1,269 @@
+"""The pages in a real browser, against a web process that really runs."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.pages.catalogue import LONG_NAME, PASSWORD, STARTER
+from tests.pages.live_site import LiveSite, live_site
+
+pytestmark = pytest.mark.slow
+
+CHROMIUM = Path("/usr/bin/chromium")
+CONTRAST = Path(__file__).with_name("contrast.js").read_text()
+WIDTHS = (390, 1440)
+SCHEMES = ("light", "dark")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveSite]:
+    # Not the test's own folder: the path of a unix socket may have 107 bytes.
+    with live_site(tmp_path_factory.mktemp("s")) as running:
+        yield running
+
+
+# Closed with the module: as long as it lives, this thread has a running event loop.
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    if not CHROMIUM.exists():
+        pytest.skip(f"no browser at {CHROMIUM}: install the system package `chromium`")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=[
+                "--no-sandbox",
+                "--disable-background-networking",
+                "--host-resolver-rules=MAP models.internal 127.0.0.1",
+            ],
+        )
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Visit:
+    """A tab, with everything it complained about and every address it asked for."""
+
+    page: Page
+    site: LiveSite
+    complaints: list[str] = field(default_factory=list)
+    addresses: list[str] = field(default_factory=list)
+
+    def listen(self) -> None:
+        """Note what happens from now on."""
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.addresses.append(request.url))
+
+    def sign_in(self, username: str = "alice", *, url: str = "") -> None:
+        """Go home through the sign-in page."""
+        self.page.goto(f"{url or self.site.url}/home")
+        self.page.get_by_label("User name").fill(username)
+        self.page.get_by_label("Password").fill(PASSWORD)
+        self.page.get_by_role("button", name="Sign in").click()
+        expect(self.page.get_by_role("heading", name="Home")).to_be_visible()
+
+    def overflow_px(self) -> int:
+        """How far the page is wider than its window."""
+        script = "document.documentElement.scrollWidth - window.innerWidth"
+        return int(self.page.evaluate(script))
+
+    def focused(self) -> str:
+        """What has the keyboard, in a few words."""
+        script = """() => {
+            const at = document.activeElement;
+            return at.getAttribute("aria-label") || at.id || at.textContent.trim().split(/\\s+/)[0];
+        }"""
+        return str(self.page.evaluate(script))
+
+
+def open_visit(chromium: Browser, site: LiveSite, **options: Any) -> Iterator[Visit]:
+    context = chromium.new_context(**options)
+    context.set_default_timeout(10_000)
+    visit = Visit(context.new_page(), site)
+    visit.listen()
+    yield visit
+    context.close()
+
+
+@pytest.fixture
+def visit(chromium: Browser, site: LiveSite) -> Iterator[Visit]:
+    yield from open_visit(chromium, site, viewport={"width": 1440, "height": 900})
+
+
+@pytest.fixture(params=[(w, s) for w in WIDTHS for s in SCHEMES], ids=lambda p: f"{p[0]}-{p[1]}")
+def visit_anywhere(
+    request: pytest.FixtureRequest, chromium: Browser, site: LiveSite
+) -> Iterator[Visit]:
+    """Visits in a narrow and a wide window, light and dark."""
+    width, scheme = request.param
+    size = {"width": width, "height": 900}
+    yield from open_visit(chromium, site, viewport=size, color_scheme=scheme)
+
+
+def test_way_from_sign_in_to_sign_out(visit_anywhere: Visit) -> None:
+    page = visit_anywhere.page
+    visit_anywhere.sign_in()
+    models = page.get_by_role("region", name="Your models")
+    expect(models.get_by_role("rowheader", name=LONG_NAME)).to_be_visible()
+    expect(page.get_by_role("region", name="In memory now")).to_contain_text(STARTER)
+    page.locator("summary").click()
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("status")).to_have_text("You are signed out.")
+    assert visit_anywhere.complaints == []
+
+
+def test_pages_ask_no_other_site_for_anything(visit_anywhere: Visit) -> None:
+    visit_anywhere.sign_in()
+    assert len(visit_anywhere.addresses) > 4
+    assert all(url.startswith(visit_anywhere.site.url) for url in visit_anywhere.addresses)
+
+
+def test_no_page_is_wider_than_its_window(visit_anywhere: Visit) -> None:
+    visit_anywhere.page.goto(f"{visit_anywhere.site.url}/signin")
+    assert visit_anywhere.overflow_px() <= 0
+    visit_anywhere.sign_in()
+    for client in ("curl", "ollama-python", "OpenAI SDK"):
+        visit_anywhere.page.get_by_text(client, exact=True).click()
+        assert visit_anywhere.overflow_px() <= 0
+    visit_anywhere.page.goto(f"{visit_anywhere.site.url}/no-such-page")
+    assert visit_anywhere.overflow_px() <= 0
+
+
+def test_home_fits_into_the_narrowest_window(chromium: Browser, site: LiveSite) -> None:
+    for visit in open_visit(chromium, site, viewport={"width": 320, "height": 640}):
+        visit.sign_in()
+        assert visit.overflow_px() <= 0
+
+
+def test_text_stands_out_from_its_ground(visit_anywhere: Visit) -> None:
+    page = visit_anywhere.page
+    page.goto(f"{visit_anywhere.site.url}/signin")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    assert page.evaluate(CONTRAST) == []
+    visit_anywhere.sign_in()
+    page.locator("summary").click()
+    assert page.evaluate(CONTRAST) == []
+    page.goto(f"{visit_anywhere.site.url}/no-such-page")
+    assert page.evaluate(CONTRAST) == []
+
+
+def test_copy_button_puts_the_snippet_on_the_clipboard(visit: Visit) -> None:
+    visit.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    visit.sign_in()
+    button = visit.page.get_by_role("button", name="Copy the curl command")
+    button.click()
+    expect(button).to_have_text("Copied")
+    copied = visit.page.evaluate("navigator.clipboard.readText()")
+    assert copied == visit.page.locator("#chat-curl").text_content().strip()  # type: ignore[union-attr]
+    assert f"{visit.site.url}/api/chat" in copied
+    expect(button).to_have_text("Copy")
+
+
+def test_copy_button_works_where_the_site_is_not_served_securely(visit: Visit) -> None:
+    visit.sign_in(url=visit.site.lan_url)
+    assert visit.page.evaluate("window.isSecureContext") is False
+    visit.page.get_by_text("OpenAI SDK", exact=True).click()
+    button = visit.page.get_by_role("button", name="Copy the OpenAI SDK code")
+    button.click()
+    expect(button).to_have_text("Copied")
+    visit.page.evaluate("document.body.append(document.createElement('textarea'))")
+    visit.page.locator("textarea").press("Control+V")
+    assert f'base_url="{visit.site.lan_url}/v1"' in visit.page.locator("textarea").input_value()
+
+
+def test_keyboard_goes_through_the_page_in_reading_order(visit: Visit) -> None:
+    visit.sign_in()
+    order = []
+    for _ in range(10):
+        visit.page.keyboard.press("Tab")
+        order.append(visit.focused())
+    assert order == [
+        "Skip",
+        "ollamasite",
+        "A",  # the account menu, by its first word
+        "Copy the command that makes a key",
+        "The command that makes a key",
+        "Copy the command that keeps the key",
+        "The command that keeps the key",
+        "client-curl",
+        "Copy the curl command",
+        "The curl command",
+    ]
+
+
+def test_skip_link_leads_past_the_header(visit: Visit) -> None:
+    visit.sign_in()
+    visit.page.keyboard.press("Tab")
+    expect(visit.page.get_by_text("Skip to the content")).to_be_in_viewport()
+    visit.page.keyboard.press("Enter")
+    assert visit.focused() == "main"
+
+
+def test_focus_can_be_seen(visit: Visit) -> None:
+    visit.sign_in()
+    for _ in range(10):
+        visit.page.keyboard.press("Tab")
+        outline = visit.page.evaluate(
+            """() => {
+                const at = document.activeElement;
+                const shown = at.type === "radio" ? at.nextElementSibling : at;
+                return getComputedStyle(shown).outlineWidth;
+            }"""
+        )
+        assert outline == "2px", visit.focused()
+
+
+def test_menu_is_opened_and_closed_by_keyboard(visit: Visit) -> None:
+    visit.sign_in()
+    for key in ("Tab", "Tab", "Tab", "Enter"):
+        visit.page.keyboard.press(key)
+    sign_out = visit.page.get_by_role("button", name="Sign out")
+    expect(sign_out).to_be_visible()
+    visit.page.keyboard.press("Escape")
+    expect(sign_out).to_be_hidden()
+    assert visit.focused() == "A"
+
+
+def test_arrow_keys_choose_the_client(visit: Visit) -> None:
+    visit.sign_in()
+    visit.page.locator("#client-curl").focus()
+    visit.page.keyboard.press("ArrowRight")
+    expect(visit.page.locator("#chat-ollama")).to_be_visible()
+    expect(visit.page.locator("#chat-curl")).to_be_hidden()
+
+
+def test_time_until_a_model_leaves_counts_down(visit: Visit) -> None:
+    visit.sign_in()
+    counter = visit.page.locator("[data-countdown]")
+    before = counter.text_content()
+    expect(counter).not_to_have_text(str(before))
+    expect(counter).to_contain_text("4 min")
+
+
+def test_page_works_without_scripts(chromium: Browser, site: LiveSite) -> None:
+    for visit in open_visit(chromium, site, java_script_enabled=False):
+        visit.sign_in()
+        expect(visit.page.get_by_role("button", name="Copy the curl command")).to_be_hidden()
+        visit.page.get_by_text("OpenAI SDK", exact=True).click()
+        expect(visit.page.locator("#chat-openai")).to_be_visible()
+        visit.page.locator("summary").click()
+        visit.page.get_by_role("button", name="Sign out").click()
+        expect(visit.page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
+def test_name_is_kept_and_password_asked_again_after_a_mistake(visit: Visit) -> None:
+    visit.page.goto(f"{visit.site.url}/signin")
+    assert visit.focused() == "id_username"
+    visit.page.get_by_label("User name").fill("alice")
+    visit.page.get_by_label("Password").fill("wrong")
+    visit.page.keyboard.press("Enter")
+    expect(visit.page.get_by_role("alert")).to_contain_text("do not match")
+    expect(visit.page.get_by_label("User name")).to_have_value("alice")
+    expect(visit.page.get_by_label("Password")).to_have_value("")
+    assert visit.focused() == "id_password"
