@@ -1,0 +1,89 @@
+"""`/api/tags` and `/api/show` in Ollama's own dialect (contract/ollama.md 1.7, 1.8).
+
+Knows no file, no row of the database and no engine.
+"""
+
+from datetime import datetime
+from typing import Any, Final
+
+from asgiref.sync import sync_to_async
+from django.http import HttpResponse
+from django.utils import timezone
+from msgspec import structs
+
+from models_app.names import ModelName
+from models_app.permissions import Principal, Verb
+from ollamasite.api_views import NATIVE_EMPTY_BODY, CallView, ReadView, read_body
+from ollamasite.http import json_response
+from registry import library, show
+from registry.api.schemas import ShowBody, ShowReply, TagDetails, TagEntry
+from registry.library import ListedModel
+from registry.manifests import StoredMessage
+
+_COPILOT: Final = "GitHubCopilotChat/"
+
+
+class TagsView(ReadView):
+    """`GET /api/tags`."""
+
+    async def get(self, request: Any) -> HttpResponse:
+        """List the models that the caller may see, the newest first."""
+        listed = await sync_to_async(library.list_models)(request.user)
+        return json_response({"models": [_tag_entry(model) for model in listed]})
+
+
+class ShowView(CallView):
+    """`POST /api/show`."""
+
+    async def post(self, request: Any) -> HttpResponse:
+        """Tell everything about a model."""
+        body = read_body(request, ShowBody, "ShowRequest", empty_message=NATIVE_EMPTY_BODY)
+        reply = await sync_to_async(_show_reply)(request.user, body)
+        if request.headers.get("User-Agent", "").startswith(_COPILOT):
+            # It shows this as the model's name, and would show the same one for all fine-tunes.
+            reply.model_info["general.basename"] = body.asked_model
+        return json_response(reply)
+
+
+def format_time(moment: datetime) -> str:
+    """Return RFC 3339 in the site's zone as Go does: no trailing zeros, `Z` for UTC."""
+    local = moment.astimezone(timezone.get_default_timezone())
+    fraction = f"{local.microsecond:06}".rstrip("0")
+    zone = f"{local:%z}"
+    shown_zone = "Z" if zone == "+0000" else f"{zone[:3]}:{zone[3:5]}"
+    return f"{local:%Y-%m-%dT%H:%M:%S}{'.' if fraction else ''}{fraction}{shown_zone}"
+
+
+def _tag_entry(model: ListedModel) -> TagEntry:
+    return TagEntry(
+        name=model.name,
+        model=model.name,
+        modified_at=format_time(model.modified_at),
+        size=model.size_bytes,
+        digest=model.digest,
+        details=TagDetails(
+            **structs.asdict(model.details),
+            context_length=model.context_length or 0,
+            embedding_length=model.embedding_length or 0,
+        ),
+        capabilities=model.capabilities,
+    )
+
+
+def _show_reply(principal: Principal, body: ShowBody) -> ShowReply:
+    # Show names what is missing with its tag filled in (contract 2.3).
+    model = library.resolve(principal, ModelName.parse(body.asked_model), Verb.READ)
+    system = body.system or model.system
+    return ShowReply(
+        license="\n".join(model.license),
+        modelfile=show.modelfile_text(model, system=system, options=body.options),
+        parameters=show.parameters_text(model.parameters),
+        template=model.template,
+        system=system,
+        details=model.details,
+        messages=tuple(StoredMessage(role, content) for role, content in model.messages),
+        model_info=show.model_info(model, is_verbose=body.verbose),
+        tensors=model.gguf.get("tensors", []),
+        capabilities=model.capabilities,
+        modified_at=format_time(model.modified_at),
+    )

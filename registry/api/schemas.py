@@ -1,0 +1,75 @@
+"""Bodies and answers of the registry's routes, in the wire's field order (contract 1.7, 1.8, 3.6).
+
+Names and order only; knows no model and no HTTP.
+"""
+
+from typing import Any
+
+import msgspec
+
+from registry.errors import ModelRequired
+from registry.library import ModelDetails
+from registry.manifests import StoredMessage
+
+
+class ShowBody(msgspec.Struct):
+    """`POST /api/show`. `name` is what old clients send instead of `model`."""
+
+    model: str = ""
+    name: str = ""
+    verbose: bool = False
+    system: str = ""
+    template: str = ""
+    options: dict[str, Any] = {}
+
+    @property
+    def asked_model(self) -> str:
+        """The model's name as it was sent. Raises ModelRequired."""
+        asked = self.model or self.name
+        if not asked:
+            raise ModelRequired
+        return asked
+
+
+class ShowReply(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Answer of `/api/show`; fields without a default are always there."""
+
+    license: str = ""
+    modelfile: str = ""
+    parameters: str = ""
+    template: str = ""
+    system: str = ""
+    details: ModelDetails
+    messages: tuple[StoredMessage, ...] = ()
+    model_info: dict[str, Any]
+    tensors: list[dict[str, Any]] = []
+    capabilities: tuple[str, ...] = ()
+    modified_at: str = ""
+
+
+class TagDetails(ModelDetails, frozen=True, kw_only=True, omit_defaults=True):
+    """`details` of `/api/tags`."""
+
+    context_length: int = 0
+    embedding_length: int = 0
+
+
+class TagEntry(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One model of `/api/tags`."""
+
+    name: str
+    model: str
+    modified_at: str
+    size: int
+    digest: str
+    details: TagDetails
+    capabilities: tuple[str, ...] = ()
+
+
+class OpenAIModel(msgspec.Struct, kw_only=True):
+    """One model of `/v1/models`."""
+
+    id: str
+    object: str
+    created: int
+    owned_by: str

@@ -1,0 +1,243 @@
+"""The models there are: resolve, list, and where one may write.
+
+`resolve` is the only way from a name to a model, so access cannot be skipped: what one may not
+see answers exactly like what does not exist. Knows no HTTP and no wire shape.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from models_app import selectors
+from models_app.errors import ModelNotFound
+from models_app.names import LIBRARY, ModelName
+from models_app.permissions import Principal, Verb, may_write_library
+from models_app.selectors import TagRecord
+from registry import manifests
+from registry.blobs import blob_store
+from registry.capabilities import capabilities_of
+from registry.digest import Digest
+from registry.errors import InvalidManifest, NotYourModel
+from registry.manifests import LayerRef, Manifest
+
+_CACHED_MODELS: Final = 128
+_MAX_TEXT_BYTES: Final = 4 * 1024 * 1024
+
+
+class ModelDetails(msgspec.Struct, frozen=True, kw_only=True):
+    """What lists tell about a model, in the wire's field order."""
+
+    parent_model: str
+    format: str
+    family: str
+    families: tuple[str, ...] | None
+    parameter_size: str
+    quantization_level: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelContents:
+    """What a manifest says. Shared between requests: the mappings are for reading only."""
+
+    manifest: Manifest
+    weights: str  # digest of the GGUF layer, 64 hex
+    parent_model: str
+    template: str
+    system: str
+    parameters: Mapping[str, Any]
+    messages: tuple[tuple[str, str], ...]  # role, content
+    license: tuple[str, ...]
+    gguf: Mapping[str, Any]  # as GgufFile.to_json
+    capabilities: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolvedModel(ModelContents):
+    """A model that the caller may use as asked."""
+
+    name: str  # display form, as stored
+    full_name: str
+    digest: str  # of the manifest, 64 hex
+    config: Mapping[str, Any]
+    modified_at: datetime
+
+    @property
+    def details(self) -> ModelDetails:
+        """What show tells in `details`."""
+        return _details(self.config, self.parent_model)
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of all its layers."""
+        return self.manifest.size_bytes
+
+    @property
+    def weights_path(self) -> Path:
+        """Where the GGUF file is."""
+        return blob_store().path(Digest(self.weights))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedModel:
+    """A model in a list: what can be told without opening a layer."""
+
+    name: str
+    namespace: str
+    digest: str
+    size_bytes: int
+    modified_at: datetime
+    details: ModelDetails
+    context_length: int | None
+    embedding_length: int | None
+    capabilities: tuple[str, ...]
+
+    @property
+    def parameter_size(self) -> str:
+        """The number of weights as people read it."""
+        return self.details.parameter_size
+
+    @property
+    def quantization_level(self) -> str:
+        """`Q4_1`, …."""
+        return self.details.quantization_level
+
+
+def resolve(principal: Principal, name: str | ModelName, verb: Verb) -> ResolvedModel:
+    """Return the model that a name stands for, if the principal may do this with it.
+
+    Raises InvalidModelName; ModelNotFound, which names a text as it was given and a ModelName in
+    its display form; NotYourModel.
+    """
+    record = _find(principal, name)
+    if verb is Verb.MANAGE and not _may_manage(principal, record):
+        raise NotYourModel(f"you may not change the model '{record.name.short}'")
+    contents = _contents(record.manifest)
+    return ResolvedModel(
+        **{field.name: getattr(contents, field.name) for field in fields(contents)},
+        name=record.name.short,
+        full_name=record.name.full,
+        digest=record.digest,
+        config=record.config,
+        modified_at=record.modified_at,
+    )
+
+
+def list_models(principal: Principal) -> list[ListedModel]:
+    """Return the models that the principal may see, the newest first."""
+    return [_listed(record) for record in selectors.visible_tags(principal)]
+
+
+def write_target(principal: Principal | None, name: ModelName) -> ModelName:
+    """Return the whole name under which a principal, or the site itself (None), writes.
+
+    A bare name goes to the library for those who may write there, else to the own namespace.
+    Raises NotYourModel.
+    """
+    if principal is None:
+        return name.within(LIBRARY)
+    may_share = may_write_library(principal)
+    target = name.within(name.namespace or (LIBRARY if may_share else principal.namespace))
+    namespace = (target.namespace or "").lower()
+    if namespace == LIBRARY and may_share:
+        return target
+    is_own = namespace == principal.namespace.lower()
+    if not is_own or selectors.is_name_taken(target, principal.user_id):
+        raise NotYourModel(f"you may not write to the namespace '{target.namespace}'")
+    return target
+
+
+def _find(principal: Principal, name: str | ModelName) -> TagRecord:
+    shown = name if isinstance(name, str) else name.short
+    if not shown.strip():
+        raise ModelNotFound(shown)
+    parsed = ModelName.parse(name) if isinstance(name, str) else name
+    record = selectors.find_tag(principal, parsed)
+    if record is None:
+        raise ModelNotFound(shown)
+    return record
+
+
+def _may_manage(principal: Principal, record: TagRecord) -> bool:
+    if record.name.namespace == LIBRARY:
+        return may_write_library(principal)
+    return record.owner_id == principal.user_id
+
+
+@lru_cache(maxsize=_CACHED_MODELS)
+def _contents(manifest_body: bytes) -> ModelContents:
+    """Return what a manifest says; everything in it is named by its hash, so it never changes."""
+    manifest = manifests.parse_manifest(manifest_body)
+    weights = next(iter(manifest.of_type(manifests.MODEL)), None)
+    if weights is None:
+        raise InvalidManifest("the model has no weights")
+    gguf = selectors.blob_gguf(weights.blob.hex)
+    template = _text(manifest, manifests.TEMPLATE)
+    parameters = _bytes(manifest, manifests.PARAMS)
+    messages = _bytes(manifest, manifests.MESSAGES)
+    return ModelContents(
+        manifest=manifest,
+        weights=weights.blob.hex,
+        parent_model=weights.source,
+        template=template,
+        system=_text(manifest, manifests.SYSTEM),
+        parameters=manifests.parse_parameters(parameters) if parameters else {},
+        messages=manifests.parse_messages(messages) if messages else (),
+        license=tuple(_to_text(_read(layer)) for layer in manifest.of_type(manifests.LICENSE)),
+        gguf=gguf,
+        capabilities=capabilities_of(
+            gguf.get("architecture", ""), gguf.get("metadata", {}), template
+        ),
+    )
+
+
+def _bytes(manifest: Manifest, media_type: str) -> bytes:
+    layers = manifest.of_type(media_type)
+    return _read(layers[-1]) if layers else b""
+
+
+def _text(manifest: Manifest, media_type: str) -> str:
+    return _to_text(_bytes(manifest, media_type))
+
+
+def _to_text(body: bytes) -> str:
+    return body.decode("utf-8", "replace")
+
+
+def _read(layer: LayerRef) -> bytes:
+    with blob_store().open(layer.blob) as file:
+        body = file.read(_MAX_TEXT_BYTES + 1)
+    if len(body) > _MAX_TEXT_BYTES:
+        raise InvalidManifest(f"the layer {layer.digest} is larger than {_MAX_TEXT_BYTES} bytes")
+    return body
+
+
+def _listed(record: TagRecord) -> ListedModel:
+    config = record.config
+    return ListedModel(
+        name=record.name.short,
+        namespace=record.name.namespace or LIBRARY,
+        digest=record.digest,
+        size_bytes=manifests.parse_manifest(record.manifest).size_bytes,
+        modified_at=record.modified_at,
+        details=_details(config, ""),
+        context_length=config.get("context_length"),
+        embedding_length=config.get("embedding_length"),
+        capabilities=tuple(config.get("capabilities", ())),
+    )
+
+
+def _details(config: Mapping[str, Any], parent_model: str) -> ModelDetails:
+    families = config.get("model_families")
+    return ModelDetails(
+        parent_model=parent_model,
+        format=config.get("model_format", ""),
+        family=config.get("model_family", ""),
+        families=tuple(families) if families else None,
+        parameter_size=config.get("model_type", ""),
+        quantization_level=config.get("file_type", ""),
+    )

@@ -1,0 +1,148 @@
+"""What every test may use: the cast, clients that speak for them, a store and tiny models.
+
+Alice owns, Bob is another user, Mallory must learn nothing, Admin runs the site. Every test has a
+blob store of its own.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.db import connections
+from django.test import AsyncClient
+from pytest_django.fixtures import Settings
+
+from models_app.accounts import create_key, create_user
+from models_app.models import User
+from models_app.permissions import CredentialKind, Principal
+from registry.blobs import BlobStore, blob_store
+from registry.create import CreateModel, create_model
+from registry.library import ResolvedModel
+from tests.gguf_files import write_tiny_model
+
+PASSWORD = "correct horse battery staple"
+
+
+class MakeModel(Protocol):
+    """Creates a model from the tiny GGUF file, or from `base`, and returns its display name."""
+
+    def __call__(
+        self,
+        name: str,
+        owner: User | None = None,
+        *,
+        base: ResolvedModel | None = None,
+        **changes: Any,
+    ) -> str: ...
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(
+    django_db_modify_db_settings_parallel_suffix: None,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """A file, as on a site: threads that share a database in memory lock each other out."""
+    path = tmp_path_factory.mktemp("database") / "test.sqlite3"
+    database = connections["default"].settings_dict
+    if connections["default"].vendor != "sqlite":
+        return
+    database["TEST"]["NAME"] = str(path)
+    # Nothing has to survive a power cut: without this, every test waits for the disk.
+    commands = "PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF;"
+    database["OPTIONS"] = {**database["OPTIONS"], "init_command": commands}
+
+
+@pytest.fixture(autouse=True)
+def _quick_passwords(settings: Settings) -> None:
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture(autouse=True)
+def store(settings: Settings, tmp_path: Path) -> BlobStore:
+    """The site's blob store, empty."""
+    settings.BLOBS_DIR = tmp_path / "blobs"
+    return blob_store()
+
+
+@pytest.fixture
+def alice(db: None) -> User:
+    """Owns things."""
+    return create_user("alice", PASSWORD)
+
+
+@pytest.fixture
+def bob(db: None) -> User:
+    """Has nothing to do with Alice."""
+    return create_user("bob", PASSWORD)
+
+
+@pytest.fixture
+def mallory(db: None) -> User:
+    """Tries what she may not."""
+    return create_user("mallory", PASSWORD)
+
+
+@pytest.fixture
+def admin(db: None) -> User:
+    """Runs the site."""
+    return create_user("root", PASSWORD, is_admin=True)
+
+
+def principal_for(user: User) -> Principal:
+    """Return the user as whoever sent a request."""
+    return Principal(
+        user_id=user.pk,
+        username=user.username,
+        is_admin=user.is_superuser,
+        kind=CredentialKind.KEY,
+    )
+
+
+class KeyClient(AsyncClient):
+    """A client that sends an API key of its user with every request."""
+
+    def __init__(self, user: User) -> None:
+        super().__init__()
+        self._user = user
+        self._header: tuple[bytes, bytes] | None = None
+
+    async def request(self, **request: Any) -> Any:
+        """Send a request. AsyncClient would lose headers that are given once for all."""
+        if self._header is None:
+            _, secret = await sync_to_async(create_key)(self._user, "test key")
+            self._header = (b"authorization", f"Bearer {secret}".encode())
+        request["headers"] = [*request["headers"], self._header]
+        return await super().request(**request)
+
+
+@pytest.fixture
+def client_for(db: None) -> Callable[[User], KeyClient]:
+    """Make a client that speaks for a user."""
+    return KeyClient
+
+
+@pytest.fixture(scope="session")
+def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A GGUF file that llama.cpp can load."""
+    return write_tiny_model(tmp_path_factory.mktemp("gguf") / "tiny.gguf")
+
+
+@pytest.fixture
+def make_model(db: None, store: BlobStore, tiny_gguf: Path) -> MakeModel:
+    """Create models; without an owner, in the site's name and so in the library."""
+
+    def make(
+        name: str,
+        owner: User | None = None,
+        *,
+        base: ResolvedModel | None = None,
+        **changes: Any,
+    ) -> str:
+        files = None if base else {"tiny.gguf": store.import_file(tiny_gguf).digest}
+        principal = principal_for(owner) if owner else None
+        request = CreateModel(name=name, principal=principal, base=base, files=files, **changes)
+        return create_model(request).short
+
+    return make
