@@ -21,11 +21,13 @@ class InvalidOption(BadRequest):
     code = "invalid_option"
 
 
-class TemplateFailed(ServiceError):
-    """The model's or the request's template does not parse or run."""
+class TemplateFailed(BadRequest):
+    """The model's or the request's template does not parse or run.
+
+    Ollama answers 500; clients try a 500 again, and this one never gets better.
+    """
 
     code = "template_failed"
-    status = 500
 
 
 class LoadFailed(ServiceError):
