@@ -10,7 +10,9 @@ from typing import Any, Protocol
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.contrib.contenttypes.management import create_contenttypes
 from django.db import connections
+from django.db.models.signals import post_migrate
 from django.test import AsyncClient
 from pytest_django.fixtures import Settings
 
@@ -44,6 +46,9 @@ def django_db_modify_db_settings(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     """A file, as on a site: threads that share a database in memory lock each other out."""
+    # Emptying the database after a test would fill these tables again, which no test reads.
+    post_migrate.disconnect(dispatch_uid="django.contrib.auth.management.create_permissions")
+    post_migrate.disconnect(create_contenttypes)
     path = tmp_path_factory.mktemp("database") / "test.sqlite3"
     database = connections["default"].settings_dict
     if connections["default"].vendor != "sqlite":

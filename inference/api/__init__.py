@@ -1,0 +1,1 @@
+"""The HTTP dialects of generation: Ollama's and OpenAI's."""

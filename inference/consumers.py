@@ -1,0 +1,182 @@
+"""`ws/chat`: chat answers over a WebSocket, several at a time, each of which can be stopped.
+
+Every message is a JSON object in a text frame. `id` is the client's own word for one question.
+
+    client  {"type": "chat", "id": "a", "model": "smollm2:135m", "messages": [{"role", "content"}],
+             "options": {…}, "keep_alive": "5m"}      and every other field of /api/chat
+            {"type": "stop", "id": "a"}
+    server  {"type": "token", "id": "a", "text": "…"}
+            {"type": "done", "id": "a", "done_reason": "stop", "total_duration": …, "eval_count": …}
+            {"type": "error", "id": "a", "error": "…"}
+
+Every accepted `chat` ends in exactly one `done` or `error`. A stopped one ends in `done` with the
+reason `canceled`; `stop` for an id that has ended is ignored. A frame that makes no sense is
+answered with an `error` (its `id` null where none could be read) and the socket stays open.
+Closed with 4401 where nobody is signed in (any longer), and with 4403 where the page that opened
+it is another site's or the key's scope does not reach so far.
+
+Knows no engine and no row of the database. Runs on the event loop; every answer is a task.
+"""
+
+import asyncio
+from importlib import import_module
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from channels.auth import get_user
+from channels.db import database_sync_to_async
+from channels.generic.websocket import AsyncWebsocketConsumer
+from django.conf import settings
+
+from inference import generation
+from inference.api.native import metrics
+from inference.api.schemas import ChatBody
+from inference.messages import Finished
+from inference.requests import ChatRequest
+from models_app.auth import principal_of_scope
+from models_app.permissions import CredentialKind, Principal
+from models_app.policy import WEBSOCKETS
+from ollamasite.bodies import decode
+from ollamasite.error_responses import to_service_error
+from ollamasite.errors import BadRequest, ServiceError, Unauthenticated
+from ollamasite.http import encode_json, read_json
+
+MAX_ANSWERS: Final = 8
+MAX_ID_CHARACTERS: Final = 128
+CLOSE_UNAUTHENTICATED: Final = 4401
+CLOSE_FORBIDDEN: Final = 4403
+_RULE: Final = WEBSOCKETS["ws/chat"]
+
+
+class ChatConsumer(AsyncWebsocketConsumer):
+    """One socket. Every answer runs in a task of its own, so that `stop` is heard at once."""
+
+    # Tokens come over the engine socket; no such layer exists, so none is opened.
+    channel_layer_alias = "none"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # `_open` holds what has not ended; `_tasks` also what is saying its last words.
+        self._open: dict[str, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def connect(self) -> None:
+        """Accept, so that the closing code reaches the page, and close where nobody may be."""
+        await self.accept()
+        await self._admit()
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """Handle one frame."""
+        answer_id: str | None = None
+        try:
+            frame = _read_frame(text_data)
+            answer_id = _read_id(frame)
+            match frame.get("type"):
+                case "chat":
+                    await self._start(answer_id, frame)
+                case "stop":
+                    await self._stop(answer_id)
+                case _:
+                    raise BadRequest('"type" must be "chat" or "stop"')
+        except ServiceError as error:
+            await self._tell("error", answer_id, error=error.message)
+
+    async def disconnect(self, code: int) -> None:
+        """End every answer."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _admit(self) -> Principal | None:
+        """Return who is there, or close the socket and return None.
+
+        Asked again for every question: a key may have been revoked, a session ended, since.
+        """
+        try:
+            principal = await _authenticate(self.scope)
+        except Unauthenticated:
+            await self.close(CLOSE_UNAUTHENTICATED)
+            return None
+        is_foreign = principal.kind is CredentialKind.SESSION and not _is_same_site(self.scope)
+        if is_foreign or not _RULE.admits(principal):
+            await self.close(CLOSE_FORBIDDEN)
+            return None
+        return principal
+
+    async def _start(self, answer_id: str, frame: dict[str, Any]) -> None:
+        if answer_id in self._open:
+            raise BadRequest(f"an answer with the id {answer_id!r} is running already")
+        if len(self._open) >= MAX_ANSWERS:
+            raise BadRequest(f"at most {MAX_ANSWERS} answers can run at a time")
+        request = decode(frame, ChatBody, "ChatRequest").to_request()
+        principal = await self._admit()
+        if principal is None:
+            return
+        task = asyncio.create_task(self._answer(answer_id, principal, request))
+        self._open[answer_id] = task
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _stop(self, answer_id: str) -> None:
+        task = self._open.pop(answer_id, None)
+        if task is None:
+            return
+        task.cancel()
+        await asyncio.wait([task])
+        await self._tell("done", answer_id, done_reason="canceled")
+
+    async def _answer(self, answer_id: str, principal: Principal, request: ChatRequest) -> None:
+        try:
+            running = await generation.start(principal, request)
+            try:
+                await self._stream(answer_id, running)
+            finally:
+                running.close()
+        except Exception as error:  # noqa: BLE001 - no one else can tell the client
+            self._open.pop(answer_id, None)
+            await self._tell("error", answer_id, error=to_service_error(error).message)
+
+    async def _stream(self, answer_id: str, running: generation.Generation) -> None:
+        async for event in running:
+            if event.text:
+                await self._tell("token", answer_id, text=event.text)
+            if isinstance(event, Finished):
+                self._open.pop(answer_id, None)
+                counters = metrics(event, running.elapsed_ns)
+                await self._tell("done", answer_id, done_reason=event.reason, **counters)
+
+    async def _tell(self, kind: str, answer_id: str | None, **fields: Any) -> None:
+        message = {"type": kind, "id": answer_id, **fields}
+        await self.send(text_data=encode_json(message).decode())
+
+
+def _read_frame(text: str | None) -> dict[str, Any]:
+    if text is None:
+        raise BadRequest("messages must be text frames")
+    frame = read_json(text.encode(), empty_message="empty message")
+    if not isinstance(frame, dict):
+        raise BadRequest("a message must be a JSON object")
+    return frame
+
+
+def _read_id(frame: dict[str, Any]) -> str:
+    answer_id = frame.get("id")
+    if not isinstance(answer_id, str) or not 0 < len(answer_id) <= MAX_ID_CHARACTERS:
+        raise BadRequest(f'"id" must be a string of 1 to {MAX_ID_CHARACTERS} characters')
+    return answer_id
+
+
+async def _authenticate(scope: Any) -> Principal:
+    # The session that the scope holds was read when the socket opened: read it again.
+    store = import_module(settings.SESSION_ENGINE).SessionStore
+    fresh: Any = {**scope, "session": store(scope["session"].session_key)}
+    fresh["user"] = await get_user(fresh)
+    principal: Principal = await database_sync_to_async(principal_of_scope)(fresh)
+    return principal
+
+
+def _is_same_site(scope: Any) -> bool:
+    headers = dict(scope["headers"])
+    origin = urlsplit(headers.get(b"origin", b"").decode("latin-1"))
+    return bool(origin.netloc) and origin.netloc == headers.get(b"host", b"").decode("latin-1")

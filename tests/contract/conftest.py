@@ -1,0 +1,69 @@
+"""The fixtures of the inference tests, and the site on a real port for the official clients."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import uvicorn
+
+from inference.client import engine_client
+from models_app.accounts import create_key
+from models_app.models import User
+from tests.fakes.engine import FakeNode, running_node
+from tests.inference.conftest import api, bob_api, bobs_model, model, node, stranger
+
+__all__ = ["api", "bob_api", "bobs_model", "model", "node", "stranger"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunningSite:
+    """A site that listens, with a fake engine behind it."""
+
+    url: str
+    key: str
+    node: FakeNode
+    loop: asyncio.AbstractEventLoop
+
+    def wait_for(self, kind: Any, *, timeout_s: float = 1.0) -> Any:
+        """Wait until the engine got a frame of a kind."""
+        waiting = self.node.wait_for(kind, timeout_s=timeout_s)
+        return asyncio.run_coroutine_threadsafe(waiting, self.loop).result(timeout_s + 1)
+
+
+@pytest.fixture
+def site(transactional_db: None, settings: Any, alice: User, model: str) -> Iterator[RunningSite]:
+    """The whole application behind uvicorn, in a thread of its own."""
+    from ollamasite.asgi import application
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        application,
+        lifespan="off",
+        log_config=None,
+        ws="websockets-sansio",
+        timeout_graceful_shutdown=1,
+    )
+    server = uvicorn.Server(config)
+    ready: Future[tuple[FakeNode, asyncio.AbstractEventLoop]] = Future()
+
+    async def serve() -> None:
+        async with running_node() as running:
+            settings.ENGINE_SOCKET = running.socket_path
+            ready.set_result((running, asyncio.get_running_loop()))
+            await server.serve(sockets=[listener])
+            engine_client(running.socket_path).close()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    running, loop = ready.result(10)
+    port = listener.getsockname()[1]
+    yield RunningSite(f"http://127.0.0.1:{port}", create_key(alice, "client")[1], running, loop)
+    server.should_exit = True
+    thread.join(20)
+    listener.close()
+    assert not thread.is_alive()

@@ -1,0 +1,45 @@
+"""A real WebSocket client against a really listening site."""
+
+import json
+
+import pytest
+from websockets.exceptions import ConnectionClosedError
+from websockets.sync.client import connect
+
+from inference.messages import Cancel
+from tests.contract.conftest import RunningSite
+from tests.fakes.engine import Script
+
+
+def url_of(site: RunningSite) -> str:
+    return site.url.replace("http", "ws") + "/ws/chat"
+
+
+def question(model: str) -> str:
+    messages = [{"role": "user", "content": "Hello"}]
+    return json.dumps({"type": "chat", "id": "a", "model": model, "messages": messages})
+
+
+def test_answer_is_streamed(site: RunningSite, model: str) -> None:
+    with connect(url_of(site), additional_headers={"X-Api-Key": site.key}) as socket:
+        socket.send(question(model))
+        messages = [json.loads(socket.recv(timeout=5)) for _ in range(3)]
+
+    assert [message["type"] for message in messages] == ["token", "token", "done"]
+
+
+def test_client_that_drops_off_cancels(site: RunningSite, model: str) -> None:
+    site.node.scripts.append(Script(pieces=("a",), is_held=True))
+    with connect(url_of(site), additional_headers={"X-Api-Key": site.key}) as socket:
+        socket.send(question(model))
+        socket.recv(timeout=5)
+
+    site.wait_for(Cancel, timeout_s=1)
+
+
+def test_nobody_learns_why_the_socket_closes(site: RunningSite) -> None:
+    with connect(url_of(site)) as socket, pytest.raises(ConnectionClosedError) as caught:
+        socket.recv(timeout=5)
+
+    assert caught.value.rcvd is not None
+    assert caught.value.rcvd.code == 4401

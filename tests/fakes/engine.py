@@ -1,0 +1,280 @@
+"""An inference node without a model: a socket server that answers by script.
+
+Speaks `inference.messages` over a real unix socket, records every frame it gets, and passes
+`tests/inference/test_engine_suite.py` like the real node. Knows no Django.
+"""
+
+import asyncio
+import contextlib
+import tempfile
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from inference.messages import (
+    PROTOCOL_VERSION,
+    Cancel,
+    DoneReason,
+    Event,
+    Events,
+    Failed,
+    FailureCode,
+    Finished,
+    FrameDecoder,
+    Generate,
+    Hello,
+    ListLoaded,
+    Load,
+    LoadedModel,
+    LoadedModels,
+    Ping,
+    Pong,
+    ProtocolError,
+    Started,
+    Token,
+    ToNode,
+    Unload,
+    Usage,
+    Welcome,
+    Wire,
+    encode,
+)
+
+T = TypeVar("T", bound=Wire)
+
+MISSING_WEIGHTS = "0" * 64
+USAGE = Usage(
+    prompt_tokens=10,
+    prompt_eval_ns=38_680_000,
+    completion_tokens=3,
+    eval_ns=240_530_000,
+    load_ns=551_990,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Script:
+    """How one Generate or Load is answered. `pieces` come first, whatever follows."""
+
+    pieces: tuple[str, ...] = ("Hello", ".")
+    last_text: str = ""
+    reason: DoneReason = DoneReason.STOP
+    usage: Usage = USAGE
+    context: tuple[int, ...] = (1, 2, 3)
+    pause_s: float = 0.0  # before every event
+    failure: FailureCode | None = None
+    failure_message: str = ""
+    is_held: bool = False  # stays silent after the pieces until it is cancelled
+    cuts_connection: bool = False  # the node goes away after the pieces
+    is_coalesced: bool = False  # all events in one frame
+
+
+class FakeNode:
+    """A node on a unix socket; `scripts` are used up in turn, then `default` for ever."""
+
+    def __init__(self, socket_path: Path, *, protocol: int = PROTOCOL_VERSION) -> None:
+        self.socket_path = socket_path
+        self.protocol = protocol
+        self.received: list[Wire] = []
+        self.scripts: deque[Script] = deque()
+        self.default: Script | None = None
+        self.loaded: dict[str, LoadedModel] = {}
+        self._server: asyncio.Server | None = None
+        self._connections: set[_Connection] = set()
+        self._news = asyncio.Event()
+
+    async def start(self) -> None:
+        """Listen."""
+        self._server = await asyncio.start_unix_server(self._serve, path=self.socket_path)
+
+    async def stop(self) -> None:
+        """Stop listening and cut every connection."""
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._connections):
+            connection.cut()
+        for connection in list(self._connections):
+            await connection.gone.wait()
+        self.socket_path.unlink(missing_ok=True)
+
+    def got(self, kind: type[T]) -> list[T]:
+        """Return the frames of one kind, in order of arrival."""
+        return [message for message in self.received if isinstance(message, kind)]
+
+    async def wait_for(self, kind: type[T], *, count: int = 1, timeout_s: float = 2.0) -> T:
+        """Wait until `count` frames of a kind have come and return the last of them."""
+        async with asyncio.timeout(timeout_s):
+            while len(self.got(kind)) < count:
+                self._news.clear()
+                await self._news.wait()
+        return self.got(kind)[count - 1]
+
+    def record(self, message: Wire) -> None:
+        """Keep a frame for the test."""
+        self.received.append(message)
+        self._news.set()
+
+    def script_for(self, request: Generate | Load) -> Script:
+        """Return how to answer."""
+        if self.scripts:
+            return self.scripts.popleft()
+        if self.default is not None:
+            return self.default
+        if request.model.weights == MISSING_WEIGHTS:
+            message = "the model's file is missing"
+            return Script(pieces=(), failure=FailureCode.LOAD_FAILED, failure_message=message)
+        if isinstance(request, Generate) and request.sampling.num_predict:
+            count = request.sampling.num_predict
+            return Script(pieces=("word ",) * count, reason=DoneReason.LENGTH, pause_s=0.002)
+        return Script()
+
+    def note_loaded(self, request: Generate | Load) -> None:
+        """A request brings its model into memory."""
+        keep_alive_s = 300.0 if request.keep_alive_s is None else request.keep_alive_s
+        self.loaded[request.model.digest] = LoadedModel(
+            name=request.model.name,
+            digest=request.model.digest,
+            size_bytes=209_505_483,
+            size_vram_bytes=0,
+            context_length=request.runner.num_ctx,
+            expires_in_s=None if keep_alive_s == float("inf") else keep_alive_s,
+        )
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = _Connection(self, writer)
+        self._connections.add(connection)
+        try:
+            await connection.serve(reader)
+        finally:
+            self._connections.discard(connection)
+
+
+class _Connection:
+    def __init__(self, node: FakeNode, writer: asyncio.StreamWriter) -> None:
+        self._node = node
+        self._writer = writer
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self.gone = asyncio.Event()
+
+    async def serve(self, reader: asyncio.StreamReader) -> None:
+        decoder: FrameDecoder[Wire] = FrameDecoder(ToNode)
+        try:
+            while data := await reader.read(65536):
+                for message in decoder.feed(data):
+                    self._node.record(message)
+                    self._receive(message)
+        except (OSError, ProtocolError):
+            pass
+        finally:
+            tasks = list(self._tasks.values())
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._writer.close()
+            self.gone.set()
+
+    def cut(self) -> None:
+        self._writer.transport.abort()
+
+    def _receive(self, message: Wire) -> None:
+        match message:
+            case Hello(protocol=protocol):
+                self._send(Welcome(protocol=self._node.protocol, node="fake"))
+                if protocol != self._node.protocol:
+                    self._writer.close()
+            case Ping():
+                self._send(Pong())
+            case ListLoaded(request_id=request_id):
+                loaded = sorted(self._node.loaded.values(), key=_expiry_of, reverse=True)
+                self._send(LoadedModels(request_id=request_id, models=tuple(loaded)))
+            case Unload(request_id=request_id, model=model):
+                self._node.loaded.pop(model.digest, None)
+                self._tell(Finished(request_id=request_id, reason=DoneReason.UNLOAD))
+            case Generate() | Load():
+                task = asyncio.create_task(self._answer(message))
+                self._tasks[message.request_id] = task
+            case Cancel(request_id=request_id):
+                self._cancel(request_id)
+
+    def _cancel(self, request_id: str) -> None:
+        task = self._tasks.pop(request_id, None)
+        if task is not None and not task.done():
+            task.cancel()
+            self._tell(
+                Failed(
+                    request_id=request_id,
+                    code=FailureCode.CANCELLED,
+                    message="request canceled",
+                )
+            )
+
+    async def _answer(self, request: Generate | Load) -> None:
+        script = self._node.script_for(request)
+        events: list[Event] = []
+        async for event in _events(script, request):
+            if isinstance(event, Finished):
+                self._node.note_loaded(request)
+            if script.is_coalesced:
+                events.append(event)
+                continue
+            if isinstance(event, Finished | Failed):
+                self._tasks.pop(request.request_id, None)
+            self._tell(event)
+        if script.cuts_connection:
+            await asyncio.sleep(0.02)  # what was sent shall arrive
+            self.cut()
+        elif events:
+            self._tasks.pop(request.request_id, None)
+            self._tell(*events)
+
+    def _tell(self, *events: Any) -> None:
+        self._send(Events(events=events))
+
+    def _send(self, message: Wire) -> None:
+        if not self._writer.is_closing():
+            self._writer.write(encode(message))
+
+
+async def _events(script: Script, request: Generate | Load) -> AsyncIterator[Event]:
+    request_id = request.request_id
+    if isinstance(request, Generate):
+        if script.pieces:
+            yield Started(request_id=request_id, prompt_tokens=script.usage.prompt_tokens)
+        for text in script.pieces:
+            await asyncio.sleep(script.pause_s)
+            yield Token(request_id=request_id, text=text)
+    await asyncio.sleep(script.pause_s)
+    if script.is_held:
+        await asyncio.Event().wait()
+    if script.cuts_connection:
+        return
+    if script.failure is not None:
+        yield Failed(request_id=request_id, code=script.failure, message=script.failure_message)
+    elif isinstance(request, Load):
+        yield Finished(request_id=request_id, reason=DoneReason.LOAD)
+    else:
+        yield Finished(
+            request_id=request_id,
+            reason=script.reason,
+            text=script.last_text,
+            usage=script.usage,
+            context=script.context if request.wants_context else (),
+        )
+
+
+def _expiry_of(model: LoadedModel) -> float:
+    return float("inf") if model.expires_in_s is None else model.expires_in_s
+
+
+@contextlib.asynccontextmanager
+async def running_node(**settings: Any) -> AsyncIterator[FakeNode]:
+    """Run a fake node on a socket of its own."""
+    with tempfile.TemporaryDirectory(prefix="fake-node-") as folder:
+        node = FakeNode(Path(folder) / "engine.sock", **settings)
+        await node.start()
+        try:
+            yield node
+        finally:
+            await node.stop()

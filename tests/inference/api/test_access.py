@@ -1,0 +1,208 @@
+"""Every way to say who one is opens the same doors, and nobody gets past them without one.
+
+The rows come from the policy table, so a new route is in here at once.
+"""
+
+import base64
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from models_app.accounts import create_key, revoke_key
+from models_app.models import User
+from models_app.permissions import Scope
+from models_app.policy import ROUTES, Access
+from tests.conftest import PASSWORD
+from tests.fakes.engine import FakeNode
+from tests.fakes.http import AsgiClient
+from tests.inference.conftest import MODEL
+
+POSTED: dict[str, dict[str, Any]] = {
+    "api/show": {"model": MODEL},
+    "api/generate": {"model": MODEL},
+    "api/chat": {"model": MODEL},
+    "v1/chat/completions": {"model": MODEL, "messages": [{"role": "user", "content": "x"}]},
+}
+CLOSED = [
+    route
+    for route, rule in ROUTES.items()
+    if rule.access is not Access.PUBLIC and route.startswith(("api/", "v1/"))
+]
+CSRF_TOKEN = "a" * 32
+
+Headers = Mapping[str, str]
+
+
+async def call(route: str, headers: Headers) -> Any:
+    path = "/" + route.replace("<path:name>", MODEL)
+    if route in POSTED:
+        return await AsgiClient(headers).post(path, POSTED[route])
+    return await AsgiClient(headers).get(path)
+
+
+def basic(password: str) -> str:
+    return "Basic " + base64.b64encode(f"anybody:{password}".encode()).decode()
+
+
+def cookies_of(user: User) -> str:
+    client = Client()
+    client.force_login(user)
+    return f"ollamasite_session={client.cookies['ollamasite_session'].value}"
+
+
+@pytest.fixture
+def key(transactional_db: None, alice: User) -> str:
+    return create_key(alice, "laptop")[1]
+
+
+@pytest.fixture
+def session(transactional_db: None, alice: User) -> str:
+    return cookies_of(alice)
+
+
+@pytest.fixture
+def bad_keys(transactional_db: None, alice: User, bob: User) -> dict[str, str]:
+    revoked, revoked_secret = create_key(alice, "revoked")
+    revoke_key(revoked)
+    past = timezone.now() - timedelta(seconds=1)
+    bob_key = create_key(bob, "of one who left")[1]
+    User.objects.filter(pk=bob.pk).update(is_active=False)
+    good = create_key(alice, "good")[1]
+    return {
+        "revoked": revoked_secret,
+        "expired": create_key(alice, "expired", expires_at=past)[1],
+        "inactive": bob_key,
+        "wrong": good[:-1] + ("0" if good[-1] != "0" else "1"),
+        "nonsense": "sk-nonsense",
+        "empty": "",
+    }
+
+
+GOOD_WAYS: dict[str, Callable[[str], Headers]] = {
+    "bearer": lambda key: {"authorization": f"Bearer {key}"},
+    "bearer in lower case": lambda key: {"authorization": f"bearer {key}"},
+    "x-api-key": lambda key: {"x-api-key": key},
+    "basic": lambda key: {"authorization": basic(key)},
+}
+
+
+@pytest.mark.parametrize("route", CLOSED)
+async def test_every_good_way_gets_the_same_answer(
+    node: FakeNode, model: str, key: str, session: str, route: str
+) -> None:
+    ways = [make(key) for make in GOOD_WAYS.values()]
+    ways.append({"cookie": f"{session}; csrftoken={CSRF_TOKEN}", "x-csrftoken": CSRF_TOKEN})
+    answers = [await call(route, headers) for headers in ways]
+
+    assert {answer.status for answer in answers} == {200}
+    assert len({answer.content_type for answer in answers}) == 1
+
+
+@pytest.mark.parametrize("route", CLOSED)
+async def test_no_credential_is_a_401_in_the_dialects_shape(
+    node: FakeNode, model: str, route: str
+) -> None:
+    answer = await call(route, {})
+
+    assert answer.status == 401
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+    assert answer.content_type.startswith("application/json")
+    if route.startswith("api/"):
+        assert answer.json() == {"error": "unauthorized"}
+    else:
+        assert answer.json() == {
+            "error": {
+                "message": "unauthorized",
+                "type": "authentication_error",
+                "param": None,
+                "code": "invalid_api_key",
+            }
+        }
+
+
+@pytest.mark.parametrize("way", GOOD_WAYS)
+@pytest.mark.parametrize("route", CLOSED)
+async def test_every_bad_key_gets_the_answer_of_no_key(
+    node: FakeNode, model: str, bad_keys: dict[str, str], route: str, way: str
+) -> None:
+    none = await call(route, {})
+    for name, secret in bad_keys.items():
+        answer = await call(route, GOOD_WAYS[way](secret))
+
+        assert (answer.status, answer.body) == (none.status, none.body), name
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {},
+        {"x-csrftoken": CSRF_TOKEN},
+        {"cookie": "; csrftoken=" + "b" * 32, "x-csrftoken": CSRF_TOKEN},
+    ],
+    ids=["cookie alone", "token without its cookie", "token of another cookie"],
+)
+@pytest.mark.parametrize("route", CLOSED)
+async def test_cookie_without_its_token_is_nobody(
+    node: FakeNode, model: str, session: str, route: str, extra: dict[str, str]
+) -> None:
+    cookie = session + extra.get("cookie", "")
+    answer = await call(route, {**extra, "cookie": cookie})
+
+    assert answer.status == 401
+
+
+async def test_wrong_key_beside_a_good_session_is_nobody(model: str, session: str) -> None:
+    headers = {
+        "cookie": f"{session}; csrftoken={CSRF_TOKEN}",
+        "x-csrftoken": CSRF_TOKEN,
+        "authorization": "Bearer nonsense",
+    }
+
+    assert (await call("api/tags", headers)).status == 401
+
+
+async def test_session_of_one_who_left_is_nobody(model: str, alice: User, session: str) -> None:
+    await User.objects.filter(pk=alice.pk).aupdate(is_active=False)
+    headers = {"cookie": f"{session}; csrftoken={CSRF_TOKEN}", "x-csrftoken": CSRF_TOKEN}
+
+    assert (await call("api/tags", headers)).status == 401
+
+
+@pytest.fixture
+def reading_key(transactional_db: None, alice: User) -> str:
+    return create_key(alice, "reads", scopes=(Scope.READ,))[1]
+
+
+@pytest.mark.parametrize("route", CLOSED)
+async def test_scope_of_a_key_limits_it(
+    node: FakeNode, model: str, reading_key: str, route: str
+) -> None:
+    answer = await call(route, {"x-api-key": reading_key})
+
+    assert answer.status == (403 if ROUTES[route].scope is Scope.USE else 200)
+
+
+@pytest.mark.parametrize("path", ["/api/nope", "/v1/nope", "/nope", "/api/tags/"])
+async def test_stranger_does_not_learn_which_routes_there_are(
+    stranger: AsgiClient, path: str
+) -> None:
+    assert (await stranger.get(path)).status == 401
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/signin", "/static/ollamasite/site.css"])
+async def test_what_is_public_needs_no_credential(stranger: AsgiClient, path: str) -> None:
+    assert (await stranger.get(path)).status == 200
+
+
+async def test_browser_of_a_stranger_is_sent_to_sign_in(stranger: AsgiClient) -> None:
+    answer = await stranger.get("/home", headers={"accept": "text/html"})
+
+    assert (answer.status, answer.headers["location"]) == (302, "/signin?next=%2Fhome")
+
+
+async def test_password_is_no_key(model: str, alice: User) -> None:
+    assert (await call("api/tags", {"authorization": basic(PASSWORD)})).status == 401

@@ -1,0 +1,93 @@
+"""Events become an answer in one way only, and every accepted request comes to an end."""
+
+import asyncio
+import logging
+import re
+from typing import Any
+
+import pytest
+from django.http import StreamingHttpResponse
+
+from inference.api.native import ChatWriter
+from inference.api.streams import respond
+from inference.messages import Cancel, ChatMessage, FailureCode
+from inference.requests import ChatRequest
+from models_app.models import User
+from ollamasite.errors import ServiceError
+from tests.conftest import principal_for
+from tests.fakes.engine import FakeNode, Script
+
+ASKED = ChatRequest(model="smollm2:135m", messages=(ChatMessage(role="user", content="Hello"),))
+
+
+class BrokenWriter(ChatWriter):
+    """Fails at the second piece, as a bug of ours would."""
+
+    pieces = 0
+
+    def piece(self, text: str) -> bytes:
+        self.pieces += 1
+        if self.pieces > 1:
+            raise RuntimeError("a secret of the inside")
+        return super().piece(text)
+
+
+async def chunks_of(response: Any) -> list[bytes]:
+    assert isinstance(response, StreamingHttpResponse)
+    stream: Any = response.streaming_content
+    return [chunk async for chunk in stream]
+
+
+async def test_unknown_exception_in_mid_stream_is_told_by_its_id_alone(
+    node: FakeNode, model: str, alice: User, caplog: pytest.LogCaptureFixture
+) -> None:
+    node.scripts.append(Script(pieces=("a", "b", "c"), is_held=True))
+    with caplog.at_level(logging.ERROR):
+        response = await respond(principal_for(alice), ASKED, BrokenWriter(model), is_streamed=True)
+        last = (await chunks_of(response))[-1].decode()
+
+    told = re.fullmatch(r'\{"error":"internal server error \(id ([0-9a-f]+)\)"\}\n', last)
+    assert told is not None
+    assert told[1] in caplog.text
+    await node.wait_for(Cancel, timeout_s=1)
+
+
+async def test_early_failure_is_raised_before_there_is_a_response(
+    node: FakeNode, model: str, alice: User
+) -> None:
+    node.scripts.append(Script(pieces=(), failure=FailureCode.PROMPT_TOO_LONG))
+
+    with pytest.raises(ServiceError) as caught:
+        await respond(principal_for(alice), ASKED, ChatWriter(model), is_streamed=True)
+
+    assert caught.value.status == 400
+
+
+async def test_answer_that_nobody_begins_to_read_is_cancelled_with_its_task(
+    node: FakeNode, model: str, alice: User
+) -> None:
+    node.scripts.append(Script(pieces=("a",), is_held=True))
+    task = asyncio.create_task(
+        respond(principal_for(alice), ASKED, ChatWriter(model), is_streamed=True)
+    )
+    response = await task
+    await node.wait_for(Cancel, timeout_s=1)
+    response.close()
+
+
+async def test_pieces_are_sent_as_they_come(node: FakeNode, model: str, alice: User) -> None:
+    node.scripts.append(Script(pieces=("a", "b"), is_held=True))
+    response: Any = await respond(principal_for(alice), ASKED, ChatWriter(model), is_streamed=True)
+    stream = aiter(response.streaming_content)
+    first = await anext(stream)
+    second = await anext(stream)
+
+    assert b'"content":"a"' in first
+    assert b'"content":"b"' in second
+
+
+async def test_events_of_one_frame_are_all_there(node: FakeNode, model: str, alice: User) -> None:
+    node.scripts.append(Script(pieces=tuple("abcdef"), is_coalesced=True))
+    response = await respond(principal_for(alice), ASKED, ChatWriter(model), is_streamed=True)
+
+    assert len(await chunks_of(response)) == 7

@@ -1,0 +1,368 @@
+"""What every node does, real or fake: the same tests run over both.
+
+An `engine` fixture hands in an `EngineUnderTest`.
+"""
+
+import asyncio
+import hashlib
+import math
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec import structs
+
+from inference.client import EngineClient
+from inference.engine.config import EngineConfig
+from inference.engine.server import serve
+from inference.errors import EngineUnavailable
+from inference.messages import (
+    PROTOCOL_VERSION,
+    Cancel,
+    ChatMessage,
+    ChatPrompt,
+    DoneReason,
+    Failed,
+    FailureCode,
+    Finished,
+    Generate,
+    ListLoaded,
+    Load,
+    LoadedModel,
+    LoadedModels,
+    ModelRef,
+    RawPrompt,
+    RunnerOptions,
+    Sampling,
+    Token,
+    Unload,
+)
+from tests.fakes.connection import WireConnection
+from tests.fakes.engine import MISSING_WEIGHTS, running_node
+from tests.gguf_files import write_tiny_model
+
+TEMPLATE = "{{ range .Messages }}{{ .Role }}: {{ .Content }}\n{{ end }}assistant: "
+
+
+@dataclass(frozen=True, slots=True)
+class EngineUnderTest:
+    """A running node: where it listens and a model that it has."""
+
+    socket_path: Path
+    model: ModelRef
+
+
+@pytest.fixture
+async def fake_engine() -> AsyncIterator[EngineUnderTest]:
+    async with running_node() as node:
+        model = ModelRef(name="tiny:latest", digest="d" * 64, weights="a" * 64)
+        yield EngineUnderTest(socket_path=node.socket_path, model=model)
+
+
+@pytest.fixture
+async def real_engine(tmp_path: Path) -> AsyncIterator[EngineUnderTest]:
+    weights = write_tiny_model(tmp_path / "new")
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    config = EngineConfig(
+        socket_path=tmp_path / "e.sock", blobs_dir=tmp_path, drain_s=5.0, threads=1
+    )
+    weights.rename(config.weights_path(digest))
+    stopping = asyncio.Event()
+    serving = asyncio.create_task(serve(config, stopping))
+    while not config.socket_path.exists():
+        await asyncio.sleep(0.01)
+    model = ModelRef(name="tiny:latest", digest="d" * 64, weights=digest)
+    yield EngineUnderTest(socket_path=config.socket_path, model=model)
+    stopping.set()
+    await serving
+
+
+@pytest.fixture(params=["fake_engine", pytest.param("real_engine", marks=pytest.mark.slow)])
+def engine(request: pytest.FixtureRequest) -> EngineUnderTest:
+    found: EngineUnderTest = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+async def wire(engine: EngineUnderTest) -> AsyncIterator[WireConnection]:
+    async with WireConnection(engine.socket_path) as connection:
+        await connection.greet()
+        yield connection
+
+
+def asked(engine: EngineUnderTest, request_id: str = "r1", **changes: Any) -> Generate:
+    request = Generate(
+        request_id=request_id,
+        model=engine.model,
+        runner=RunnerOptions(num_ctx=256),
+        prompt=ChatPrompt(messages=(ChatMessage(role="user", content="Hi"),), template=TEMPLATE),
+        sampling=Sampling(num_predict=4, seed=1, temperature=0.0),
+        user="alice",
+    )
+    return structs.replace(request, **changes)
+
+
+def endless(engine: EngineUnderTest, request_id: str = "r1") -> Generate:
+    sampling = Sampling(num_predict=100_000, seed=1, temperature=0.8)
+    runner = RunnerOptions(num_ctx=256)
+    return asked(engine, request_id, sampling=sampling, runner=runner)
+
+
+async def loaded(wire: WireConnection) -> tuple[LoadedModel, ...]:
+    wire.send(ListLoaded(request_id="list"))
+    answer = await wire.receive()
+    assert isinstance(answer, LoadedModels)
+    assert answer.request_id == "list"
+    return answer.models
+
+
+async def test_node_tells_its_protocol_version(engine: EngineUnderTest) -> None:
+    async with WireConnection(engine.socket_path) as connection:
+        welcome = await connection.greet()
+
+    assert welcome.protocol == PROTOCOL_VERSION
+    assert welcome.node
+
+
+async def test_client_of_another_protocol_is_told_the_version_and_left(
+    engine: EngineUnderTest,
+) -> None:
+    async with WireConnection(engine.socket_path) as connection:
+        welcome = await connection.greet(protocol=PROTOCOL_VERSION + 1)
+
+        assert welcome.protocol == PROTOCOL_VERSION
+        assert await connection.receive() is None
+
+
+async def test_bytes_that_are_no_frame_end_the_connection_only(engine: EngineUnderTest) -> None:
+    async with WireConnection(engine.socket_path) as broken:
+        await broken.greet()
+        broken.send_bytes(b"\xff" * 64)
+        assert await broken.receive() is None
+
+    async with WireConnection(engine.socket_path) as connection:
+        assert (await connection.greet()).protocol == PROTOCOL_VERSION
+
+
+async def test_request_ends_in_exactly_one_finished(
+    engine: EngineUnderTest, wire: WireConnection
+) -> None:
+    wire.send(asked(engine))
+    end = await wire.end_of("r1")
+    await wire.settle()
+
+    assert isinstance(end, Finished)
+    assert wire.ends_of("r1") == [end]
+    assert wire.events[-1] == end
+
+
+async def test_request_counts_its_tokens(engine: EngineUnderTest, wire: WireConnection) -> None:
+    wire.send(asked(engine))
+    end = await wire.end_of("r1")
+
+    assert isinstance(end, Finished)
+    assert end.usage.prompt_tokens > 0
+    assert end.usage.completion_tokens > 0
+
+
+async def test_raw_prompt_is_answered(engine: EngineUnderTest, wire: WireConnection) -> None:
+    wire.send(asked(engine, prompt=RawPrompt(text="Once upon a time")))
+
+    assert isinstance(await wire.end_of("r1"), Finished)
+
+
+async def test_context_comes_where_it_is_wanted(
+    engine: EngineUnderTest, wire: WireConnection
+) -> None:
+    wire.send(asked(engine, wants_context=True))
+    end = await wire.end_of("r1")
+
+    assert isinstance(end, Finished)
+    assert end.context
+
+
+async def test_context_stays_away_where_it_is_not_wanted(
+    engine: EngineUnderTest, wire: WireConnection
+) -> None:
+    wire.send(asked(engine))
+    end = await wire.end_of("r1")
+
+    assert isinstance(end, Finished)
+    assert end.context == ()
+
+
+async def test_requests_of_one_connection_run_beside_each_other(
+    engine: EngineUnderTest, wire: WireConnection
+) -> None:
+    names = [f"r{number}" for number in range(3)]
+    for name in names:
+        wire.send(asked(engine, name))
+
+    ends = [await wire.end_of(name) for name in names]
+
+    assert all(isinstance(end, Finished) for end in ends)
+
+
+async def test_cancelled_request_ends_once_and_is_silent_after(
+    engine: EngineUnderTest, wire: WireConnection
+) -> None:
+    wire.send(endless(engine))
+    await wire.wait_for_tokens_of("r1")
+    wire.send(Cancel(request_id="r1"))
+    end = await wire.end_of("r1")
+    await wire.settle()
+
+    assert isinstance(end, Failed)
+    assert end.code is FailureCode.CANCELLED
+    assert wire.ends_of("r1") == [end]
+    assert wire.events[-1] == end
+
+
+async def test_cancel_of_an_unknown_request_is_ignored(wire: WireConnection) -> None:
+    wire.send(Cancel(request_id="nobody"))
+    await wire.settle()
+
+    assert wire.events == []
+
+
+async def test_cancel_of_a_finished_request_is_ignored(
+    engine: EngineUnderTest, wire: WireConnection
+) -> None:
+    wire.send(asked(engine))
+    end = await wire.end_of("r1")
+    wire.send(Cancel(request_id="r1"))
+    await wire.settle()
+
+    assert wire.ends_of("r1") == [end]
+
+
+async def test_one_connection_cannot_cancel_the_request_of_another(
+    engine: EngineUnderTest, wire: WireConnection
+) -> None:
+    wire.send(asked(engine, sampling=Sampling(num_predict=40, seed=1)))
+    async with WireConnection(engine.socket_path) as stranger:
+        await stranger.greet()
+        stranger.send(Cancel(request_id="r1"))
+        await stranger.settle()
+
+    assert isinstance(await wire.end_of("r1"), Finished)
+
+
+async def test_loaded_model_is_listed(engine: EngineUnderTest, wire: WireConnection) -> None:
+    runner = RunnerOptions(num_ctx=256)
+    wire.send(Load(request_id="r1", model=engine.model, runner=runner, keep_alive_s=60))
+    end = await wire.end_of("r1")
+    [model] = await loaded(wire)
+
+    assert isinstance(end, Finished)
+    assert end.reason is DoneReason.LOAD
+    assert (model.name, model.digest) == (engine.model.name, engine.model.digest)
+    assert model.context_length >= 256
+    assert model.expires_in_s is not None
+    assert 0 < model.expires_in_s <= 60
+
+
+async def test_model_kept_for_ever_has_no_expiry(
+    engine: EngineUnderTest, wire: WireConnection
+) -> None:
+    runner = RunnerOptions(num_ctx=256)
+    wire.send(Load(request_id="r1", model=engine.model, runner=runner, keep_alive_s=math.inf))
+    await wire.end_of("r1")
+    [model] = await loaded(wire)
+
+    assert model.expires_in_s is None
+
+
+async def test_unloaded_model_is_not_listed(engine: EngineUnderTest, wire: WireConnection) -> None:
+    wire.send(asked(engine))
+    await wire.end_of("r1")
+    wire.send(Unload(request_id="r2", model=engine.model))
+    end = await wire.end_of("r2")
+
+    assert isinstance(end, Finished)
+    assert end.reason is DoneReason.UNLOAD
+    assert await loaded(wire) == ()
+
+
+async def test_unloading_what_is_not_loaded_finishes(
+    engine: EngineUnderTest, wire: WireConnection
+) -> None:
+    wire.send(Unload(request_id="r1", model=engine.model))
+
+    assert isinstance(await wire.end_of("r1"), Finished)
+
+
+async def test_missing_file_fails_the_request_and_not_the_node(
+    engine: EngineUnderTest, wire: WireConnection
+) -> None:
+    missing = structs.replace(engine.model, digest="e" * 64, weights=MISSING_WEIGHTS)
+    wire.send(asked(engine, "r1", model=missing))
+    wire.send(asked(engine, "r2"))
+    failed, finished = await wire.end_of("r1"), await wire.end_of("r2")
+
+    assert isinstance(failed, Failed)
+    assert failed.code in {FailureCode.LOAD_FAILED, FailureCode.MODEL_MISSING}
+    assert failed.message
+    assert isinstance(finished, Finished)
+
+
+async def test_requests_of_a_lost_connection_make_room(engine: EngineUnderTest) -> None:
+    async with WireConnection(engine.socket_path) as leaving:
+        await leaving.greet()
+        for number in range(4):
+            leaving.send(endless(engine, f"r{number}"))
+        await leaving.wait_for_tokens_of("r0")
+
+    async with WireConnection(engine.socket_path) as connection:
+        await connection.greet()
+        connection.send(asked(engine, "next"))
+
+        assert isinstance(await connection.end_of("next"), Finished)
+
+
+async def test_client_streams_text_and_the_end(engine: EngineUnderTest) -> None:
+    client = EngineClient(engine.socket_path)
+    try:
+        stream = await client.submit(asked(engine))
+        events = [event async for event in stream]
+    finally:
+        client.close()
+
+    assert isinstance(events[-1], Finished)
+    assert sum(isinstance(event, Finished) for event in events) == 1
+    assert any(isinstance(event, Token) for event in events) or events[-1].text
+
+
+async def test_client_that_closes_a_stream_can_ask_again(engine: EngineUnderTest) -> None:
+    client = EngineClient(engine.socket_path)
+    try:
+        stream = await client.submit(endless(engine))
+        async for _ in stream:
+            break
+        stream.close()
+        again = [event async for event in await client.submit(asked(engine, "r2"))]
+    finally:
+        client.close()
+
+    assert isinstance(again[-1], Finished)
+
+
+async def test_clients_requests_have_their_own_streams(engine: EngineUnderTest) -> None:
+    client = EngineClient(engine.socket_path)
+
+    async def end_of(name: str) -> Any:
+        return [event async for event in await client.submit(asked(engine, name))][-1]
+
+    try:
+        ends = await asyncio.gather(*(end_of(f"r{number}") for number in range(3)))
+    finally:
+        client.close()
+
+    assert [end.request_id for end in ends] == ["r0", "r1", "r2"]
+
+
+async def test_client_says_so_where_no_node_listens(tmp_path: Path) -> None:
+    with pytest.raises(EngineUnavailable):
+        await EngineClient(tmp_path / "nobody.sock").list_loaded()
