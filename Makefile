@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Settings refuse to load without secrets; tools that only read them get these. No data is touched.
 DUMMY_SETTINGS := OLLAMASITE_SECRET_KEY=unused OLLAMASITE_KEY_PEPPER=unused \
 	OLLAMASITE_DATABASE_URL=sqlite://:memory:
-DJLINT := $(BIN)/djlint --profile django --indent 2 --quiet
+DJLINT := $(BIN)/djlint --quiet
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test check lint format types
@@ -35,7 +35,7 @@ test: install ## Run every test and print the coverage
 
 check: install lint types ## Everything that must hold before a commit: format, lint, types, imports, migrations, fast tests
 	$(DUMMY_SETTINGS) $(BIN)/ollamasite makemigrations --check --dry-run
-	$(BIN)/python -m pytest -m "not slow" -q
+	$(BIN)/python -m pytest -m "not slow" -q -n 2
 
 lint: install ## Check format, lint rules, import directions and templates
 	$(BIN)/ruff format --check .

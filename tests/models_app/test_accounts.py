@@ -68,7 +68,7 @@ def test_revoked_expired_and_ownerless_keys_are_refused(alice: User) -> None:
         with pytest.raises(Unauthenticated):
             authenticate(Credentials(key=secret))
     _, good = create_key(alice, "good")
-    assert authenticate(Credentials(key=good))
+    assert authenticate(Credentials(key=good)).username == "alice"
     User.objects.filter(pk=alice.pk).update(is_active=False)
     with pytest.raises(Unauthenticated):
         authenticate(Credentials(key=good))
