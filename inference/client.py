@@ -156,11 +156,11 @@ class _Connection:
         if self._streams.pop(request_id, None) is not None and self.is_open:
             self._send(Cancel(request_id=request_id))
 
-    def close(self) -> None:
-        """End the connection; what is still open fails with CONNECTION_LOST."""
+    def close(self, code: FailureCode, message: str) -> None:
+        """End the connection; what is still open fails with this code."""
         for task in self._tasks:
             task.cancel()
-        self._lose()
+        self._lose(code, message)
 
     def _send(self, message: Wire) -> None:
         self._writer.write(encode(message))
@@ -207,19 +207,17 @@ class _Connection:
                 return
             self._send(Ping())
 
-    def _lose(self) -> None:
+    def _lose(
+        self,
+        code: FailureCode = FailureCode.CONNECTION_LOST,
+        message: str = "the connection to the inference service was lost",
+    ) -> None:
         self.is_open = False
         self._writer.close()
         self._tasks[1].cancel()
         streams, self._streams = self._streams, {}
         for request_id, stream in streams.items():
-            stream.put(
-                Failed(
-                    request_id=request_id,
-                    code=FailureCode.CONNECTION_LOST,
-                    message="the connection to the inference service was lost",
-                )
-            )
+            stream.put(Failed(request_id=request_id, code=code, message=message))
         for listing in self._listings.values():
             if not listing.done():
                 listing.set_exception(errors.EngineUnavailable())
@@ -244,9 +242,10 @@ class EngineClient:
         return await connection.list_loaded(f"list-{next(self._numbers)}")
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection; requests that are still open end in SHUTTING_DOWN."""
         if self._connection is not None:
-            self._connection.close()
+            message = "the service is shutting down, please try again"
+            self._connection.close(FailureCode.SHUTTING_DOWN, message)
 
     async def _connected(self) -> _Connection:
         if self._connection is not None and self._connection.is_open:

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 _START_TIMEOUT_S = 90.0
@@ -21,7 +21,13 @@ _STOP_TIMEOUT_S = 60.0
 class RunningSite:
     """One `serve` on a data directory and a free port of its own."""
 
-    def __init__(self, data_dir: Path, *options: str, port: int | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *options: str,
+        port: int | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         self.data_dir = data_dir
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -29,7 +35,7 @@ class RunningSite:
         self._log = data_dir.parent / f"{data_dir.name}-{time.monotonic_ns()}.log"
         environ = {
             name: value for name, value in os.environ.items() if not name.startswith("OLLAMASITE_")
-        }
+        } | dict(settings or {})
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
                 serve_command(data_dir, self.port, *options),

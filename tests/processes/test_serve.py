@@ -30,9 +30,11 @@ StartSite = Callable[..., RunningSite]
 def start_site(tmp_path: Path) -> Iterator[StartSite]:
     sites: list[RunningSite] = []
 
-    def start(*, port: int | None = None, has_starter_model: bool = False) -> RunningSite:
+    def start(
+        *, port: int | None = None, has_starter_model: bool = False, **settings: str
+    ) -> RunningSite:
         options = [] if has_starter_model else ["--no-starter-model"]
-        site = RunningSite(tmp_path / "data", *options, port=port)
+        site = RunningSite(tmp_path / "data", *options, port=port, settings=settings)
         sites.append(site)
         site.wait_until_started()
         return site
@@ -64,14 +66,22 @@ def status_of(site: RunningSite, path: str, *, key: str | None = None) -> int:
         connection.close()
 
 
-@contextlib.contextmanager
-def ask(site: RunningSite, *, num_predict: int) -> Iterator[http.client.HTTPResponse]:
-    """Ask the starter model and give the stream after its first line."""
+def send_question(
+    site: RunningSite, *, num_predict: int, is_streamed: bool = True
+) -> http.client.HTTPConnection:
+    """Ask the starter model to count, which it does for ever."""
     connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=60)
-    body = {"model": "smollm2:135m", "prompt": "1, 2, 3,", "raw": True}
+    body = {"model": "smollm2:135m", "prompt": "1, 2, 3,", "raw": True, "stream": is_streamed}
     options = {"num_predict": num_predict, "temperature": 0, "stop": []}
     headers = {"Authorization": f"Bearer {site.api_key}"}
     connection.request("POST", "/api/generate", json.dumps(body | {"options": options}), headers)
+    return connection
+
+
+@contextlib.contextmanager
+def ask(site: RunningSite, *, num_predict: int) -> Iterator[http.client.HTTPResponse]:
+    """Ask the starter model and give the stream after its first line."""
+    connection = send_question(site, num_predict=num_predict)
     response = connection.getresponse()
     try:
         assert response.status == 200
@@ -192,6 +202,22 @@ def test_answer_that_has_begun_is_finished_before_the_site_stops(start_site: Sta
         last = json.loads(stream.read().splitlines()[-1])
 
     assert last["done"] is True
+    assert site.process.wait(60) == 0
+
+
+def test_answers_that_outlast_the_drain_end_in_an_error(start_site: StartSite) -> None:
+    site = start_site(has_starter_model=True, OLLAMASITE_DRAIN_TIMEOUT="1s")
+    with (
+        contextlib.closing(send_question(site, num_predict=3000, is_streamed=False)) as whole,
+        ask(site, num_predict=3000) as stream,
+    ):
+        site.process.send_signal(signal.SIGTERM)
+        last = json.loads(stream.read().splitlines()[-1])
+        answer = whole.getresponse()
+        body = json.loads(answer.read())
+
+    assert last == {"error": "the service is shutting down, please try again"}
+    assert (answer.status, body) == (503, last)
     assert site.process.wait(60) == 0
 
 

@@ -1,7 +1,9 @@
 """`ollamasite web`: serves the site's ASGI application. Knows nothing of routes."""
 
+import asyncio
 import math
 import signal
+import socket
 from argparse import ArgumentParser
 
 import uvicorn
@@ -9,8 +11,12 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.utils.module_loading import import_string
 
+from inference import generation
+
 # Clients keep pooled connections for long; closing earlier than they do costs them errors.
 _KEEP_ALIVE_S = 120
+# For the last words of answers that outlast the drain, before uvicorn cuts their connections.
+_LAST_WORDS_S = 3
 
 
 class Command(BaseCommand):
@@ -45,12 +51,26 @@ def _serve_with_uvicorn(host: str, port: int) -> None:
         proxy_headers=False,
         server_header=False,
         timeout_keep_alive=_KEEP_ALIVE_S,
-        timeout_graceful_shutdown=_whole_seconds(settings.DRAIN_S),
+        timeout_graceful_shutdown=_whole_seconds(settings.DRAIN_S + _LAST_WORDS_S),
     )
     # Uvicorn raises the signal again once it has drained: then it shall end nothing.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    uvicorn.Server(config).run()
+    _DrainingServer(config).run()
+
+
+class _DrainingServer(uvicorn.Server):
+    """Lets answers go on for the drain time, then ends them in words instead of cutting them."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening and wait for what is still being answered."""
+        last_words = None
+        if math.isfinite(settings.DRAIN_S):
+            loop = asyncio.get_running_loop()
+            last_words = loop.call_later(settings.DRAIN_S, generation.end_all)
+        await super().shutdown(sockets)
+        if last_words is not None:
+            last_words.cancel()
 
 
 def _serve_with_daphne(host: str, port: int) -> None:
