@@ -16,13 +16,20 @@ from django.urls import re_path
 from servestatic.asgi import ServeStaticASGI  # type: ignore[import-untyped]
 
 from ollamasite.guard import Guard
+from ollamasite.key_handler import KeyHandler, carries_key
 
 # Apps are loaded here; what follows imports their models.
 _django = get_asgi_application()
+_with_key = KeyHandler()
 
 from inference.routing import websocket_urlpatterns  # noqa: E402 - see above
 
 NO_SUCH_SOCKET: Final = 4404
+
+
+async def _http(scope: Any, receive: Any, send: Any) -> None:
+    handler = _with_key if carries_key(scope) else _django
+    await handler(scope, receive, send)
 
 
 async def _refuse_socket(scope: Any, receive: Any, send: Any) -> None:
@@ -63,7 +70,7 @@ _no_such_route: Any = _refuse_socket
 _routes: Any = [*websocket_urlpatterns, re_path("", _no_such_route)]
 _sockets = AuthMiddlewareStack(URLRouter(_routes))
 application = Guard(
-    _with_static_files(ProtocolTypeRouter({"http": _django, "websocket": _sockets})),
+    _with_static_files(ProtocolTypeRouter({"http": _http, "websocket": _sockets})),
     site_hosts=settings.SITE_HOSTS,
     max_body_bytes=settings.MAX_BODY_BYTES,
 )

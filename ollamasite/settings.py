@@ -83,6 +83,11 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
+# For requests with an API key, see `ollamasite.key_handler`.
+KEY_MIDDLEWARE = [
+    "ollamasite.error_responses.ErrorMiddleware",
+    "models_app.gate.GateMiddleware",
+]
 ROOT_URLCONF = "ollamasite.urls"
 ASGI_APPLICATION = "ollamasite.asgi.application"
 APPEND_SLASH = False
