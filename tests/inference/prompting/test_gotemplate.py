@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from inference.prompting.gotemplate import Budget, Stringer, execute, parse
 from inference.prompting.gotemplate.builtins import BUILTINS
 from inference.prompting.gotemplate.lexer import tokenize
 from inference.prompting.limits import MAX_TEXT
+from tests.timing import takes_at_most
 
 NAMES = frozenset(BUILTINS) | frozenset(FUNCTIONS)
 GOLDEN = json.loads((Path(__file__).parent / "data" / "go_text_template.json").read_text("utf-8"))
@@ -144,10 +144,8 @@ class TestHostileTemplates:
     )
     def test_ends_soon_with_a_limit_error(self, source: str) -> None:
         copy = "".join(list(LONG))
-        start = time.thread_time()
-        with pytest.raises(TemplateLimitError):
+        with takes_at_most(1), pytest.raises(TemplateLimitError):
             render(source, long=LONG, copy=copy, large=LARGE, numbers=[1] * 1000)
-        assert time.thread_time() - start < 1
 
     @pytest.mark.parametrize(
         "source",
@@ -164,10 +162,8 @@ class TestHostileTemplates:
         ids=lambda source: source[:20],
     )
     def test_source_is_refused_soon(self, source: str) -> None:
-        start = time.thread_time()
-        with pytest.raises(TemplateLimitError):
+        with takes_at_most(1), pytest.raises(TemplateLimitError):
             parse(source, NAMES)
-        assert time.thread_time() - start < 1
 
     @pytest.mark.parametrize(
         "source", ["{{ 1a }}", "{{ +a }}", "{{ .5x }}", "{{ -", "{{ 1.2.3a }}"]
@@ -253,11 +249,9 @@ PIECES = st.sampled_from(
 class TestAnyText:
     @staticmethod
     def run(source: str) -> None:
-        start = time.thread_time()
-        with contextlib.suppress(TemplateError):
+        with takes_at_most(1), contextlib.suppress(TemplateError):
             template = parse(source, NAMES)
             execute(template, {"x": {"y": [1, "a", None]}}, FUNCTIONS, Budget())
-        assert time.thread_time() - start < 1
 
     @given(st.text(max_size=300))
     def test_is_rendered_or_refused(self, text: str) -> None:

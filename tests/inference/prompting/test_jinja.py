@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime
-import time
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from inference.prompting.errors import (
 )
 from inference.prompting.jinja import render_chat
 from inference.prompting.sandbox import render
+from tests.timing import takes_at_most
 
 CHATML = """{%- if tools %}
 <tools>{% for tool in tools %}{{ tool | tojson }}{% endfor %}</tools>
@@ -316,10 +316,8 @@ class TestHostileTemplates:
 
     @pytest.mark.parametrize("source", BOMBS, ids=lambda source: source[:60])
     def test_ends_soon_with_a_limit_error(self, source: str) -> None:
-        start = time.thread_time()
-        with pytest.raises(TemplateLimitError):
+        with takes_at_most(1), pytest.raises(TemplateLimitError):
             render(source, {"x": [1, 2, 3]})
-        assert time.thread_time() - start < 1
 
 
 PIECES = st.sampled_from(
@@ -371,10 +369,8 @@ PIECES = st.sampled_from(
 class TestAnyText:
     @staticmethod
     def run(source: str) -> None:
-        start = time.thread_time()
-        with contextlib.suppress(TemplateError):
+        with takes_at_most(1), contextlib.suppress(TemplateError):
             render(source, {"x": ["a", 1, {"b": None}]})
-        assert time.thread_time() - start < 1
 
     @given(st.text(max_size=200))
     def test_is_rendered_or_refused(self, text: str) -> None:
