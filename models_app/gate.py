@@ -37,7 +37,7 @@ class GateMiddleware:
         route = _route_of(request.path_info)
         rule = policy.UNKNOWN if route is None else policy.ROUTES.get(route, policy.UNKNOWN)
         principal: Principal | None = None
-        if rule.access is not policy.Access.PUBLIC:
+        if not rule.is_open(request.method or ""):
             try:
                 principal = await sync_to_async(principal_of_request)(request)
             except Unauthenticated as error:

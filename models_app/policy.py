@@ -21,28 +21,32 @@ class Access(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One row. `public_methods` narrows PUBLIC to some methods."""
+    """One row. `open_methods` are open to all where `access` asks for somebody otherwise."""
 
     access: Access
     scope: Scope | None = None
+    open_methods: frozenset[str] = frozenset()
 
-    def admits(self, principal: Principal | None) -> bool:
-        """Whether a caller who is known, or nobody (None), may pass."""
-        if self.access is Access.PUBLIC:
-            return True
-        if principal is None or (self.access is Access.ADMIN and not principal.is_admin):
+    def is_open(self, method: str) -> bool:
+        """Whether a request with this method needs no credential."""
+        return self.access is Access.PUBLIC or method in self.open_methods
+
+    def admits(self, principal: Principal) -> bool:
+        """Whether a caller who is known may pass."""
+        if self.access is Access.ADMIN and not principal.is_admin:
             return False
         return self.scope is None or principal.may(self.scope)
 
 
 _PUBLIC: Final = Rule(Access.PUBLIC)
+_LIVENESS: Final = Rule(Access.SIGNED_IN, open_methods=frozenset({"GET", "HEAD"}))
 _PAGE: Final = Rule(Access.SIGNED_IN)
 _READ: Final = Rule(Access.SIGNED_IN, Scope.READ)
 _USE: Final = Rule(Access.SIGNED_IN, Scope.USE)
 
 # Keys are routes as the URLconf spells them.
 ROUTES: Final[dict[str, Rule]] = {
-    "": _PUBLIC,
+    "": _LIVENESS,
     "healthz": _PUBLIC,
     "readyz": _PUBLIC,
     "signin": _PUBLIC,

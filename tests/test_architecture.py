@@ -73,7 +73,13 @@ def test_websocket_routes_are_the_rows_of_the_policy_table() -> None:
 def test_only_the_routes_that_must_be_are_public() -> None:
     public = {route for route, rule in ROUTES.items() if rule.access is Access.PUBLIC}
 
-    assert public == {"", "healthz", "readyz", "signin"}
+    assert public == {"healthz", "readyz", "signin"}
+
+
+def test_only_the_sign_of_life_has_open_methods() -> None:
+    open_methods = {route: rule.open_methods for route, rule in ROUTES.items() if rule.open_methods}
+
+    assert open_methods == {"": {"GET", "HEAD"}}
 
 
 def test_every_api_route_asks_for_a_scope() -> None:
@@ -166,6 +172,15 @@ def test_every_module_says_what_it_is_for() -> None:
     ]
 
     assert silent == []
+
+
+@pytest.mark.parametrize("module", ["inference.engine.server", "inference.engine.runner"])
+def test_engine_starts_where_there_is_no_web(module: str) -> None:
+    web = ("django", "rest_framework", "channels", "celery", "asgiref", "ollamasite", "registry")
+    hide = "".join(f"sys.modules[{name!r}] = None; " for name in web)
+
+    command = [sys.executable, "-c", f"import sys; {hide}import {module}"]
+    subprocess.run(command, check=True, timeout=60)
 
 
 def test_import_contracts_are_kept() -> None:

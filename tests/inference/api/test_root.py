@@ -24,8 +24,14 @@ async def test_browser_is_sent_to_the_home_page(stranger: AsgiClient) -> None:
     assert (answer.status, answer.headers["location"]) == (302, "/home")
 
 
-async def test_other_methods_are_refused(stranger: AsgiClient) -> None:
+async def test_other_methods_tell_a_stranger_nothing(stranger: AsgiClient) -> None:
     answer = await stranger.request("POST", "/")
+
+    assert (answer.status, answer.json()) == (401, {"error": "unauthorized"})
+
+
+async def test_other_methods_are_refused(api: AsgiClient) -> None:
+    answer = await api.request("POST", "/")
 
     assert (answer.status, answer.text) == (405, "405 method not allowed")
     assert answer.headers["allow"] == "GET, HEAD"
