@@ -53,7 +53,6 @@ FAILURES: Final[dict[FailureCode, type[ServiceError]]] = {
     FailureCode.BAD_REQUEST: BadRequest,
     FailureCode.TEMPLATE_FAILED: errors.TemplateFailed,
     FailureCode.PROMPT_TOO_LONG: errors.PromptTooLong,
-    FailureCode.MODEL_MISSING: errors.LoadFailed,
     FailureCode.LOAD_FAILED: errors.LoadFailed,
     FailureCode.RUNNER_CRASHED: errors.RunnerCrashed,
     FailureCode.QUEUE_FULL: errors.ServerBusy,
@@ -128,8 +127,12 @@ class _Connection:
         match welcome:
             case [Welcome(protocol=protocol)] if protocol == PROTOCOL_VERSION:
                 return cls(reader, writer)
+            case [Welcome()]:
+                reason = "the inference service speaks another protocol version"
+            case _:  # it is going down, or it is something else
+                reason = ""
         writer.close()
-        raise errors.EngineUnavailable("the inference service speaks another protocol version")
+        raise errors.EngineUnavailable(reason)
 
     def submit(self, request: Generate | Load | Unload) -> EngineStream:
         """Send a request and return the stream of its events."""

@@ -197,7 +197,6 @@ class FailureCode(enum.StrEnum):
     BAD_REQUEST = "bad_request"
     TEMPLATE_FAILED = "template_failed"
     PROMPT_TOO_LONG = "prompt_too_long"
-    MODEL_MISSING = "model_missing"
     LOAD_FAILED = "load_failed"
     RUNNER_CRASHED = "runner_crashed"
     QUEUE_FULL = "queue_full"

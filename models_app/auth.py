@@ -21,6 +21,7 @@ from rest_framework.request import Request
 from models_app.accounts import hash_secret, key_prefix
 from models_app.models import ApiKey, User
 from models_app.permissions import CredentialKind, Principal, Scope
+from ollamasite.error_responses import Dialect, dialect_of
 from ollamasite.errors import Unauthenticated
 
 # Writing on every request would cost more than the request: a minute is exact enough.
@@ -142,7 +143,7 @@ class _CsrfCheck(CsrfViewMiddleware):
 def _is_cookie_trusted(request: HttpRequest) -> bool:
     # Pages have Django's own CSRF middleware. On API routes a cookie alone proves nothing about
     # who wrote the request, so the token is asked for, also for GET.
-    if not request.path_info.startswith(("/api/", "/v1/")):
+    if dialect_of(request.path_info) is Dialect.PAGE:
         return True
     return _CsrfCheck(_no_view).passes(request)
 

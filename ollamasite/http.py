@@ -7,6 +7,7 @@ encoded as Go would. Knows no route, no model and no error body.
 import json
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime, tzinfo
 from typing import Any, Final, NoReturn
 
 import msgspec
@@ -154,6 +155,15 @@ class IgnoreAccept(DefaultContentNegotiation):
         """Return the first renderer."""
         del request, format_suffix
         return renderers[0], renderers[0].media_type
+
+
+def format_time(time_ns: int, zone: tzinfo = UTC) -> str:
+    """Return RFC 3339 as Go prints it: up to 9 fraction digits, no trailing zeros, `Z` for UTC."""
+    seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
+    moment = datetime.fromtimestamp(seconds, tz=zone)
+    fraction = f".{nanoseconds:09d}".rstrip("0").rstrip(".")
+    offset = moment.isoformat()[-6:] if moment.utcoffset() else "Z"
+    return f"{moment:%Y-%m-%dT%H:%M:%S}{fraction}{offset}"
 
 
 def is_page_request(request: HttpRequest) -> bool:

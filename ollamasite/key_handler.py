@@ -11,8 +11,9 @@ from typing import Any, Final
 from django.conf import settings
 from django.core.handlers.asgi import ASGIHandler
 
+from ollamasite.error_responses import Dialect, dialect_of
+
 _KEY_HEADERS: Final = frozenset({b"authorization", b"x-api-key"})
-_API_PREFIXES: Final = ("/api/", "/v1/")
 
 
 class KeyHandler(ASGIHandler):
@@ -31,6 +32,5 @@ class KeyHandler(ASGIHandler):
 def carries_key(scope: Mapping[str, Any]) -> bool:
     """Whether an HTTP request is for the API and presents a key, right or wrong."""
     headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
-    return scope["path"].startswith(_API_PREFIXES) and any(
-        name in _KEY_HEADERS and value.strip() for name, value in headers
-    )
+    is_api = dialect_of(scope["path"]) is not Dialect.PAGE
+    return is_api and any(name in _KEY_HEADERS and value.strip() for name, value in headers)

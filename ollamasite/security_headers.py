@@ -6,9 +6,11 @@ Pages use files of this site alone: no inline script or style, no other origin, 
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.utils.decorators import async_only_middleware
+
+GetResponse = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 
 CONTENT_SECURITY_POLICY: Final = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
@@ -16,20 +18,14 @@ CONTENT_SECURITY_POLICY: Final = (
 )
 
 
-class ContentSecurityPolicyMiddleware:
-    """Adds the header to answers that a browser would show as a page."""
+@async_only_middleware
+def content_security_policy(get_response: GetResponse) -> GetResponse:
+    """Add the header to answers that a browser would show as a page."""
 
-    sync_capable = False
-    async_capable = True
-
-    def __init__(self, get_response: Callable[[HttpRequest], Awaitable[HttpResponseBase]]) -> None:
-        self._get_response = get_response
-        if iscoroutinefunction(get_response):
-            markcoroutinefunction(self)
-
-    async def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Pass the request on."""
-        response = await self._get_response(request)
+    async def middleware(request: HttpRequest) -> HttpResponseBase:
+        response = await get_response(request)
         if response.headers.get("Content-Type", "").startswith("text/html"):
             response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
         return response
+
+    return middleware

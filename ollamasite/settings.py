@@ -73,7 +73,7 @@ INSTALLED_APPS = [
     "inference",
 ]
 MIDDLEWARE = [
-    "ollamasite.security_headers.ContentSecurityPolicyMiddleware",
+    "ollamasite.security_headers.content_security_policy",
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "ollamasite.error_responses.ErrorMiddleware",

@@ -7,7 +7,6 @@ the database.
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from datetime import UTC, datetime, tzinfo
 from typing import Any, ClassVar, Final
 
 from asgiref.sync import sync_to_async
@@ -24,7 +23,14 @@ from inference.messages import DoneReason, Finished, LoadedModel
 from ollamasite.api_views import NATIVE_EMPTY_BODY, CallView, ReadView, read_body
 from ollamasite.error_responses import Dialect, to_payload
 from ollamasite.errors import MethodNotAllowed, ServiceError
-from ollamasite.http import NDJSON, PLAIN, encode_json, is_page_request, json_response
+from ollamasite.http import (
+    NDJSON,
+    PLAIN,
+    encode_json,
+    format_time,
+    is_page_request,
+    json_response,
+)
 from registry import library
 from registry.library import ListedModel
 
@@ -171,15 +177,6 @@ def metrics(finished: Finished, total_ns: int) -> dict[str, int]:
         "eval_duration": usage.eval_ns,
     }
     return {name: value for name, value in values.items() if value}
-
-
-def format_time(time_ns: int, zone: tzinfo = UTC) -> str:
-    """Return RFC 3339 as Go prints it: up to 9 fraction digits, no trailing zeros, `Z` for UTC."""
-    seconds, nanoseconds = divmod(time_ns, _NS)
-    moment = datetime.fromtimestamp(seconds, tz=zone)
-    fraction = f".{nanoseconds:09d}".rstrip("0").rstrip(".")
-    offset = moment.isoformat()[-6:] if moment.utcoffset() else "Z"
-    return f"{moment:%Y-%m-%dT%H:%M:%S}{fraction}{offset}"
 
 
 def _ps_entry(loaded: LoadedModel, listed: ListedModel) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from msgspec import structs
 
 from models_app.names import ModelName
 from models_app.permissions import Principal, Verb
+from ollamasite import http
 from ollamasite.api_views import NATIVE_EMPTY_BODY, CallView, ReadView, read_body
 from ollamasite.http import json_response
 from registry import library, show
@@ -46,12 +47,9 @@ class ShowView(CallView):
 
 
 def format_time(moment: datetime) -> str:
-    """Return RFC 3339 in the site's zone as Go does: no trailing zeros, `Z` for UTC."""
-    local = moment.astimezone(timezone.get_default_timezone())
-    fraction = f"{local.microsecond:06}".rstrip("0")
-    zone = f"{local:%z}"
-    shown_zone = "Z" if zone == "+0000" else f"{zone[:3]}:{zone[3:5]}"
-    return f"{local:%Y-%m-%dT%H:%M:%S}{'.' if fraction else ''}{fraction}{shown_zone}"
+    """Return a row's time in the site's zone as the wire has it."""
+    time_ns = int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1000
+    return http.format_time(time_ns, timezone.get_default_timezone())
 
 
 def _tag_entry(model: ListedModel) -> TagEntry:
