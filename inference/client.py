@@ -16,17 +16,19 @@ from typing import Final
 from weakref import WeakKeyDictionary
 
 from inference import errors
+from inference.frames import FrameDecoder, ProtocolError, encode
 from inference.messages import (
     PROTOCOL_VERSION,
     Cancel,
+    Embed,
     Event,
     Events,
     Failed,
     FailureCode,
     Finished,
-    FrameDecoder,
     FromNode,
     Generate,
+    GetQueue,
     Hello,
     ListLoaded,
     Load,
@@ -34,11 +36,10 @@ from inference.messages import (
     LoadedModels,
     Ping,
     Pong,
-    ProtocolError,
+    QueueState,
     Unload,
     Welcome,
     Wire,
-    encode,
 )
 from ollamasite.errors import BadRequest, ServiceError
 
@@ -48,6 +49,8 @@ HEARTBEAT_S: Final = 5.0
 SILENCE_S: Final = 20.0
 CONNECT_TIMEOUT_S: Final = 5.0
 READ_BYTES: Final = 256 * 1024
+
+Submittable = Generate | Embed | Load | Unload
 
 FAILURES: Final[dict[FailureCode, type[ServiceError]]] = {
     FailureCode.BAD_REQUEST: BadRequest,
@@ -71,7 +74,8 @@ def to_service_error(failed: Failed) -> ServiceError:
 class EngineStream:
     """The events of one request, in order. Leaving it early cancels the request.
 
-    Iterating yields Started, Token… and Finished, and raises the ServiceError of a Failed.
+    Iterating yields what `inference.messages` says of the request's kind, Started, Token… and
+    Finished or Embedded… and Finished, and raises the ServiceError of a Failed.
     """
 
     def __init__(self, connection: "_Connection", request_id: str) -> None:
@@ -108,7 +112,7 @@ class _Connection:
         self._reader = reader
         self._writer = writer
         self._streams: dict[str, EngineStream] = {}
-        self._listings: dict[str, asyncio.Future[tuple[LoadedModel, ...]]] = {}
+        self._questions: dict[str, asyncio.Future[Wire]] = {}
         self._heard_at = asyncio.get_running_loop().time()
         self.is_open = True
         self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._beat())]
@@ -134,25 +138,25 @@ class _Connection:
         writer.close()
         raise errors.EngineUnavailable(reason)
 
-    def submit(self, request: Generate | Load | Unload) -> EngineStream:
+    def submit(self, request: Submittable) -> EngineStream:
         """Send a request and return the stream of its events."""
         stream = EngineStream(self, request.request_id)
         self._streams[request.request_id] = stream
         self._send(request)
         return stream
 
-    async def list_loaded(self, request_id: str) -> tuple[LoadedModel, ...]:
-        """Ask what is in memory."""
-        answer: asyncio.Future[tuple[LoadedModel, ...]] = asyncio.get_running_loop().create_future()
-        self._listings[request_id] = answer
-        self._send(ListLoaded(request_id=request_id))
+    async def ask(self, question: ListLoaded | GetQueue) -> Wire:
+        """Send a question and return its answer. Raises EngineUnavailable."""
+        answer: asyncio.Future[Wire] = asyncio.get_running_loop().create_future()
+        self._questions[question.request_id] = answer
+        self._send(question)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 return await answer
         except TimeoutError as error:
             raise errors.EngineUnavailable from error
         finally:
-            self._listings.pop(request_id, None)
+            self._questions.pop(question.request_id, None)
 
     def cancel(self, request_id: str) -> None:
         """Tell the node that nobody waits for a request any more."""
@@ -185,10 +189,10 @@ class _Connection:
             case Events(events=events):
                 for event in events:
                     self._deliver(event)
-            case LoadedModels(request_id=request_id, models=models):
-                listing = self._listings.get(request_id)
-                if listing is not None and not listing.done():
-                    listing.set_result(models)
+            case LoadedModels(request_id=request_id) | QueueState(request_id=request_id):
+                question = self._questions.get(request_id)
+                if question is not None and not question.done():
+                    question.set_result(message)
             case Pong():
                 pass
 
@@ -221,9 +225,9 @@ class _Connection:
         streams, self._streams = self._streams, {}
         for request_id, stream in streams.items():
             stream.put(Failed(request_id=request_id, code=code, message=message))
-        for listing in self._listings.values():
-            if not listing.done():
-                listing.set_exception(errors.EngineUnavailable())
+        for question in self._questions.values():
+            if not question.done():
+                question.set_exception(errors.EngineUnavailable())
 
 
 class EngineClient:
@@ -235,20 +239,34 @@ class EngineClient:
         self._opening: asyncio.Task[_Connection] | None = None
         self._numbers = itertools.count(1)
 
-    async def submit(self, request: Generate | Load | Unload) -> EngineStream:
+    async def submit(self, request: Submittable) -> EngineStream:
         """Send a request. Raises EngineUnavailable where no node answers."""
         return (await self._connected()).submit(request)
 
     async def list_loaded(self) -> tuple[LoadedModel, ...]:
         """Return what is in memory. Raises EngineUnavailable."""
         connection = await self._connected()
-        return await connection.list_loaded(f"list-{next(self._numbers)}")
+        answer = await connection.ask(ListLoaded(request_id=self._question_id()))
+        if not isinstance(answer, LoadedModels):
+            raise errors.EngineUnavailable
+        return answer.models
+
+    async def get_queue(self) -> QueueState:
+        """Return who waits for what. Raises EngineUnavailable."""
+        connection = await self._connected()
+        answer = await connection.ask(GetQueue(request_id=self._question_id()))
+        if not isinstance(answer, QueueState):
+            raise errors.EngineUnavailable
+        return answer
 
     def close(self) -> None:
         """Close the connection; requests that are still open end in SHUTTING_DOWN."""
         if self._connection is not None:
             message = "the service is shutting down, please try again"
             self._connection.close(FailureCode.SHUTTING_DOWN, message)
+
+    def _question_id(self) -> str:
+        return f"question-{next(self._numbers)}"
 
     async def _connected(self) -> _Connection:
         if self._connection is not None and self._connection.is_open:

@@ -5,7 +5,7 @@ Every message is a JSON object in a text frame. `id` is the client's own word fo
     client  {"type": "chat", "id": "a", "model": "smollm2:135m", "messages": [{"role", "content"}],
              "options": {…}, "keep_alive": "5m"}      and every other field of /api/chat
             {"type": "stop", "id": "a"}
-    server  {"type": "token", "id": "a", "text": "…"}
+    server  {"type": "token", "id": "a", "text": "…"}      and "logprobs" where they are wished
             {"type": "done", "id": "a", "done_reason": "stop", "total_duration": …, "eval_count": …}
             {"type": "error", "id": "a", "error": "…"}
 
@@ -29,9 +29,9 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 
 from inference import generation
-from inference.api.native import metrics
+from inference.api.native import logprob_field, metrics
 from inference.api.schemas import ChatBody
-from inference.messages import Finished
+from inference.messages import Finished, Priority, Token
 from inference.requests import ChatRequest
 from models_app.auth import principal_of_scope
 from models_app.permissions import CredentialKind, Principal
@@ -128,7 +128,8 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
     async def _answer(self, answer_id: str, principal: Principal, request: ChatRequest) -> None:
         try:
-            running = await generation.start(principal, request)
+            # Somebody waits in front of a page, whatever opened the socket.
+            running = await generation.start(principal, request, priority=Priority.INTERACTIVE)
             try:
                 await self._stream(answer_id, running)
             finally:
@@ -139,8 +140,9 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
     async def _stream(self, answer_id: str, running: generation.Generation) -> None:
         async for event in running:
-            if event.text:
-                await self._tell("token", answer_id, text=event.text)
+            if isinstance(event, Token | Finished) and (event.text or event.logprobs):
+                logprobs = logprob_field(event.logprobs)
+                await self._tell("token", answer_id, text=event.text, **logprobs)
             if isinstance(event, Finished):
                 self._open.pop(answer_id, None)
                 counters = metrics(event, running.elapsed_ns)

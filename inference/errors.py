@@ -1,5 +1,8 @@
 """Failures of generation that a client is told about; `ollamasite.errors` draws the tree."""
 
+import json
+
+from models_app.errors import ModelNotFound
 from ollamasite.errors import BadRequest, ServiceError
 
 
@@ -15,10 +18,25 @@ class UnsupportedByModel(BadRequest):
     code = "unsupported_by_model"
 
 
+class EmbeddingModelNotFound(ModelNotFound):
+    """The same, in the words of the routes that embed (contract 2.3)."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        quoted = json.dumps(name, ensure_ascii=False)
+        self.message = f"model {quoted} not found, try pulling it first"
+
+
 class InvalidOption(BadRequest):
     """An entry of `options` has the wrong type or an impossible value."""
 
     code = "invalid_option"
+
+
+class InvalidImage(BadRequest):
+    """An image of the request is too large, too many, or no image that can be read."""
+
+    code = "invalid_image"
 
 
 class TemplateFailed(BadRequest):

@@ -1,21 +1,18 @@
-"""Everything that crosses a process boundary between web, node and runner, and its one codec.
+"""Everything that crosses the boundary between web and node.
 
-A frame on a stream is a 4-byte big-endian length followed by one msgpack value, a tagged struct
-of this module. The same structs travel web → node and node → runner, so a request is described
-once. Knows nothing of Django, HTTP, sockets' owners or llama.cpp.
+The same structs travel web → node and node → runner, so a request is described once; what only
+node and runner say to each other is in `inference.engine.runner_messages`, and how it becomes
+bytes in `inference.frames`. Knows nothing of Django, HTTP, sockets' owners or llama.cpp.
 
 Times are monotonic durations in nanoseconds (`_ns`) or seconds (`_s`); counts are tokens.
 """
 
 import enum
-import struct
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final
 
 import msgspec
 
-PROTOCOL_VERSION: Final = 1
-MAX_FRAME_BYTES: Final = 256 * 1024 * 1024
-_LENGTH: Final = struct.Struct(">I")
+PROTOCOL_VERSION: Final = 2
 
 
 class Wire(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True):
@@ -48,6 +45,7 @@ class ChatMessage(Part, frozen=True):
     tool_calls: tuple[ToolCall, ...] = ()
     tool_name: str = ""
     tool_call_id: str = ""
+    is_models_own: bool = False  # from the model's manifest, not from the caller
 
 
 class ChatPrompt(Part, frozen=True, tag="chat"):
@@ -59,15 +57,34 @@ class ChatPrompt(Part, frozen=True, tag="chat"):
 
     messages: tuple[ChatMessage, ...]
     template: str
+    is_models_template: bool = True  # False: the caller sent it
     tools: tuple[dict[str, Any], ...] = ()
     think: bool | str | None = None
     context: tuple[int, ...] = ()
 
 
 class RawPrompt(Part, frozen=True, tag="raw"):
-    """Text that reaches the tokenizer as it is."""
+    """Text that reaches the tokenizer as it is; images belong where `[img-N]` stands."""
 
     text: str
+    images: tuple[bytes, ...] = ()
+
+
+class TokensPrompt(Part, frozen=True, tag="tokens"):
+    """Token ids of the model's vocabulary, computed as they are."""
+
+    tokens: tuple[int, ...]
+
+
+class FillPrompt(Part, frozen=True, tag="fill"):
+    """Text to be written between prefix and suffix (infill).
+
+    Through a template that knows `.Suffix`, else by the vocabulary's fill-in-the-middle tokens.
+    """
+
+    prefix: str
+    suffix: str
+    template: str = ""
 
 
 class RunnerOptions(Part, frozen=True):
@@ -79,6 +96,11 @@ class RunnerOptions(Part, frozen=True):
     main_gpu: int | None = None
     use_mmap: bool | None = None
     num_thread: int | None = None
+    rope_frequency_base: float | None = None
+    rope_frequency_scale: float | None = None
+    f16_kv: bool | None = None  # False: the KV cache in 32-bit floats
+    use_mlock: bool | None = None
+    numa: bool | None = None
 
 
 class Sampling(Part, frozen=True):
@@ -96,19 +118,42 @@ class Sampling(Part, frozen=True):
     repeat_penalty: float = 1.0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
+    mirostat: int = 0  # 1 or 2: in place of top_k, top_p, min_p and typical_p
+    mirostat_tau: float = 5.0
+    mirostat_eta: float = 0.1
     stop: tuple[str, ...] = ()
+    logit_bias: tuple[tuple[int, float], ...] = ()  # token id, added to its logit
+
+
+class AdapterRef(Part, frozen=True):
+    """A LoRA adapter: the digest of its GGUF layer, and how strongly it is applied."""
+
+    digest: str
+    scale: float = 1.0
 
 
 class ModelRef(Part, frozen=True):
     """The model a request is for.
 
-    `digest` is the manifest's (64 hex, no prefix) and identifies it; `weights` is the digest of
-    the GGUF layer in the node's blob store; `name` is what `/api/ps` shows.
+    `digest` is the manifest's (64 hex, no prefix) and identifies it; `weights`, `projector` and
+    the adapters' are digests of GGUF layers in the node's blob store; `name` is what `/api/ps`
+    shows. Requests with the same weights, projector and adapters can share a runner.
     """
 
     name: str
     digest: str
     weights: str
+    adapters: tuple[AdapterRef, ...] = ()
+    projector: str = ""  # empty: the model cannot see
+    is_pinned: bool = False  # never evicted, never expires
+
+
+class Priority(enum.IntEnum):
+    """Classes of requests; the smaller number goes first (with ageing)."""
+
+    INTERACTIVE = 0
+    API = 1
+    BATCH = 2
 
 
 # ---------------------------------------------------------------- web → node
@@ -122,17 +167,46 @@ class Hello(Wire, frozen=True):
 
 
 class Generate(Wire, frozen=True):
-    """Generate text. Answered by Started, Token… and exactly one Finished or Failed."""
+    """Generate text. Answered by Started, Token… and exactly one Finished or Failed.
+
+    `user` is who is charged in the fair queue, `weight` their share in it. Tokens in the KV cache
+    are shared between requests of one `cache_group`; tokens of the model's own manifest are shared
+    by all requests of that model (`ModelRef.digest`).
+    """
 
     request_id: str
     model: ModelRef
     runner: RunnerOptions
-    prompt: ChatPrompt | RawPrompt
+    prompt: ChatPrompt | RawPrompt | TokensPrompt | FillPrompt
     sampling: Sampling
     user: str = ""
+    weight: float = 1.0
+    priority: Priority = Priority.API
+    cache_group: str = ""  # empty: nobody but the same user
     keep_alive_s: float | None = None  # None: the runner's current value; infinite: for ever
     truncate: bool = True
+    shift: bool = True  # a full window drops its older half; False: the answer ends there
     wants_context: bool = False  # Finished.context is filled
+    choices: int = 1  # answers to the same prompt; more than one: ChoiceEnded tells of each
+    top_logprobs: int | None = None  # None: no logprobs; else how many alternatives
+    scores_prompt: bool = False  # PromptScored comes before the first Token
+    json_schema: str = ""  # JSON text of a schema that the answer must satisfy
+    constrained_after: str = ""  # the schema holds behind this text (a closing thinking tag)
+
+
+class Embed(Wire, frozen=True):
+    """Turn inputs into vectors. Answered by Embedded… and one Finished or Failed."""
+
+    request_id: str
+    model: ModelRef
+    runner: RunnerOptions
+    inputs: tuple[str | tuple[int, ...], ...]  # texts, or token ids
+    user: str = ""
+    weight: float = 1.0
+    priority: Priority = Priority.API
+    keep_alive_s: float | None = None
+    truncate: bool = True  # False: an input longer than the window fails the request
+    normalize: bool = True  # False: the vectors keep their length (/api/embeddings)
 
 
 class Load(Wire, frozen=True):
@@ -160,6 +234,12 @@ class Cancel(Wire, frozen=True):
 
 class ListLoaded(Wire, frozen=True):
     """Ask what is in memory. Answered by one LoadedModels."""
+
+    request_id: str
+
+
+class GetQueue(Wire, frozen=True):
+    """Ask who waits for what. Answered by one QueueState."""
 
     request_id: str
 
@@ -214,21 +294,75 @@ class Usage(Part, frozen=True):
     completion_tokens: int = 0
     eval_ns: int = 0
     load_ns: int = 0
-    queue_ns: int = 0
+    queue_ns: int = 0  # of the time before the start, what was spent waiting for a turn
+    cached_tokens: int = 0  # of the prompt's tokens, those that were in the cache
 
 
 class Started(Wire, frozen=True):
-    """The request left the queue and its prompt is being computed."""
+    """The request left the queue and its prompt is being computed.
+
+    The node fills in the queue's figures; position 0: it did not wait.
+    """
 
     request_id: str
     prompt_tokens: int
+    cached_tokens: int = 0
+    queue_ns: int = 0
+    queue_position: int = 0
+
+
+class TopToken(Part, frozen=True):
+    """A token that could have come instead."""
+
+    token: bytes
+    logprob: float
+
+
+class TokenLogprob(Part, frozen=True):
+    """A token's natural log probability; `top` has the most probable tokens, best first.
+
+    Computed from the model's logits before any sampling option. The first token of a prompt has
+    none: 0.0.
+    """
+
+    token: bytes
+    logprob: float
+    top: tuple[TopToken, ...] = ()
+
+
+class PromptScored(Wire, frozen=True):
+    """The log probabilities of the prompt's tokens, in order."""
+
+    request_id: str
+    logprobs: tuple[TokenLogprob, ...]
 
 
 class Token(Wire, frozen=True):
-    """A piece of text: whole UTF-8 characters, one or several tokens' worth."""
+    """A piece of text: whole UTF-8 characters, one or several tokens' worth.
+
+    `text` may be empty where `logprobs` is not.
+    """
 
     request_id: str
     text: str
+    choice: int = 0
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class ChoiceEnded(Wire, frozen=True):
+    """One of several choices is complete; Finished comes after the last of them."""
+
+    request_id: str
+    choice: int
+    reason: DoneReason
+
+
+class Embedded(Wire, frozen=True):
+    """Vectors of a run of inputs: little-endian float32, L2-normalized where `normalize` was."""
+
+    request_id: str
+    first: int  # index of the first of them among the inputs
+    vectors: tuple[bytes, ...]
 
 
 class Finished(Wire, frozen=True):
@@ -239,6 +373,7 @@ class Finished(Wire, frozen=True):
     text: str = ""
     usage: Usage = Usage()
     context: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()  # of `text`
 
 
 class Failed(Wire, frozen=True):
@@ -267,99 +402,36 @@ class LoadedModels(Wire, frozen=True):
     models: tuple[LoadedModel, ...]
 
 
+class QueueEntry(Part, frozen=True):
+    """A request that waits. `position` counts from 1; an estimate of None: nobody can tell yet."""
+
+    request_id: str
+    model: str  # name
+    digest: str
+    user: str
+    priority: Priority
+    position: int
+    reason: str  # "loading", "waiting for a slot", "waiting for memory", "paused"
+    waited_s: float
+    estimate_s: float | None = None
+
+
+class QueueState(Wire, frozen=True):
+    """Answer to GetQueue: who waits, in the order in which they would be served now."""
+
+    request_id: str
+    entries: tuple[QueueEntry, ...]
+    running: int
+    slots: int  # of the loaded models together
+
+
 class Events(Wire, frozen=True):
     """All events of one decode step for one connection."""
 
-    events: tuple[Started | Token | Finished | Failed, ...]
+    events: tuple[Started | PromptScored | Token | ChoiceEnded | Embedded | Finished | Failed, ...]
 
 
-# ---------------------------------------------------------------- node ↔ runner
-
-
-class OpenModel(Wire, frozen=True):
-    """First frame to a runner: what to load and how."""
-
-    path: str
-    options: RunnerOptions
-    parallel: int
-    threads: int
-    # ggml's special weight layouts (AMX, repacking): faster, but some virtual machines announce
-    # AMX and then fault on its first instruction.
-    use_extra_buffers: bool = True
-
-
-class Opened(Wire, frozen=True):
-    """The runner's model is ready. Sizes are what llama.cpp reports, in bytes."""
-
-    size_bytes: int
-    size_vram_bytes: int
-    context_length: int
-
-
-class OpenFailed(Wire, frozen=True):
-    """The model could not be loaded; the runner exits."""
-
-    message: str
-
-
-Request = Generate | Load
-Event = Started | Token | Finished | Failed
-ToNode = Hello | Generate | Load | Unload | Cancel | ListLoaded | Ping
-FromNode = Welcome | Pong | Events | LoadedModels
-ToRunner = OpenModel | Generate | Cancel
-FromRunner = Opened | OpenFailed | Events
-
-_encoder = msgspec.msgpack.Encoder()
-
-T = TypeVar("T")
-
-
-class ProtocolError(Exception):
-    """A frame is too large or not of the expected type."""
-
-
-def encode(message: Wire) -> bytes:
-    """Return the frame of one message, length prefix included."""
-    body = _encoder.encode(message)
-    if len(body) > MAX_FRAME_BYTES:
-        raise ProtocolError(f"frame of {len(body)} bytes is over {MAX_FRAME_BYTES}")
-    return _LENGTH.pack(len(body)) + body
-
-
-class FrameDecoder(Generic[T]):
-    """Turn the bytes of one stream into messages of one of the unions above.
-
-    Sans-IO: asyncio and blocking sockets use the same object. Raises ProtocolError on the first
-    frame that does not fit; the stream is then of no further use.
-    """
-
-    def __init__(self, expected: Any) -> None:
-        self._decoder = msgspec.msgpack.Decoder(expected)
-        self._pending = bytearray()
-
-    def feed(self, data: bytes) -> list[T]:
-        """Add bytes that arrived and return the messages that are now complete."""
-        self._pending += data
-        messages: list[T] = []
-        start = 0
-        while (end := self._frame_end(start)) is not None:
-            messages.append(self._decode(self._pending[start + _LENGTH.size : end]))
-            start = end
-        del self._pending[:start]
-        return messages
-
-    def _frame_end(self, start: int) -> int | None:
-        if len(self._pending) < start + _LENGTH.size:
-            return None
-        (length,) = _LENGTH.unpack_from(self._pending, start)
-        if length > MAX_FRAME_BYTES:
-            raise ProtocolError(f"frame of {length} bytes is over {MAX_FRAME_BYTES}")
-        end: int = start + _LENGTH.size + length
-        return end if len(self._pending) >= end else None
-
-    def _decode(self, body: bytearray) -> T:
-        try:
-            message: T = self._decoder.decode(body)
-        except msgspec.MsgspecError as error:
-            raise ProtocolError(f"unexpected frame: {error}") from error
-        return message
+Request = Generate | Embed | Load
+Event = Started | PromptScored | Token | ChoiceEnded | Embedded | Finished | Failed
+ToNode = Hello | Generate | Embed | Load | Unload | Cancel | ListLoaded | GetQueue | Ping
+FromNode = Welcome | Pong | Events | LoadedModels | QueueState

@@ -1,7 +1,9 @@
-"""The option table (contract/ollama.md 5): names, types, defaults, and how they are merged.
+"""The option table (contract/ollama.md 5): names, types, ranges, defaults, and how they are merged.
 
 Pure: knows no HTTP, no model and no llama.cpp. Precedence is default < Modelfile < request.
-Unknown names are ignored, as Ollama does, so nothing internal can be reached through them.
+Unknown names are ignored, as Ollama does, so nothing internal can be reached through them; a
+number outside its range is brought into it, as llama.cpp would compute nonsense with it or fall
+over. Old options that mean nothing to this engine are read for their type only (README).
 """
 
 import math
@@ -12,23 +14,77 @@ from inference.errors import InvalidOption
 from inference.messages import RunnerOptions, Sampling
 
 _MAX_INT: Final = 2**31 - 1
+_HUGE: Final = 2**62
+# llama.cpp's highest seed, 2^32 - 1, asks for a random one.
+_SEEDS: Final = 2**32 - 1
 MIN_CONTEXT_TOKENS: Final = 4
+MAX_CONTEXT_TOKENS: Final = 2**24
+MAX_STOP_STRINGS: Final = 256
+
+_Reader = Callable[[str, Any], Any]
 
 
-def _integer(name: str, value: Any) -> int:
+def _checked_number(name: str, value: Any, kind: str) -> int | float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidOption(f'option "{name}" must be of type integer')
-    if not math.isfinite(value):
+        raise InvalidOption(f'option "{name}" must be of type {kind}')
+    if isinstance(value, float) and not math.isfinite(value):
         raise InvalidOption(f'option "{name}" must be a finite number')
-    return max(-_MAX_INT, min(_MAX_INT, int(value)))
+    # Far outside of every range, and still something that fits into a float.
+    return max(-_HUGE, min(_HUGE, value))
 
 
-def _number(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidOption(f'option "{name}" must be of type float32')
-    if not math.isfinite(value):
-        raise InvalidOption(f'option "{name}" must be a finite number')
-    return float(value)
+def _integer(low: int = -_MAX_INT, high: int = _MAX_INT) -> _Reader:
+    def read(name: str, value: Any) -> int:
+        return max(low, min(high, int(_checked_number(name, value, "integer"))))
+
+    return read
+
+
+def _number(low: float, high: float) -> _Reader:
+    def read(name: str, value: Any) -> float:
+        return max(low, min(high, float(_checked_number(name, value, "float32"))))
+
+    return read
+
+
+def _count_or_none(high: int) -> _Reader:
+    """Return a reader for counts where 0 and everything below leave the choice to the engine."""
+
+    def read(name: str, value: Any) -> int | None:
+        count = int(_checked_number(name, value, "integer"))
+        return min(high, count) if count > 0 else None
+
+    return read
+
+
+def _index_or_none(high: int) -> _Reader:
+    """Return a reader for numbers where only the negative ones leave the choice to the engine."""
+
+    def read(name: str, value: Any) -> int | None:
+        index = int(_checked_number(name, value, "integer"))
+        return min(high, index) if index >= 0 else None
+
+    return read
+
+
+def _number_or_none(low: float, high: float) -> _Reader:
+    """Return a reader for numbers where 0 and everything below mean what the model's file says."""
+
+    def read(name: str, value: Any) -> float | None:
+        number = float(_checked_number(name, value, "float32"))
+        return max(low, min(high, number)) if number > 0 else None
+
+    return read
+
+
+def _seed(name: str, value: Any) -> int | None:
+    seed = int(_checked_number(name, value, "integer"))
+    return seed % _SEEDS if seed >= 0 else None
+
+
+def _mirostat(name: str, value: Any) -> int:
+    version = int(_checked_number(name, value, "integer"))
+    return version if version in {1, 2} else 0
 
 
 def _flag(name: str, value: Any) -> bool:
@@ -42,39 +98,64 @@ def _strings(name: str, value: Any) -> tuple[str, ...]:
         raise InvalidOption(f'option "{name}" must be of type array')
     if not all(isinstance(item, str) for item in value):
         raise InvalidOption(f'option "{name}" must be of an array of strings')
-    return tuple(value)
+    if len(value) > MAX_STOP_STRINGS:
+        raise InvalidOption(f'option "{name}" must be of at most {MAX_STOP_STRINGS} strings')
+    return tuple(text for text in value if text)
 
 
-_READERS: Final[dict[str, Callable[[str, Any], Any]]] = {
-    "num_ctx": _integer,
-    "num_batch": _integer,
-    "num_gpu": _integer,
-    "main_gpu": _integer,
+_RUNNER: Final[dict[str, _Reader]] = {
+    "num_ctx": _integer(MIN_CONTEXT_TOKENS, MAX_CONTEXT_TOKENS),
+    "num_batch": _count_or_none(4096),
+    "num_gpu": _index_or_none(10_000),
+    "main_gpu": _index_or_none(255),
     "use_mmap": _flag,
-    "num_thread": _integer,
-    "num_keep": _integer,
-    "seed": _integer,
-    "num_predict": _integer,
-    "top_k": _integer,
-    "top_p": _number,
-    "min_p": _number,
-    "typical_p": _number,
-    "temperature": _number,
-    "repeat_last_n": _integer,
-    "repeat_penalty": _number,
-    "presence_penalty": _number,
-    "frequency_penalty": _number,
+    "num_thread": _count_or_none(512),
+    "rope_frequency_base": _number_or_none(1.0, 1e12),
+    "rope_frequency_scale": _number_or_none(1e-6, 1e6),
+    "f16_kv": _flag,
+    "use_mlock": _flag,
+    "numa": _flag,
+}
+_SAMPLING: Final[dict[str, _Reader]] = {
+    # 0 and every negative value mean "no limit of its own" (contract 5, 11).
+    "num_predict": _count_or_none(_MAX_INT),
+    "num_keep": _integer(-1, _MAX_INT),
+    "seed": _seed,
+    "temperature": _number(0.0, 100.0),
+    "top_k": _integer(0, _MAX_INT),
+    "top_p": _number(0.0, 1.0),
+    "min_p": _number(0.0, 1.0),
+    "typical_p": _number(0.0, 1.0),
+    # llama.cpp keeps a ring of so many tokens for every request.
+    "repeat_last_n": _integer(-1, 2**18),
+    "repeat_penalty": _number(0.01, 100.0),
+    "presence_penalty": _number(-100.0, 100.0),
+    "frequency_penalty": _number(-100.0, 100.0),
+    "mirostat": _mirostat,
+    "mirostat_tau": _number(0.0, 100.0),
+    "mirostat_eta": _number(0.0, 10.0),
     "stop": _strings,
 }
+WITHOUT_EFFECT: Final[dict[str, _Reader]] = {
+    "num_gqa": _integer(),
+    "low_vram": _flag,
+    "logits_all": _flag,
+    "vocab_only": _flag,
+    "tfs_z": _number(-math.inf, math.inf),
+    "penalize_newline": _flag,
+    "draft_num_predict": _integer(),
+}
+_READERS: Final[dict[str, _Reader]] = {**_RUNNER, **_SAMPLING, **WITHOUT_EFFECT}
 
 
 def merge(
     model_parameters: Mapping[str, Any], request_options: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the known options of both, checked, the request's winning; null is "not given".
+    """Return the known options of both in their ranges, the request's winning.
 
-    Raises InvalidOption for a wrong type in the request's options. A wrong type in the model's
-    parameters is ignored: whoever asks cannot mend it.
+    null is "not given". A value of None in the result: as if the engine were to choose. Raises
+    InvalidOption for a wrong type in the request's options. A wrong type in the model's parameters
+    is ignored: whoever asks cannot mend it.
     """
     merged: dict[str, Any] = {}
     for name, value in model_parameters.items():
@@ -91,43 +172,14 @@ def merge(
 
 def runner_options(options: Mapping[str, Any], *, default_num_ctx: int) -> RunnerOptions:
     """Return what the runner is started with, out of merged options."""
-    num_ctx = options.get("num_ctx", default_num_ctx)
-    num_batch = options.get("num_batch", 0)
-    num_gpu = options.get("num_gpu")
-    return RunnerOptions(
-        num_ctx=max(MIN_CONTEXT_TOKENS, num_ctx),
-        num_batch=num_batch if num_batch > 0 else RunnerOptions(num_ctx=1).num_batch,
-        num_gpu=num_gpu if num_gpu is not None and num_gpu >= 0 else None,
-        main_gpu=options.get("main_gpu"),
-        use_mmap=options.get("use_mmap"),
-        num_thread=options.get("num_thread") or None,
-    )
+    given = _given(options, _RUNNER)
+    return RunnerOptions(**{"num_ctx": max(MIN_CONTEXT_TOKENS, default_num_ctx), **given})
 
 
 def sampling(options: Mapping[str, Any]) -> Sampling:
     """Return how tokens are chosen, out of merged options."""
-    seed = options.get("seed")
-    num_predict = options.get("num_predict", 0)
-    plain = {
-        name: options[name]
-        for name in (
-            "num_keep",
-            "temperature",
-            "top_k",
-            "top_p",
-            "min_p",
-            "typical_p",
-            "repeat_last_n",
-            "repeat_penalty",
-            "presence_penalty",
-            "frequency_penalty",
-        )
-        if name in options
-    }
-    return Sampling(
-        # 0 and every negative value mean "no limit of its own" (contract 5, 11).
-        num_predict=num_predict if num_predict > 0 else None,
-        seed=seed if seed is not None and seed >= 0 else None,
-        stop=tuple(text for text in options.get("stop", ()) if text),
-        **plain,
-    )
+    return Sampling(**_given(options, _SAMPLING))
+
+
+def _given(options: Mapping[str, Any], names: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: options[name] for name in names if options.get(name) is not None}

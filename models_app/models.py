@@ -101,8 +101,18 @@ class Visibility(models.TextChoices):
     EVERYONE = "everyone"
 
 
+class CacheScope(models.TextChoices):
+    """Between whose requests what a model has computed of a prompt is shared.
+
+    Sharing tells how fast somebody's prompt was, and so whether another had asked the same.
+    """
+
+    USER = "user"
+    EVERYONE = "everyone"
+
+
 class LanguageModel(models.Model):
-    """A model: a name without its tag, who owns it and who may see it."""
+    """A model: a name without its tag, who owns it, who may see it, how it is served."""
 
     host = models.CharField(max_length=350, default=DEFAULT_HOST)
     namespace = models.CharField(max_length=80, default=LIBRARY)
@@ -113,6 +123,10 @@ class LanguageModel(models.Model):
     visibility = models.CharField(
         max_length=10, choices=Visibility.choices, default=Visibility.PRIVATE
     )
+    cache_scope = models.CharField(
+        max_length=10, choices=CacheScope.choices, default=CacheScope.USER
+    )
+    is_pinned = models.BooleanField(default=False)  # stays in memory once it is loaded
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:

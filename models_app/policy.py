@@ -55,12 +55,16 @@ ROUTES: Final[dict[str, Rule]] = {
     "api/version": _READ,
     "api/tags": _READ,
     "api/ps": _READ,
+    "api/queue": _READ,
     "api/show": _READ,
     "api/generate": _USE,
     "api/chat": _USE,
+    "api/embed": _USE,
+    "api/embeddings": _USE,
     "v1/models": _READ,
     "v1/models/<path:name>": _READ,
     "v1/chat/completions": _USE,
+    "v1/embeddings": _USE,
 }
 WEBSOCKETS: Final[dict[str, Rule]] = {
     "ws/chat": _USE,

@@ -26,6 +26,8 @@ class TagRecord:
     digest: str  # of the manifest, 64 hex
     manifest: bytes
     config: dict[str, Any]
+    cache_scope: str
+    is_pinned: bool
 
 
 def find_tag(principal: Principal, name: ModelName) -> TagRecord | None:
@@ -90,4 +92,6 @@ def _record(tag: Tag) -> TagRecord:
         digest=tag.manifest.digest,
         manifest=bytes(tag.manifest.body),
         config=tag.manifest.config,
+        cache_scope=tag.model.cache_scope,
+        is_pinned=tag.model.is_pinned,
     )

@@ -10,7 +10,8 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from models_app.models import Blob, LanguageModel, Layer, Manifest, Tag, Visibility
+from models_app.errors import ModelNotFound
+from models_app.models import Blob, CacheScope, LanguageModel, Layer, Manifest, Tag, Visibility
 from models_app.names import LIBRARY, ModelName
 
 
@@ -49,6 +50,30 @@ def write_tag(name: ModelName, manifest: NewManifest, *, owner_id: int | None) -
         create_defaults=written | {"name": name.tag},
     )
     return tag.full_name
+
+
+@transaction.atomic
+def set_model(
+    name: ModelName, *, cache_scope: CacheScope | None = None, is_pinned: bool | None = None
+) -> LanguageModel:
+    """Change how a model is served, for all of its tags; None leaves what is there.
+
+    A bare name means the library. Raises ModelNotFound.
+    """
+    model = (
+        LanguageModel.objects.select_for_update()
+        .filter(host__iexact=name.host, namespace__iexact=name.namespace or LIBRARY)
+        .filter(name__iexact=name.model)
+        .first()
+    )
+    if model is None:
+        raise ModelNotFound(name.short)
+    if cache_scope is not None:
+        model.cache_scope = cache_scope
+    if is_pinned is not None:
+        model.is_pinned = is_pinned
+    model.save(update_fields=["cache_scope", "is_pinned"])
+    return model
 
 
 def _model(name: ModelName, owner_id: int | None) -> LanguageModel:

@@ -4,6 +4,7 @@ Only `ollamasite.settings` uses this module. Knows nothing of what the values me
 """
 
 import os
+import re
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -15,8 +16,11 @@ from django.core.exceptions import ImproperlyConfigured
 
 from ollamasite.durations import parse_duration_s
 
+S = TypeVar("S")
 T = TypeVar("T")
 
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]?)(?:i?B)?")
+_SIZE_UNITS = ("", "K", "M", "G", "T")
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _DATABASE_ENGINES = frozenset({"django.db.backends.sqlite3", "django.db.backends.postgresql"})
 _FALSE = frozenset({"", "0", "false", "no", "off"})
@@ -56,6 +60,10 @@ class Environment:
     def seconds(self, name: str, default: float) -> float:
         """Return a duration in seconds: `300`, `90s`, `5m`, `1h30m`, or `-1` for endless."""
         return self._parse(name, parse_duration_s, default, "a duration such as 300, 90s or 5m")
+
+    def size(self, name: str, default: T) -> int | T:
+        """Return a number of bytes: `1073741824`, `512MiB`, `12GiB` or `12G`."""
+        return self._parse(name, _parse_size, default, "a size such as 12GiB, 512MiB or 1073741824")
 
     def names_list(self, name: str, default: str = "") -> list[str]:
         """Return a comma-separated list without its empty items."""
@@ -97,7 +105,7 @@ class Environment:
                 "postgres://user:password@host/name, or unset it."
             ) from error
 
-    def _parse(self, name: str, parse: Callable[[str], T], default: T, wanted: str) -> T:
+    def _parse(self, name: str, parse: Callable[[str], S], default: T, wanted: str) -> S | T:
         text = self.text(name)
         if not text:
             return default
@@ -117,6 +125,13 @@ def _parse_database_url(text: str) -> dict[str, object]:
     if config.get("ENGINE") not in _DATABASE_ENGINES:
         raise ValueError
     return config
+
+
+def _parse_size(text: str) -> int:
+    found = _SIZE.fullmatch(text)
+    if found is None:
+        raise ValueError(text)
+    return int(float(found[1]) * 1024 ** _SIZE_UNITS.index(found[2]))
 
 
 def _parse_flag(text: str) -> bool:

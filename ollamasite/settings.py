@@ -56,6 +56,11 @@ MAX_LOADED_MODELS = env.integer("OLLAMASITE_MAX_LOADED_MODELS", 3, minimum=1)
 MAX_QUEUE = env.integer("OLLAMASITE_MAX_QUEUE", 512, minimum=1)
 LOAD_TIMEOUT_S = env.seconds("OLLAMASITE_LOAD_TIMEOUT", 300.0)
 NUM_THREAD = env.integer("OLLAMASITE_NUM_THREAD", 0)
+RUNNER_SPIN = env.integer("OLLAMASITE_RUNNER_SPIN", 10_000)
+MEMORY_LIMIT_BYTES = env.size("OLLAMASITE_MEMORY_LIMIT", None)
+PREFIX_STORE_BYTES = env.size("OLLAMASITE_PREFIX_STORE", 1024**3)
+WATCHDOG_S = env.seconds("OLLAMASITE_WATCHDOG", 120.0)
+ENGINE_STATE_DIR = DATA_DIR / "engine"
 
 # ------------------------------------------------------------------ Django
 INSTALLED_APPS = [

@@ -2,7 +2,8 @@
 
 from django.urls import include, path
 
-from inference.api import native, openai
+from inference.api import embed, native, openai, openai_embed
+from inference.api import queue as queue_api
 from ollamasite import health
 from registry.api import native as registry_native
 from registry.api import openai as registry_openai
@@ -15,13 +16,17 @@ urlpatterns = [
     path("api/version", native.VersionView.as_view()),
     path("api/tags", registry_native.TagsView.as_view()),
     path("api/ps", native.PsView.as_view()),
+    path("api/queue", queue_api.QueueView.as_view()),
     path("api/show", registry_native.ShowView.as_view()),
     path("api/generate", native.GenerateView.as_view()),
     path("api/chat", native.ChatView.as_view()),
+    path("api/embed", embed.EmbedView.as_view()),
+    path("api/embeddings", embed.EmbeddingsView.as_view()),
     # OpenAI's dialect
     path("v1/models", registry_openai.ModelsView.as_view()),
     path("v1/models/<path:name>", registry_openai.ModelView.as_view()),
     path("v1/chat/completions", openai.ChatCompletionsView.as_view()),
+    path("v1/embeddings", openai_embed.OpenAIEmbeddingsView.as_view()),
     # pages
     path("", include("models_app.urls")),
     path("", include("inference.urls")),

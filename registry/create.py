@@ -67,7 +67,8 @@ def create_model(request: CreateModel, *, report: Report = progress.ignore) -> M
     store = blob_store()
     source = _source(request, store, report)
     layers = _merged_layers(request, source, store, report)
-    config = _config(source.gguf, request.template or source.template)
+    has_projector = any(layer.mediaType == manifests.PROJECTOR for layer in layers)
+    config = _config(source.gguf, request.template or source.template, has_projector=has_projector)
     stored = store.write_bytes(manifests.print_config(config))
     manifest = Manifest(config=_layer_ref(stored, manifests.CONFIG_TYPE), layers=layers)
     report(Progress(status="writing manifest"))
@@ -161,7 +162,7 @@ def _report_layer(digest: str, report: Report, *, is_new: bool) -> None:
 # ------------------------------------------------------------------ config and rows
 
 
-def _config(gguf_info: Mapping[str, Any], template: str) -> Config:
+def _config(gguf_info: Mapping[str, Any], template: str, *, has_projector: bool) -> Config:
     architecture = gguf_info["architecture"]
     return Config(
         model_format="gguf",
@@ -169,7 +170,9 @@ def _config(gguf_info: Mapping[str, Any], template: str) -> Config:
         model_families=(architecture,),
         model_type=gguf_info["parameter_size"],
         file_type=gguf_info["quantization_level"],
-        capabilities=capabilities_of(architecture, gguf_info["metadata"], template),
+        capabilities=capabilities_of(
+            architecture, gguf_info["metadata"], template, has_projector=has_projector
+        ),
         context_length=gguf_info["context_length"] or 0,
         embedding_length=gguf_info["embedding_length"] or 0,
         architecture="amd64",

@@ -52,6 +52,8 @@ class ModelContents:
     parameters: Mapping[str, Any]
     messages: tuple[tuple[str, str], ...]  # role, content
     license: tuple[str, ...]
+    projector: str  # digest of the GGUF layer that lets it see, 64 hex; empty: none
+    adapters: tuple[str, ...]  # digests of its LoRA layers, 64 hex
     gguf: Mapping[str, Any]  # as GgufFile.to_json
     capabilities: tuple[str, ...]
 
@@ -65,6 +67,8 @@ class ResolvedModel(ModelContents):
     digest: str  # of the manifest, 64 hex
     config: Mapping[str, Any]
     modified_at: datetime
+    cache_scope: str  # of models_app's CacheScope
+    is_pinned: bool
 
     @property
     def details(self) -> ModelDetails:
@@ -124,6 +128,8 @@ def resolve(principal: Principal, name: str | ModelName, verb: Verb) -> Resolved
         digest=record.digest,
         config=record.config,
         modified_at=record.modified_at,
+        cache_scope=record.cache_scope,
+        is_pinned=record.is_pinned,
     )
 
 
@@ -176,6 +182,7 @@ def _contents(manifest_body: bytes) -> ModelContents:
     if weights is None:
         raise InvalidManifest("the model has no weights")
     gguf = selectors.blob_gguf(weights.blob.hex)
+    projector = next((layer.blob.hex for layer in manifest.of_type(manifests.PROJECTOR)), "")
     template = _text(manifest, manifests.TEMPLATE)
     parameters = _bytes(manifest, manifests.PARAMS)
     messages = _bytes(manifest, manifests.MESSAGES)
@@ -188,9 +195,14 @@ def _contents(manifest_body: bytes) -> ModelContents:
         parameters=manifests.parse_parameters(parameters) if parameters else {},
         messages=manifests.parse_messages(messages) if messages else (),
         license=tuple(_to_text(_read(layer)) for layer in manifest.of_type(manifests.LICENSE)),
+        projector=projector,
+        adapters=tuple(layer.blob.hex for layer in manifest.of_type(manifests.ADAPTER)),
         gguf=gguf,
         capabilities=capabilities_of(
-            gguf.get("architecture", ""), gguf.get("metadata", {}), template
+            gguf.get("architecture", ""),
+            gguf.get("metadata", {}),
+            template,
+            has_projector=bool(projector),
         ),
     )
 

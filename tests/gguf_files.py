@@ -37,6 +37,7 @@ def write_tiny_model(
     seed: int = 0,
     chat_template: str | None = None,
     context_length: int = 512,
+    pooling: gguf.PoolingType | None = None,
 ) -> Path:
     """Write a two-layer llama model of about 0.5 MB and return its path.
 
@@ -47,6 +48,8 @@ def write_tiny_model(
     _add_vocabulary(writer)
     if chat_template is not None:
         writer.add_chat_template(chat_template)
+    if pooling is not None:
+        writer.add_pooling_type(pooling)
     _add_weights(writer, np.random.default_rng(seed))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

@@ -6,7 +6,7 @@ the database.
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from asgiref.sync import sync_to_async
@@ -16,10 +16,19 @@ from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 
 from inference import generation
+from inference.api.answers import Answer, token_entry
+from inference.api.priority import asked_priority
 from inference.api.schemas import ChatBody, GenerateBody
 from inference.api.streams import respond
 from inference.loaded import visible_loaded
-from inference.messages import DoneReason, Finished, LoadedModel
+from inference.messages import (
+    ChoiceEnded,
+    DoneReason,
+    Finished,
+    LoadedModel,
+    Token,
+    TokenLogprob,
+)
 from ollamasite.api_views import NATIVE_EMPTY_BODY, CallView, ReadView, read_body
 from ollamasite.error_responses import Dialect, to_payload
 from ollamasite.errors import MethodNotAllowed, ServiceError
@@ -79,7 +88,10 @@ class GenerateView(CallView):
         asked = body.to_request()
         is_streamed = body.stream and not asked.is_load
         writer = GenerateWriter(asked.model)
-        return await respond(request.user, asked, writer, is_streamed=is_streamed)
+        priority = asked_priority(request)
+        return await respond(
+            request.user, asked, writer, is_streamed=is_streamed, priority=priority
+        )
 
 
 class ChatView(CallView):
@@ -90,7 +102,11 @@ class ChatView(CallView):
         body = read_body(request, ChatBody, "ChatRequest", empty_message=NATIVE_EMPTY_BODY)
         asked = body.to_request()
         is_streamed = body.stream and not asked.is_load
-        return await respond(request.user, asked, ChatWriter(asked.model), is_streamed=is_streamed)
+        writer = ChatWriter(asked.model)
+        priority = asked_priority(request)
+        return await respond(
+            request.user, asked, writer, is_streamed=is_streamed, priority=priority
+        )
 
 
 class NativeWriter(ABC):
@@ -107,24 +123,35 @@ class NativeWriter(ABC):
         """Return where the route's object holds its text."""
 
     @abstractmethod
-    def context(self, finished: Finished) -> dict[str, Any]:
-        """Return what only the route's final object has."""
+    def tail(
+        self, finished: Finished, counters: Mapping[str, int], logprobs: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return what a final object has behind its reason, in the route's order."""
 
-    def piece(self, text: str) -> bytes:
+    def piece(self, token: Token) -> bytes:
         """Return the line of a piece of text."""
-        return encode_json({**self._head(text), "done": False}) + b"\n"
+        line = {**self._head(token.text), "done": False, **logprob_field(token.logprobs)}
+        return encode_json(line) + b"\n"
+
+    def choice_end(self, ended: ChoiceEnded) -> bytes:
+        """Return nothing: there is one choice."""
+        del ended
+        return b""
 
     def end(self, finished: Finished, total_ns: int) -> bytes:
         """Return the last line."""
-        return encode_json(self._final(finished, total_ns)) + b"\n"
+        return (
+            encode_json(self._final(finished, finished.text, finished.logprobs, total_ns)) + b"\n"
+        )
 
     def failure(self, error: ServiceError) -> bytes:
         """Return the last line of a stream that failed."""
         return encode_json(to_payload(error, Dialect.NATIVE)) + b"\n"
 
-    def whole(self, finished: Finished, total_ns: int) -> HttpResponse:
+    def whole(self, answer: Answer, finished: Finished, total_ns: int) -> HttpResponse:
         """Return the one object."""
-        return json_response(self._final(finished, total_ns))
+        choice = answer.choices(finished)[0]
+        return json_response(self._final(finished, choice.text, choice.logprobs, total_ns))
 
     def _head(self, text: str) -> dict[str, Any]:
         return {
@@ -133,11 +160,13 @@ class NativeWriter(ABC):
             **self.content(text),
         }
 
-    def _final(self, finished: Finished, total_ns: int) -> dict[str, Any]:
-        end = {**self._head(finished.text), "done": True, "done_reason": finished.reason}
+    def _final(
+        self, finished: Finished, text: str, logprobs: Sequence[TokenLogprob], total_ns: int
+    ) -> dict[str, Any]:
+        end = {**self._head(text), "done": True, "done_reason": finished.reason}
         if finished.reason in {DoneReason.LOAD, DoneReason.UNLOAD}:
             return end
-        return end | self.context(finished) | metrics(finished, total_ns)
+        return end | self.tail(finished, metrics(finished, total_ns), logprob_field(logprobs))
 
 
 class GenerateWriter(NativeWriter):
@@ -147,9 +176,12 @@ class GenerateWriter(NativeWriter):
         """Return the text as `response`."""
         return {"response": text}
 
-    def context(self, finished: Finished) -> dict[str, Any]:
-        """Return the token ids of prompt and answer, where they were asked for."""
-        return {"context": finished.context} if finished.context else {}
+    def tail(
+        self, finished: Finished, counters: Mapping[str, int], logprobs: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return the token ids of prompt and answer, where they were asked for, and the rest."""
+        context = {"context": finished.context} if finished.context else {}
+        return {**context, **counters, **logprobs}
 
 
 class ChatWriter(NativeWriter):
@@ -159,10 +191,12 @@ class ChatWriter(NativeWriter):
         """Return the text as a message."""
         return {"message": {"role": "assistant", "content": text}}
 
-    def context(self, finished: Finished) -> dict[str, Any]:
-        """Return nothing: chats carry their messages instead."""
+    def tail(
+        self, finished: Finished, counters: Mapping[str, int], logprobs: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return no context: chats carry their messages instead."""
         del finished
-        return {}
+        return {**logprobs, **counters}
 
 
 def metrics(finished: Finished, total_ns: int) -> dict[str, int]:
@@ -172,11 +206,22 @@ def metrics(finished: Finished, total_ns: int) -> dict[str, int]:
         "total_duration": total_ns,
         "load_duration": usage.load_ns,
         "prompt_eval_count": usage.prompt_tokens,
+        "prompt_eval_cached_count": usage.cached_tokens,
         "prompt_eval_duration": usage.prompt_eval_ns,
         "eval_count": usage.completion_tokens,
         "eval_duration": usage.eval_ns,
     }
     return {name: value for name, value in values.items() if value}
+
+
+def logprob_field(logprobs: Sequence[TokenLogprob]) -> dict[str, Any]:
+    """Return the key `logprobs` where there are any (contract 6.9)."""
+    return {"logprobs": [_logprob(token) for token in logprobs]} if logprobs else {}
+
+
+def _logprob(token: TokenLogprob) -> dict[str, Any]:
+    top = {"top_logprobs": [token_entry(other) for other in token.top]} if token.top else {}
+    return {**token_entry(token), **top}
 
 
 def _ps_entry(loaded: LoadedModel, listed: ListedModel) -> dict[str, Any]:

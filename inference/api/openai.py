@@ -5,15 +5,17 @@ Knows no engine, no socket and no row of the database.
 
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 
+from inference.api.answers import Answer, token_entry
 from inference.api.openai_schemas import ChatCompletionBody
+from inference.api.priority import asked_priority
 from inference.api.streams import respond
-from inference.messages import Finished
+from inference.messages import ChoiceEnded, Finished, Token, TokenLogprob
 from ollamasite.api_views import OPENAI_EMPTY_BODY, CallView, read_body
 from ollamasite.error_responses import Dialect, to_payload
 from ollamasite.errors import ServiceError
@@ -31,35 +33,53 @@ class ChatCompletionsView(CallView):
             "openai.ChatCompletionRequest",
             empty_message=OPENAI_EMPTY_BODY,
         )
-        writer = ChatCompletionWriter(body.model, includes_usage=body.stream_options.include_usage)
-        return await respond(request.user, body.to_request(), writer, is_streamed=body.stream)
+        asked, priority = body.to_request(), asked_priority(request)
+        writer = ChatCompletionWriter(
+            body.model,
+            choice_count=asked.choices,
+            includes_usage=body.stream_options.include_usage,
+        )
+        return await respond(
+            request.user, asked, writer, is_streamed=body.stream, priority=priority
+        )
 
 
 class ChatCompletionWriter:
-    """One answer: every chunk has the same id and time, the role comes once."""
+    """One answer: every chunk has the same id and time, the role comes once in every choice."""
 
     stream_type: ClassVar[str] = EVENT_STREAM
     stream_headers: ClassVar[Mapping[str, str]] = {"Cache-Control": "no-cache"}
 
-    def __init__(self, model: str, *, includes_usage: bool) -> None:
+    def __init__(self, model: str, *, choice_count: int = 1, includes_usage: bool) -> None:
         self._model = model
         self._includes_usage = includes_usage
-        self._has_begun = False
+        self._open = set(range(choice_count))
+        self._begun: set[int] = set()
         self._id = f"chatcmpl-{secrets.token_hex(12)}"
         self._created = int(time.time())
 
-    def piece(self, text: str) -> bytes:
+    def piece(self, token: Token) -> bytes:
         """Return the chunk of a piece of text."""
-        role = {} if self._has_begun else {"role": "assistant"}
-        self._has_begun = True
-        return self._chunk(delta={**role, "content": text}, finish_reason=None)
+        return self._text_chunk(token.choice, token.text, token.logprobs)
+
+    def choice_end(self, ended: ChoiceEnded) -> bytes:
+        """Return the choice's finish chunk; one without any text has its role chunk first."""
+        if ended.choice not in self._open:
+            return b""
+        self._open.discard(ended.choice)
+        role = b"" if ended.choice in self._begun else self._text_chunk(ended.choice, "", ())
+        return role + self._chunk(ended.choice, delta={}, finish_reason=ended.reason)
 
     def end(self, finished: Finished, total_ns: int) -> bytes:
-        """Return the last text if there is any, the finish chunk, usage if wished, and [DONE]."""
+        """Return what is left: last text, finish chunks, usage if wished, and [DONE]."""
         del total_ns
-        # An answer without any text has its role chunk all the same.
-        last = self.piece(finished.text) if finished.text or not self._has_begun else b""
-        finish = self._chunk(delta={}, finish_reason=finished.reason)
+        has_more = bool(finished.text or finished.logprobs)
+        last = self._text_chunk(0, finished.text, finished.logprobs) if has_more else b""
+        ends = [
+            ChoiceEnded(request_id=finished.request_id, choice=number, reason=finished.reason)
+            for number in sorted(self._open)
+        ]
+        finish = b"".join([self.choice_end(ended) for ended in ends])
         usage = self._usage_chunk(finished) if self._includes_usage else b""
         return last + finish + usage + b"data: [DONE]\n\n"
 
@@ -67,12 +87,19 @@ class ChatCompletionWriter:
         """Return an error event; both official SDKs raise on it. No [DONE] follows."""
         return _event(to_payload(error, Dialect.OPENAI))
 
-    def whole(self, finished: Finished, total_ns: int) -> HttpResponse:
+    def whole(self, answer: Answer, finished: Finished, total_ns: int) -> HttpResponse:
         """Return the one object."""
         del total_ns
-        message = {"role": "assistant", "content": finished.text}
-        choice = {"index": 0, "message": message, "finish_reason": finished.reason}
-        body = {**self._head("chat.completion"), "choices": [choice], "usage": _usage(finished)}
+        choices = [
+            {
+                "index": index,
+                "message": {"role": "assistant", "content": choice.text},
+                "finish_reason": choice.reason,
+                **_logprobs(choice.logprobs),
+            }
+            for index, choice in enumerate(answer.choices(finished))
+        ]
+        body = {**self._head("chat.completion"), "choices": choices, "usage": _usage(finished)}
         return json_response(body, content_type=JSON, newline=True)
 
     def _head(self, kind: str) -> dict[str, Any]:
@@ -84,21 +111,50 @@ class ChatCompletionWriter:
             "system_fingerprint": "fp_ollama",
         }
 
-    def _chunk(self, *, delta: dict[str, Any], finish_reason: str | None) -> bytes:
-        choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
-        return _event({**self._head("chat.completion.chunk"), "choices": [choice]})
+    def _text_chunk(self, index: int, text: str, logprobs: Sequence[TokenLogprob]) -> bytes:
+        role = {} if index in self._begun else {"role": "assistant"}
+        self._begun.add(index)
+        return self._chunk(index, delta={**role, "content": text}, logprobs=logprobs)
+
+    def _chunk(
+        self,
+        index: int,
+        *,
+        delta: dict[str, Any],
+        finish_reason: str | None = None,
+        logprobs: Sequence[TokenLogprob] = (),
+    ) -> bytes:
+        choice = {"index": index, "delta": delta, "finish_reason": finish_reason}
+        return _event(
+            {
+                **self._head("chat.completion.chunk"),
+                "choices": [{**choice, **_logprobs(logprobs)}],
+            }
+        )
 
     def _usage_chunk(self, finished: Finished) -> bytes:
         head = self._head("chat.completion.chunk")
         return _event({**head, "choices": [], "usage": _usage(finished)})
 
 
-def _usage(finished: Finished) -> dict[str, int]:
+def _logprobs(logprobs: Sequence[TokenLogprob]) -> dict[str, Any]:
+    if not logprobs:
+        return {}
+    entries = [
+        {**token_entry(token), "top_logprobs": [token_entry(other) for other in token.top]}
+        for token in logprobs
+    ]
+    return {"logprobs": {"content": entries}}
+
+
+def _usage(finished: Finished) -> dict[str, Any]:
     usage = finished.usage
+    details = {"prompt_tokens_details": {"cached_tokens": usage.cached_tokens}}
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        **(details if usage.cached_tokens else {}),
     }
 
 

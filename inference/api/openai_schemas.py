@@ -2,20 +2,30 @@
 
 Where Ollama loses what a client said (section 9.3: null content, role developer, the id of a tool
 message, max_completion_tokens), this does what the client meant. Fields whose feature is not here
-yet are refused by name; those that OpenAI itself only takes note of (user, store, metadata …) are
+are refused by name; those that OpenAI itself only takes note of (user, store, metadata …) are
 ignored. Knows no model and no answer.
 """
 
 import base64
 import binascii
 import json
+import math
+import re
 from typing import Any, Final
 
 import msgspec
+from msgspec import structs
 
 from inference.api.keep_alive import read_keep_alive
-from inference.api.schemas import Tool, check_top_logprobs, not_supported
+from inference.api.schemas import (
+    ANY_OBJECT,
+    Tool,
+    not_supported,
+    read_format,
+    read_top_logprobs,
+)
 from inference.messages import ChatMessage, ToolCall
+from inference.prompting.turns import PARAGRAPH
 from inference.requests import ChatRequest
 from ollamasite.errors import BadRequest, InvalidBody
 
@@ -34,8 +44,14 @@ _IMAGE_PREFIXES: Final = (
     "data:image/jpg;base64,",
     "data:image/png;base64,",
     "data:image/webp;base64,",
+    "data:image/gif;base64,",
     "data:;base64,",
 )
+MAX_CHOICES: Final = 16
+MAX_BIASED_TOKENS: Final = 1024
+_MAX_BIAS: Final = 100.0
+_MAX_TOKEN_ID: Final = 2**31 - 1
+_TOKEN_ID: Final = re.compile(r"[0-9]{1,10}")
 _GO_KINDS: Final = {
     "NoneType": "<nil>",
     "bool": "bool",
@@ -97,10 +113,31 @@ class Reasoning(msgspec.Struct):
     effort: str = ""
 
 
+class JsonSchema(msgspec.Struct):
+    """`response_format.json_schema`; its name and whether it is strict make no difference."""
+
+    name: str = ""
+    strict: bool = False
+    schema: Any = None
+
+
 class ResponseFormat(msgspec.Struct):
-    """`response_format`."""
+    """`response_format`. Types other than these two ask for nothing (contract 3.1)."""
 
     type: str = ""
+    json_schema: JsonSchema = msgspec.field(default_factory=JsonSchema)
+
+    def to_schema(self) -> str:
+        """Return the JSON text of a schema, empty for none. Raises InvalidBody."""
+        match self.type:
+            case "json_object":
+                return ANY_OBJECT
+            case "json_schema":
+                schema = read_format(self.json_schema.schema)
+                if not schema:
+                    raise InvalidBody("response_format.json_schema.schema is required")
+                return schema
+        return ""
 
 
 class ChatCompletionBody(msgspec.Struct):
@@ -137,8 +174,11 @@ class ChatCompletionBody(msgspec.Struct):
         messages = _read_messages(self.messages)
         think = _read_effort(self.reasoning_effort or self.reasoning.effort)
         keep_alive = read_keep_alive(self.keep_alive)
-        check_top_logprobs(self.top_logprobs)
-        self._refuse_what_is_not_here()
+        top_logprobs = read_top_logprobs(self.top_logprobs, is_wished=self.logprobs)
+        if self.tools and self.tool_choice not in (None, "auto", "none"):
+            raise not_supported("tool_choice")
+        if not 1 <= self.n <= MAX_CHOICES:
+            raise BadRequest(f"n must be between 1 and {MAX_CHOICES}")
         if not self.model:
             raise BadRequest("model is required")
         return ChatRequest(
@@ -148,19 +188,11 @@ class ChatCompletionBody(msgspec.Struct):
             think=think,
             options=self._options(),
             keep_alive=keep_alive,
+            json_schema=self.response_format.to_schema(),
+            top_logprobs=top_logprobs,
+            choices=self.n,
+            logit_bias=_read_logit_bias(self.logit_bias),
         )
-
-    def _refuse_what_is_not_here(self) -> None:
-        wishes = {
-            "n": self.n != 1,
-            "response_format": self.response_format.type.startswith("json_"),
-            "logprobs": self.logprobs,
-            "logit_bias": bool(self.logit_bias),
-            "tool_choice": bool(self.tools) and self.tool_choice not in (None, "auto", "none"),
-        }
-        for field, is_wished in wishes.items():
-            if is_wished:
-                raise not_supported(field)
 
     def _options(self) -> dict[str, Any]:
         # Absent temperature and top_p are 1.0 here whatever the model says (contract 3.1). What
@@ -187,6 +219,26 @@ def _read_stop(value: Any) -> list[str] | None:
     return None
 
 
+def _read_logit_bias(asked: dict[str, Any]) -> tuple[tuple[int, float], ...]:
+    if len(asked) > MAX_BIASED_TOKENS:
+        raise BadRequest(f"logit_bias must have at most {MAX_BIASED_TOKENS} entries")
+    return tuple({_read_token_id(key): _read_bias(bias) for key, bias in asked.items()}.items())
+
+
+def _read_token_id(key: str) -> int:
+    token = int(key) if _TOKEN_ID.fullmatch(key) else _MAX_TOKEN_ID + 1
+    if token > _MAX_TOKEN_ID:
+        raise BadRequest("logit_bias must have token ids as its keys")
+    return token
+
+
+def _read_bias(value: Any) -> float:
+    is_number = type(value) in {int, float} and math.isfinite(value)
+    if not is_number or abs(value) > _MAX_BIAS:
+        raise BadRequest("logit_bias must have values between -100 and 100")
+    return float(value)
+
+
 def _read_effort(effort: str) -> bool | str | None:
     if not effort:
         return None
@@ -203,53 +255,76 @@ def _read_messages(messages: list[Message]) -> tuple[ChatMessage, ...]:
     for message in messages:
         calls = tuple(call.to_message() for call in message.tool_calls)
         names_by_call_id |= {call.id: call.name for call in calls}
-        content = _read_content(message.content)
-        if content is None and not calls:
-            continue  # `content: []`: Ollama makes no message of it (contract 11, on 3.2)
+        parts = _read_content(message.content)
+        if not parts and calls:
+            parts = [_Part()]
         role = message.role.lower()
-        read.append(
-            ChatMessage(
-                role="system" if role == "developer" else role,
-                content=content or "",
-                thinking=message.reasoning or message.reasoning_content,
-                tool_calls=calls,
-                tool_name=message.name or names_by_call_id.get(message.tool_call_id, ""),
-                tool_call_id=message.tool_call_id,
-            )
+        whole = ChatMessage(
+            role="system" if role == "developer" else role,
+            thinking=message.reasoning or message.reasoning_content,
+            tool_calls=calls,
+            tool_name=message.name or names_by_call_id.get(message.tool_call_id, ""),
+            tool_call_id=message.tool_call_id,
         )
+        read += _with_parts(whole, parts)
     return tuple(read)
 
 
-def _read_content(content: Any) -> str | None:
-    """Return the text; None stands for an empty list of parts. Raises BadRequest."""
+class _Part(msgspec.Struct, frozen=True):
+    """A part of a message: text or an image."""
+
+    text: str = ""
+    image: bytes | None = None
+
+
+def _with_parts(whole: ChatMessage, parts: list[_Part]) -> list[ChatMessage]:
+    """Return a message with its parts; without parts there is none (contract 11, on 3.2).
+
+    Ollama makes a message of every part, and its templates join messages of one role with a blank
+    line. Text alone is joined here at once, so that a tool message keeps its id.
+    """
+    images = tuple(part.image for part in parts if part.image is not None)
+    if not parts:
+        return []
+    if not images or whole.role == "tool":
+        content = PARAGRAPH.join(part.text for part in parts if part.image is None)
+        return [structs.replace(whole, content=content, images=images)]
+    first, *others = parts
+    alone = ChatMessage(role=whole.role)
+    return [_with_part(whole, first), *(_with_part(alone, part) for part in others)]
+
+
+def _with_part(message: ChatMessage, part: _Part) -> ChatMessage:
+    images = () if part.image is None else (part.image,)
+    return structs.replace(message, content=part.text, images=images)
+
+
+def _read_content(content: Any) -> list[_Part]:
+    """Return the parts of a content; an empty list of parts stays empty. Raises BadRequest."""
     match content:
         case None:
-            return ""
+            return [_Part()]
         case str():
-            return content
+            return [_Part(text=content)]
         case list():
-            # Ollama makes a message of every part, and its templates join messages of one role
-            # with a blank line: this is the same text, and a tool message keeps its id.
-            return "\n\n".join(map(_read_part, content)) if content else None
+            return [_read_part(part) for part in content]
     raise BadRequest(f"invalid message content type: {_GO_KINDS[type(content).__name__]}")
 
 
-def _read_part(part: Any) -> str:
+def _read_part(part: Any) -> _Part:
     if not isinstance(part, dict):
         raise BadRequest("invalid message format")
     match part.get("type"):
         case "text" if isinstance(part.get("text"), str):
-            text: str = part["text"]
-            return text
+            return _Part(text=part["text"])
         case "image_url":
-            _check_image(part.get("image_url"))
-            raise not_supported("image_url")
+            return _Part(image=_read_image(part.get("image_url")))
         case "input_audio":
             raise not_supported("input_audio")
     raise BadRequest("invalid message format")
 
 
-def _check_image(value: Any) -> None:
+def _read_image(value: Any) -> bytes:
     url = value.get("url") if isinstance(value, dict) else value
     if not isinstance(url, str):
         raise BadRequest("invalid message format")
@@ -261,6 +336,6 @@ def _check_image(value: Any) -> None:
     if prefix is None:
         raise BadRequest("invalid image input")
     try:
-        base64.b64decode(url.removeprefix(prefix), validate=True)
+        return base64.b64decode(url.removeprefix(prefix), validate=True)
     except (binascii.Error, ValueError) as error:
         raise BadRequest("invalid image input") from error

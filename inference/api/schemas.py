@@ -1,9 +1,8 @@
 """Bodies of `/api/generate` and `/api/chat` → internal requests (contract/ollama.md 1.2, 1.3).
 
-Decoded as leniently as Go does, refused in Go's words (2.2, 11). A field whose feature this
-server does not have yet is checked for its type and then refused by name, never ignored. The
-classes named without "Body" carry the names that Go's error texts show. Knows no model and no
-answer.
+Decoded as leniently as Go does, refused in Go's words (2.2, 11). What this server cannot do is
+refused by name, never ignored. The classes named without "Body" carry the names that Go's error
+texts show. Knows no model and no answer.
 """
 
 import base64
@@ -22,6 +21,8 @@ from models_app.errors import ModelNotFound
 from ollamasite.errors import BadRequest, InvalidBody
 
 MAX_TOP_LOGPROBS: Final = 20
+MAX_SCHEMA_BYTES: Final = 1024 * 1024
+ANY_OBJECT: Final = '{"type":"object"}'  # what `format: "json"` asks for
 _THINK_LEVELS: Final = frozenset({"high", "medium", "low", "max"})
 _THINK_CHOICES: Final = '("high", "medium", "low", "max", true, or false)'
 _BASE64_RUN: Final = re.compile(r"[A-Za-z0-9+/\r\n]*")
@@ -127,12 +128,11 @@ class Message(msgspec.Struct):
     tool_call_id: str = ""
 
     def to_message(self) -> ChatMessage:
-        """Return the turn for the prompt. Raises InvalidBody, BadRequest."""
-        if read_images(self.images, "Alias"):
-            raise not_supported("images")
+        """Return the turn for the prompt. Raises InvalidBody."""
         return ChatMessage(
             role=self.role.lower(),
             content=self.content,
+            images=read_images(self.images, "Alias"),
             thinking=self.thinking,
             tool_calls=tuple(call.to_message() for call in self.tool_calls),
             tool_name=self.tool_name,
@@ -141,10 +141,7 @@ class Message(msgspec.Struct):
 
 
 class _CommonBody(msgspec.Struct):
-    """Fields that both routes share. `name` is what old clients call `model`.
-
-    `shift` is read for its type only: our engine never shifts a full window, it ends the answer.
-    """
+    """Fields that both routes share. `name` is what old clients call `model`."""
 
     model: str = ""
     name: str = ""
@@ -154,7 +151,7 @@ class _CommonBody(msgspec.Struct):
     options: dict[str, Any] = {}
     think: Any = None
     truncate: bool = True
-    shift: bool = True
+    shift: bool | None = None
     logprobs: bool = False
     top_logprobs: int = 0
     debug_render_only: bool = msgspec.field(default=False, name="_debug_render_only")
@@ -167,11 +164,10 @@ class _CommonBody(msgspec.Struct):
             "keep_alive": read_keep_alive(self.keep_alive),
             "think": read_think(self.think),
             "truncate": self.truncate,
+            "shift": self.shift,
+            "top_logprobs": read_top_logprobs(self.top_logprobs, is_wished=self.logprobs),
+            "json_schema": read_format(self.format),
         }
-        check_top_logprobs(self.top_logprobs)
-        _refuse_format(self.format)
-        if self.logprobs:
-            raise not_supported("logprobs")
         if self.debug_render_only:
             raise not_supported("_debug_render_only")
         return common
@@ -190,17 +186,15 @@ class GenerateBody(_CommonBody):
 
     def to_request(self) -> CompletionRequest:
         """Return the internal request. Raises InvalidBody, BadRequest, ModelNotFound."""
-        has_images = bool(read_images(self.images, "GenerateRequest"))
+        images = read_images(self.images, "GenerateRequest")
         common = self.common_fields()
-        if has_images:
-            raise not_supported("images")
-        if self.suffix:
-            raise not_supported("suffix")
         if not common["model"]:
             raise ModelNotFound("")
         return CompletionRequest(
             **common,
             prompt=self.prompt,
+            suffix=self.suffix,
+            images=images,
             system=self.system,
             template=self.template,
             context=tuple(self.context),
@@ -226,14 +220,36 @@ class ChatBody(_CommonBody):
 
 
 def not_supported(field: str) -> BadRequest:
-    """Return the refusal of a field whose feature is not here yet."""
+    """Return the refusal of a field whose feature is not here."""
     return BadRequest(f'"{field}" is not supported by this server')
 
 
-def check_top_logprobs(count: int) -> None:
-    """Raise BadRequest unless the count is in its range."""
+def read_top_logprobs(count: int, *, is_wished: bool) -> int | None:
+    """Return how many alternatives to tell, None where no log probabilities are wished.
+
+    Raises BadRequest unless the count is in its range, also where it has no effect.
+    """
     if not 0 <= count <= MAX_TOP_LOGPROBS:
         raise BadRequest(f"top_logprobs must be between 0 and {MAX_TOP_LOGPROBS}")
+    return count if is_wished else None
+
+
+def read_format(value: Any) -> str:
+    """Return `format` as the JSON text of a schema, empty for none. Raises InvalidBody."""
+    if value is None or value == "":
+        return ""
+    if value == "json":
+        return ANY_OBJECT
+    if not isinstance(value, dict):
+        shown = json.dumps(json.dumps(value, ensure_ascii=False), ensure_ascii=False)
+        raise InvalidBody(f'invalid format: {shown}; expected "json" or a valid JSON Schema object')
+    try:
+        schema = msgspec.json.encode(value)
+    except RecursionError as error:
+        raise InvalidBody("exceeded max depth") from error
+    if len(schema) > MAX_SCHEMA_BYTES:
+        raise InvalidBody(f"invalid format: the schema is larger than {MAX_SCHEMA_BYTES} bytes")
+    return schema.decode()
 
 
 def read_think(value: Any) -> bool | str | None:
@@ -270,12 +286,3 @@ def _first_bad_byte(text: str) -> int:
     # Only the length is wrong: Go points at the start of the group that is not whole.
     is_cut = end == len(text)
     return len(text.encode()) - len(text) % 4 if is_cut else len(text[:end].encode())
-
-
-def _refuse_format(value: Any) -> None:
-    if value is None or value == "":
-        return
-    if value != "json" and not isinstance(value, dict):
-        shown = json.dumps(json.dumps(value, ensure_ascii=False), ensure_ascii=False)
-        raise InvalidBody(f'invalid format: {shown}; expected "json" or a valid JSON Schema object')
-    raise not_supported("format")

@@ -1,217 +1,444 @@
 """The batch loop: many requests on one model, a token each per step.
 
 New requests join and finished ones leave at every step; a prompt is computed in chunks beside the
-others' tokens, so that a long one does not freeze them. Every request that was added ends in
-exactly one Finished or Failed. Knows no sockets; time is the monotonic clock.
+others' tokens, so that a long one does not freeze them, and not at all as far as it is in the
+cache. Every request that was added ends in exactly one Finished or Failed. Knows no sockets; time
+is the monotonic clock.
 """
 
 import logging
 import secrets
 import time
-from collections import deque
-from dataclasses import dataclass, field
 from typing import Final
 
-from inference.engine.llama import Chunk, DecodeError, Model, Sampler
-from inference.engine.prompt import PromptError, prompt_tokens
+from inference.engine.logprobs import token_logprob
+from inference.engine.model import Chunk, DecodeError, Logits, Model, UnusableInput
+from inference.engine.pace import PrefillPace
+from inference.engine.prefix_cache import WORTH_KEEPING_TOKENS, Cells
+from inference.engine.prompt import Prepared, kept_tokens
+from inference.engine.runner_messages import Charge
+from inference.engine.sequence import Job, Sequence
+from inference.engine.slots import Slots
 from inference.engine.text import TextStream
 from inference.messages import (
+    ChoiceEnded,
     DoneReason,
     Event,
     Failed,
     FailureCode,
     Finished,
-    Generate,
+    PromptScored,
     Started,
     Token,
-    Usage,
+    TokenLogprob,
 )
 
 logger = logging.getLogger(__name__)
 
-# Prompt tokens in one step while others are answering.
-PREFILL_CHUNK_TOKENS: Final = 128
+# Prompt tokens that are scored in one step: each needs a row of logits.
+_SCORED_TOKENS: Final = 32
 # num_predict without a limit of its own: contract 5.
 _ENDLESS_WINDOWS: Final = 10
-
-
-@dataclass(slots=True)
-class _Sequence:
-    """One request in a slot of the KV cache."""
-
-    request: Generate
-    slot: int
-    prompt: list[int]
-    sampler: Sampler
-    text: TextStream
-    most_tokens: int
-    begun_ns: int
-    computed: int = 0  # tokens in the KV cache
-    answer: list[int] = field(default_factory=list)
-    sampled_tokens: int = 0  # answer plus an end token
-    first_token_ns: int = 0
-
-    @property
-    def is_prefilling(self) -> bool:
-        return self.computed < len(self.prompt)
-
-    def chunk(self, most: int) -> Chunk:
-        """Return what is to be computed next, at most `most` tokens of it."""
-        if not self.is_prefilling:
-            return Chunk(self.slot, self.computed, self.answer[-1:], wants_logits=True)
-        end = min(len(self.prompt), self.computed + most)
-        tokens = self.prompt[self.computed : end]
-        return Chunk(self.slot, self.computed, tokens, wants_logits=end == len(self.prompt))
-
-    def usage(self) -> Usage:
-        """Return the counters as they are now."""
-        now = time.perf_counter_ns()
-        first = self.first_token_ns or now
-        return Usage(
-            prompt_tokens=len(self.prompt),
-            prompt_eval_ns=first - self.begun_ns,
-            completion_tokens=self.sampled_tokens,
-            eval_ns=now - first,
-        )
 
 
 class BatchLoop:
     """All requests of one runner. Call `step` until `is_idle`."""
 
-    def __init__(self, model: Model, *, parallel: int) -> None:
+    def __init__(self, model: Model, *, parallel: int, store_bytes: int = 0) -> None:
         self._model = model
-        self._free = deque(range(parallel))
-        self._waiting: deque[Generate] = deque()
-        self._active: dict[str, _Sequence] = {}
+        self._slots = Slots(model, parallel=parallel, store_bytes=store_bytes)
+        self._pace = PrefillPace()
+        self._jobs: dict[str, list[Sequence]] = {}
+        self._waiting: list[Sequence] = []
+        self._active: list[Sequence] = []
+        self._held: set[str] = set()
         self._events: list[Event] = []
+        self._prompt_tokens: dict[str, int] = {}
+        self._step_number = 0
 
     @property
     def is_idle(self) -> bool:
         """Whether `step` has nothing to do."""
-        return not (self._waiting or self._active or self._events)
+        return not (self._active or self._events or any(map(self._may_join, self._waiting)))
 
-    def add(self, request: Generate) -> None:
+    def add(self, prepared: Prepared) -> None:
         """Accept a request; it joins at the next step with a free slot."""
-        self._waiting.append(request)
+        request = prepared.request
+        try:
+            sequences = self._sequences(prepared)
+        except UnusableInput as error:
+            self._held.discard(request.request_id)
+            self._refuse(request.request_id, FailureCode.BAD_REQUEST, str(error))
+            return
+        self._jobs[request.request_id] = sequences
+        self._waiting += sequences
+
+    def has(self, request_id: str) -> bool:
+        """Whether a request was added and has not ended."""
+        return request_id in self._jobs
 
     def cancel(self, request_id: str) -> None:
         """End a request, if it has not ended, with Failed(CANCELLED)."""
-        if sequence := self._active.get(request_id):
-            self._fail(sequence, FailureCode.CANCELLED, "request canceled")
-            return
-        for request in self._waiting:
-            if request.request_id == request_id:
-                self._waiting.remove(request)
-                self._refuse(request_id, FailureCode.CANCELLED, "request canceled")
-                return
+        self._fail(request_id, FailureCode.CANCELLED, "request canceled")
 
-    def step(self) -> list[Event]:
-        """Compute one batch and return the events since the last step."""
-        while self._waiting and self._free:
-            self._admit(self._waiting.popleft())
-        plan = self._plan()
-        if plan:
+    def pause(self, request_id: str) -> None:
+        """Take a request off its slots; what it has computed stays usable for it.
+
+        Also before the request is added.
+        """
+        self._held.add(request_id)
+        for sequence in self._jobs.get(request_id, ()):
+            if sequence.slot >= 0:
+                self._leave_slot(sequence)
+                self._waiting.append(sequence)
+
+    def resume(self, request_id: str) -> None:
+        """Let a paused request join again."""
+        self._held.discard(request_id)
+
+    def forget(self, request_id: str) -> None:
+        """Forget what was said about a request that is never going to be added."""
+        self._held.discard(request_id)
+
+    def step(self) -> tuple[list[Event], list[Charge]]:
+        """Compute one batch; return the events since the last step and what was computed."""
+        self._step_number += 1
+        self._admit()
+        self._compute_images()
+        before = {id(s): s.sampled_tokens for s in self._active}
+        computing = list(self._active)
+        if plan := self._plan():
             self._compute(plan)
+        charges = self._charges(computing, before)
         events, self._events = self._events, []
-        return events
+        return events, charges
 
-    def _admit(self, request: Generate) -> None:
-        begun_ns = time.perf_counter_ns()
-        try:
-            prompt = prompt_tokens(self._model, request)
-        except PromptError as error:
-            self._refuse(request.request_id, error.code, error.message)
-            return
+    # ------------------------------------------------------------ joining
+
+    def _sequences(self, prepared: Prepared) -> list[Sequence]:
+        request, prompt = prepared.request, prepared.prompt
         sampling = request.sampling
         window = min(max(request.runner.num_ctx, 1), self._model.window_tokens)
         endless = _ENDLESS_WINDOWS * window
-        seed = secrets.randbits(32) if sampling.seed is None else sampling.seed & 0xFFFFFFFF
-        self._active[request.request_id] = _Sequence(
-            request=request,
-            slot=self._free.popleft(),
-            prompt=prompt,
-            sampler=self._model.sampler(sampling, seed),
-            text=TextStream(sampling.stop),
-            most_tokens=min(sampling.num_predict or endless, endless),
-            begun_ns=begun_ns,
-        )
-        self._events.append(Started(request_id=request.request_id, prompt_tokens=len(prompt)))
+        seed = secrets.randbits(32) if sampling.seed is None else sampling.seed
+        job = Job(request, prompt, open_choices=request.choices)
+        sequences = []
+        for choice in range(request.choices):
+            sampler = self._model.sampler(sampling, (seed + choice) & 0xFFFFFFFF)
+            sampler.see(prompt.tokens)
+            sequences.append(
+                Sequence(
+                    job=job,
+                    choice=choice,
+                    sampler=sampler,
+                    text=TextStream(sampling.stop),
+                    most_tokens=min(sampling.num_predict or endless, endless),
+                    line=list(prompt.tokens),
+                    constraint=prepared.constraints[choice] if prepared.constraints else None,
+                    is_constrained=bool(prepared.constraints) and not request.constrained_after,
+                )
+            )
+        return sequences
 
-    def _plan(self) -> list[tuple[_Sequence, Chunk]]:
-        """Choose what goes into this step: every answer's next token, then prompts in order."""
-        answering = [s for s in self._active.values() if not s.is_prefilling]
+    def _may_join(self, sequence: Sequence) -> bool:
+        return sequence.job.request.request_id not in self._held
+
+    def _admit(self) -> None:
+        for sequence in list(self._waiting):
+            if not self._slots.has_free:
+                return
+            if self._may_join(sequence) and not self._has_forerunner(sequence):
+                self._waiting.remove(sequence)
+                self._join(sequence)
+
+    def _has_forerunner(self, sequence: Sequence) -> bool:
+        """Whether another is just computing a prefix that this one can have for nothing soon."""
+        job = sequence.job
+        if job.needs_scores:
+            return False
+        promised = 0
+        for other in self._active:
+            if other.computed < len(other.line) - 1:
+                cells = Cells(other.job.owner, other.line, other.job.prompt.own)
+                common = cells.usable(job.owner, sequence.line, job.prompt.own)
+                promised = max(promised, common if other.computed < common else 0)
+        if promised < WORTH_KEEPING_TOKENS:
+            return False
+        there = self._slots.reusable(job.owner, job.prompt, sequence.line)
+        return promised - there >= WORTH_KEEPING_TOKENS
+
+    def _join(self, sequence: Sequence) -> None:
+        job = sequence.job
+        slot, reused = self._slots.acquire(job.owner, job.prompt, sequence.line)
+        if job.needs_scores and reused:
+            # Every token of the prompt has to give its logits.
+            self._model.forget(slot)
+            self._slots.cells[slot] = Cells(job.owner)
+            reused = 0
+        if job.needs_scores and sequence.choice == 0:
+            job.scores.clear()  # a pause came between
+        sequence.slot, sequence.computed = slot, reused
+        self._active.append(sequence)
+        if job.is_started:
+            return
+        job.is_started = True
+        job.begun_ns = time.perf_counter_ns()
+        job.cached_tokens = reused
+        self._events.append(
+            Started(
+                request_id=job.request.request_id,
+                prompt_tokens=len(job.prompt.tokens),
+                cached_tokens=reused,
+            )
+        )
+
+    # ------------------------------------------------------------ computing
+
+    def _compute_images(self) -> None:
+        """Put the next image of the first prompt that has come to one into its sequence."""
+        for sequence in list(self._active):
+            job = sequence.job
+            image = job.prompt.images.get(sequence.computed)
+            if image is None:
+                continue
+            try:
+                position = job.prompt.position(sequence.computed)
+                self._model.decode_image(sequence.slot, position, image)
+            except DecodeError as error:
+                self._fail(job.request.request_id, FailureCode.INTERNAL, _failure(error))
+                return
+            self._advance_to(sequence, sequence.computed + image.length)
+            return
+
+    def _plan(self) -> list[tuple[Sequence, Chunk]]:
+        """Choose what goes into this step: every answer's next token, then prompts."""
+        answering = [s for s in self._active if s.is_answering]
         plan = [(sequence, sequence.chunk(1)) for sequence in answering]
-        room = self._model.batch_tokens - len(plan)
-        if answering:
-            room = min(room, PREFILL_CHUNK_TOKENS)
-        for sequence in self._active.values():
-            if room <= 0:
-                break
-            if sequence.is_prefilling:
-                chunk = sequence.chunk(room)
-                plan.append((sequence, chunk))
-                room -= len(chunk.tokens)
+        chunk_tokens = self._pace.chunk_tokens(others_answer=bool(answering))
+        room = min(self._model.batch_tokens - len(plan), chunk_tokens)
+        scored = _SCORED_TOKENS
+        for sequence in self._prefilling():
+            most = min(room, scored) if sequence.job.needs_scores else room
+            if most <= 0:
+                continue
+            chunk = sequence.chunk(most)
+            plan.append((sequence, chunk))
+            room -= len(chunk.tokens)
+            scored -= len(chunk.tokens) if chunk.wants_all_logits else 0
         return plan
 
-    def _compute(self, plan: list[tuple[_Sequence, Chunk]]) -> None:
+    def _prefilling(self) -> list[Sequence]:
+        """Return who has a prompt to compute: the first come, in every other step the shortest."""
+        found = [
+            s for s in self._active if not s.is_answering and s.computed not in s.job.prompt.images
+        ]
+        if self._step_number % 2:
+            found.sort(key=lambda s: len(s.line) - s.computed)
+        return found
+
+    def _compute(self, plan: list[tuple[Sequence, Chunk]]) -> None:
+        begun = time.perf_counter()
         try:
             rows = self._model.decode([chunk for _, chunk in plan])
         except DecodeError as error:
             logger.exception("a step of %d sequences failed", len(plan))
             for sequence, _ in plan:
-                message = f"an error was encountered while running the model: {error}"
-                self._fail(sequence, FailureCode.INTERNAL, message)
+                request_id = sequence.job.request.request_id
+                self._fail(request_id, FailureCode.INTERNAL, _failure(error))
             return
+        tokens = sum(len(chunk.tokens) for _, chunk in plan)
+        self._pace.observe(tokens, time.perf_counter() - begun)
         for (sequence, chunk), row in zip(plan, rows, strict=True):
-            sequence.computed += len(chunk.tokens)
+            if sequence.slot < 0:
+                continue  # another answer of the same request has failed it
+            self._advance_to(sequence, sequence.computed + len(chunk.tokens))
+            if chunk.wants_all_logits:
+                self._score(sequence, chunk, row)
             if chunk.wants_logits:
-                self._advance(sequence, self._model.sample(sequence.sampler, row))
+                self._choose(sequence, row)
 
-    def _advance(self, sequence: _Sequence, token: int) -> None:
-        """Take the token that was chosen for a sequence."""
-        if not sequence.sampled_tokens:
-            sequence.first_token_ns = time.perf_counter_ns()
+    def _advance_to(self, sequence: Sequence, computed: int) -> None:
+        job = sequence.job
+        self._slots.grow(sequence.slot, sequence.line[sequence.computed : computed], job.prompt.own)
+        fresh = min(computed, len(sequence.line) - len(sequence.answer)) - sequence.computed
+        if fresh > 0:
+            request_id = job.request.request_id
+            self._prompt_tokens[request_id] = self._prompt_tokens.get(request_id, 0) + fresh
+        sequence.computed = computed
+
+    def _score(self, sequence: Sequence, chunk: Chunk, row: int) -> None:
+        """Note the log probabilities of the tokens that follow those of a chunk of the prompt."""
+        job, model = sequence.job, self._model
+        top = job.request.top_logprobs or 0
+        tokens = job.prompt.tokens
+        if not job.scores:
+            job.scores.append(TokenLogprob(token=model.named_piece(tokens[0]), logprob=0.0))
+        for offset in range(len(chunk.tokens)):
+            following = sequence.computed - len(chunk.tokens) + offset + 1
+            if following < len(tokens):
+                logits = model.logits(row - len(chunk.tokens) + 1 + offset)
+                job.scores.append(token_logprob(model, logits, tokens[following], top))
+        if not job.needs_scores:
+            request_id = job.request.request_id
+            self._events.append(PromptScored(request_id=request_id, logprobs=tuple(job.scores)))
+
+    # ------------------------------------------------------------ answering
+
+    def _choose(self, sequence: Sequence, row: int) -> None:
+        """Choose the next token of a sequence and take it in."""
+        request = sequence.job.request
+        logits = self._model.logits(row) if self._needs_logits(sequence) else None
+        plain = None
+        if logits is not None and request.top_logprobs is not None:
+            plain = logits.copy() if sequence.is_constrained else logits
+        constraint = sequence.constraint if sequence.is_constrained else None
+        try:
+            if constraint is not None and logits is not None:
+                constraint.apply(logits)
+            token = self._model.sample(sequence.sampler, row)
+            if constraint is not None and not self._model.is_end(token):
+                constraint.accept(token)
+        except DecodeError as error:
+            self._fail(request.request_id, FailureCode.INTERNAL, _failure(error))
+            return
+        self._take(sequence, token, self._logprob(plain, token, request.top_logprobs))
+
+    def _needs_logits(self, sequence: Sequence) -> bool:
+        return sequence.is_constrained or sequence.job.request.top_logprobs is not None
+
+    def _logprob(self, logits: Logits | None, token: int, top: int | None) -> TokenLogprob | None:
+        if logits is None or top is None:
+            return None
+        return token_logprob(self._model, logits, token, top)
+
+    def _take(self, sequence: Sequence, token: int, logprob: TokenLogprob | None) -> None:
+        job = sequence.job
+        job.first_token_ns = job.first_token_ns or time.perf_counter_ns()
+        job.sampled_tokens += 1
         sequence.sampled_tokens += 1
         if self._model.is_end(token):
             self._finish(sequence, DoneReason.STOP)
             return
         sequence.answer.append(token)
-        self._emit(sequence, sequence.text.push(self._model.piece(token)))
-        if sequence.text.has_stopped:
+        sequence.line.append(token)
+        self._emit(sequence, *sequence.text.push(self._model.piece(token), logprob))
+        if sequence.text.has_stopped or self._is_complete(sequence):
             self._finish(sequence, DoneReason.STOP)
-        elif (
-            sequence.sampled_tokens >= sequence.most_tokens
-            or sequence.computed >= self._model.window_tokens
-        ):
+        elif sequence.sampled_tokens >= sequence.most_tokens or self._has_no_room(sequence):
             self._finish(sequence, DoneReason.LENGTH)
 
-    def _emit(self, sequence: _Sequence, text: str) -> None:
-        if text:
-            self._events.append(Token(request_id=sequence.request.request_id, text=text))
+    def _is_complete(self, sequence: Sequence) -> bool:
+        """Whether the constraint lets nothing follow; switches it on where its time has come."""
+        if sequence.constraint is None:
+            return False
+        if sequence.is_constrained:
+            return sequence.constraint.is_complete
+        opening = sequence.job.request.constrained_after.encode()
+        recent = b"".join(map(self._model.named_piece, sequence.answer[-len(opening) - 1 :]))
+        sequence.is_constrained = opening in recent
+        return False
 
-    def _finish(self, sequence: _Sequence, reason: DoneReason) -> None:
-        self._emit(sequence, sequence.text.flush())
-        request = sequence.request
-        context = (*sequence.prompt, *sequence.answer) if request.wants_context else ()
-        self._release(sequence)
+    def _has_no_room(self, sequence: Sequence) -> bool:
+        """Whether the window is full and cannot be shifted."""
+        window = self._model.window_tokens
+        if sequence.computed < window:
+            return False
+        request = sequence.job.request
+        if not (request.shift and self._model.can_shift) or sequence.job.prompt.images:
+            return True
+        bos = self._model.adds_bos()
+        keep = kept_tokens(request.sampling.num_keep, window, adds_bos=bos)
+        drop = (window - keep) // 2
+        if drop < 1:
+            return True
+        self._model.shift(sequence.slot, keep, drop)
+        del sequence.line[keep : keep + drop]
+        sequence.computed -= drop
+        self._slots.shifted(sequence.slot, keep, sequence.line[: sequence.computed])
+        return False
+
+    # ------------------------------------------------------------ leaving
+
+    def _emit(self, sequence: Sequence, text: str, logprobs: tuple[TokenLogprob, ...]) -> None:
+        if text or logprobs:
+            self._events.append(
+                Token(
+                    request_id=sequence.job.request.request_id,
+                    text=text,
+                    choice=sequence.choice,
+                    logprobs=logprobs,
+                )
+            )
+
+    def _finish(self, sequence: Sequence, reason: DoneReason) -> None:
+        self._emit(sequence, *sequence.text.flush())
+        self._leave_slot(sequence)
+        sequence.sampler.close()
+        job, request = sequence.job, sequence.job.request
+        if request.choices > 1:
+            self._events.append(
+                ChoiceEnded(request_id=request.request_id, choice=sequence.choice, reason=reason)
+            )
+        job.open_choices -= 1
+        if job.open_choices:
+            return
+        del self._jobs[request.request_id]
+        self._held.discard(request.request_id)
+        tokens = (*job.prompt.tokens, *sequence.answer) if request.wants_context else ()
         self._events.append(
             Finished(
                 request_id=request.request_id,
                 reason=reason,
-                usage=sequence.usage(),
-                context=context,
+                usage=job.usage(),
+                context=tuple(token for token in tokens if token >= 0),
             )
         )
 
-    def _fail(self, sequence: _Sequence, code: FailureCode, message: str) -> None:
-        self._release(sequence)
-        self._refuse(sequence.request.request_id, code, message)
+    def _fail(self, request_id: str, code: FailureCode, message: str) -> None:
+        sequences = self._jobs.pop(request_id, None)
+        self._held.discard(request_id)
+        if sequences is None:
+            return
+        for sequence in sequences:
+            if sequence.slot >= 0:
+                self._leave_slot(sequence, spoiled=code is FailureCode.INTERNAL)
+            elif sequence in self._waiting:
+                self._waiting.remove(sequence)
+            else:
+                continue  # this answer is complete
+            sequence.sampler.close()
+        self._refuse(request_id, code, message)
 
     def _refuse(self, request_id: str, code: FailureCode, message: str) -> None:
         self._events.append(Failed(request_id=request_id, code=code, message=message))
 
-    def _release(self, sequence: _Sequence) -> None:
-        del self._active[sequence.request.request_id]
-        self._model.forget(sequence.slot)
-        sequence.sampler.close()
-        self._free.append(sequence.slot)
+    def _leave_slot(self, sequence: Sequence, *, spoiled: bool = False) -> None:
+        self._active.remove(sequence)
+        if spoiled:
+            self._slots.spoil(sequence.slot)
+        else:
+            self._slots.release(sequence.slot)
+        sequence.slot = -1
+        sequence.computed = 0
+
+    def _charges(self, computing: list[Sequence], before: dict[int, int]) -> list[Charge]:
+        """Return the tokens of this step for each request."""
+        answered: dict[str, int] = {}
+        for sequence in computing:
+            new = sequence.sampled_tokens - before[id(sequence)]
+            if new:
+                request_id = sequence.job.request.request_id
+                answered[request_id] = answered.get(request_id, 0) + new
+        prompts, self._prompt_tokens = self._prompt_tokens, {}
+        return [
+            Charge(
+                request_id=request_id,
+                prompt_tokens=prompts.get(request_id, 0),
+                completion_tokens=answered.get(request_id, 0),
+            )
+            for request_id in prompts | answered
+        ]
+
+
+def _failure(error: DecodeError) -> str:
+    return f"an error was encountered while running the model: {error}"

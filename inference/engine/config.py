@@ -1,8 +1,9 @@
 """What the inference process is told at its start. It reads no environment of its own."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
+
+from inference.engine.machine import cpu_count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -11,19 +12,24 @@ class EngineConfig:
 
     socket_path: Path
     blobs_dir: Path
+    state_dir: Path | None = None  # None: what was measured is forgotten at the end
     name: str = "local"
     parallel: int = 4
     max_loaded: int = 3
     max_queue: int = 512
     keep_alive_s: float = 300.0
     load_timeout_s: float = 300.0
+    watchdog_s: float = 120.0  # a runner with requests that is silent for so long is killed
     drain_s: float = 30.0
-    threads: int = 0  # 0: one for each CPU this process may use
+    threads: int = 0  # 0: tried at a model's first load, up to one for each CPU
+    runner_spin: int = 10_000  # how often an OpenMP thread looks before it sleeps
+    memory_limit_bytes: int | None = None  # of all models; None: what the machine has
+    prefix_store_bytes: int = 1024**3  # of each runner, for KV states that have left their slot
 
     @property
     def effective_threads(self) -> int:
-        """Threads of a runner."""
-        return self.threads or len(os.sched_getaffinity(0))
+        """The most threads of a runner."""
+        return self.threads or cpu_count()
 
     def weights_path(self, digest: str) -> Path:
         """Return where a GGUF of the store lies (layout: registry.blobs)."""

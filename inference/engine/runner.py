@@ -1,9 +1,8 @@
 """One loaded model in a process of its own: `python -m inference.engine.runner FD`.
 
 A crash, an abort inside ggml or a hostile file ends this process only. It gets one socket, no
-environment worth reading and limits on what it may do. Frames in: OpenModel, then Generate and
-Cancel; out: Opened or OpenFailed, then Events. The socket's end is the order to leave. Knows no
-node, no other model and no user.
+environment worth reading and limits on what it may do. Frames: `inference.engine.runner_messages`.
+The socket's end is the order to leave. Knows no node, no other model and no user.
 """
 
 import ctypes
@@ -13,25 +12,35 @@ import select
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from typing import Final
 
 from inference.engine.batch import BatchLoop
-from inference.engine.llama import LlamaModel, LoadError, Model
-from inference.messages import (
-    Cancel,
-    Events,
-    FrameDecoder,
-    Generate,
+from inference.engine.embedding import Embedder, EmbedLoop
+from inference.engine.intake import Intake
+from inference.engine.llama import opening
+from inference.engine.llama.embedding_model import LlamaEmbeddingModel
+from inference.engine.llama.model import LlamaModel, open_model
+from inference.engine.model import LoadError, Model
+from inference.engine.prompt import Prepared
+from inference.engine.runner_messages import (
+    Charge,
     Opened,
     OpenFailed,
     OpenModel,
+    Pause,
+    Proceed,
+    Resume,
+    Step,
     ToRunner,
-    Wire,
-    encode,
 )
+from inference.frames import FrameDecoder, encode
+from inference.messages import Cancel, Embed, Event, Failed, FailureCode, Generate, Wire
 
 _PR_SET_PDEATHSIG: Final = 1
 _READ_BYTES: Final = 256 * 1024
+_PULSE_S: Final = 10.0  # a sign of life while a prompt is prepared; the node's watchdog listens
+NOT_GENERATING: Final = "the model is made for embedding; it does not generate"
 
 
 class Channel:
@@ -42,18 +51,118 @@ class Channel:
         self._decoder: FrameDecoder[Wire] = FrameDecoder(ToRunner)
         self.is_open = True
 
-    def receive(self, *, wait: bool) -> list[Wire]:
-        """Return the messages that have come; with `wait`, sleep until there is something."""
-        readable, _, _ = select.select([self._socket], [], [], None if wait else 0)
-        if not readable:
+    def receive(self, timeout_s: float | None, *, beside: int | None = None) -> list[Wire]:
+        """Return the messages that have come.
+
+        Sleeps until there is something or `beside` is readable, as long as the timeout allows
+        (None: for ever).
+        """
+        own = self._socket.fileno()
+        sources = [own] if beside is None else [own, beside]
+        readable, _, _ = select.select(sources, [], [], timeout_s)
+        if own not in readable:
             return []
         data = self._socket.recv(_READ_BYTES)
         self.is_open = bool(data)
         return self._decoder.feed(data)
 
+    def next(self) -> Wire | None:
+        """Wait for one message that comes alone; None: the node has gone."""
+        while self.is_open:
+            for message in self.receive(None):
+                return message
+        return None
+
     def send(self, message: Wire) -> None:
         """Send one message, waiting while the node does not read."""
         self._socket.sendall(encode(message))
+
+
+class Runner:
+    """The requests of one model: prepared beside the loops, computed in them.
+
+    Without a model nothing is generated, only embedded.
+    """
+
+    def __init__(
+        self,
+        model: Model | None,
+        make_embedder: Callable[[], Embedder],
+        *,
+        parallel: int,
+        store_bytes: int,
+    ) -> None:
+        self._intake = Intake(model) if model else None
+        self._loop = BatchLoop(model, parallel=parallel, store_bytes=store_bytes) if model else None
+        self._embeds = EmbedLoop(make_embedder)
+        self._refused: list[Event] = []
+
+    @property
+    def may_sleep_s(self) -> float | None:
+        """How long `step` has nothing to do unless something comes; None: for ever."""
+        answers_wait = self._loop is not None and not self._loop.is_idle
+        if answers_wait or self._refused or not self._embeds.is_idle:
+            return 0.0
+        is_preparing = self._intake is not None and self._intake.is_busy
+        return _PULSE_S if is_preparing else None
+
+    @property
+    def wakes_on(self) -> int | None:
+        """A file descriptor that becomes readable when `step` has something new to do."""
+        return self._intake.fileno() if self._intake else None
+
+    def receive(self, message: Wire) -> None:
+        """Take a message of the node."""
+        match message:
+            case Generate():
+                self._generate(message)
+            case Embed():
+                self._embeds.add(message)
+            case Cancel(request_id=request_id):
+                self._cancel(request_id)
+            case Pause(request_id=request_id) if self._loop and self._has(request_id):
+                self._loop.pause(request_id)
+            case Resume(request_id=request_id) if self._loop:
+                self._loop.resume(request_id)
+
+    def step(self) -> tuple[list[Event], list[Charge]]:
+        """Compute one step of each loop with what is prepared."""
+        events, self._refused = self._refused, []
+        charges: list[Charge] = []
+        if self._loop and self._intake:
+            for prepared in self._intake.take():
+                if isinstance(prepared, Prepared):
+                    self._loop.add(prepared)
+                else:
+                    self._loop.forget(prepared.request_id)
+                    events.append(prepared)
+            new_events, charges = self._loop.step()
+            events += new_events
+        embedded, embed_charges = self._embeds.step()
+        return events + embedded, charges + embed_charges
+
+    def _has(self, request_id: str) -> bool:
+        """Whether a request has not ended; the node may not know yet that it has."""
+        is_pending = self._intake is not None and self._intake.is_pending(request_id)
+        return is_pending or (self._loop is not None and self._loop.has(request_id))
+
+    def _generate(self, request: Generate) -> None:
+        if self._intake:
+            self._intake.submit(request)
+        else:
+            self._refuse(request.request_id, FailureCode.BAD_REQUEST, NOT_GENERATING)
+
+    def _cancel(self, request_id: str) -> None:
+        if self._loop and self._intake and self._intake.drop(request_id):
+            self._loop.forget(request_id)
+            self._refuse(request_id, FailureCode.CANCELLED, "request canceled")
+            return
+        if self._loop:
+            self._loop.cancel(request_id)
+        self._embeds.cancel(request_id)
+
+    def _refuse(self, request_id: str, code: FailureCode, message: str) -> None:
+        self._refused.append(Failed(request_id=request_id, code=code, message=message))
 
 
 def main() -> None:
@@ -61,46 +170,57 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s")
     _confine()
     channel = Channel(socket.socket(fileno=int(sys.argv[1])))
-    request = _first_message(channel)
-    if request is None:
+    request = channel.next()
+    if not isinstance(request, OpenModel):
         return
     try:
-        model = LlamaModel(request)
+        model = _opened(channel, request)
     except LoadError as error:
         channel.send(OpenFailed(message=str(error)))
         return
+    if model is not None:
+        serve(channel, _runner(model, request))
+
+
+def serve(channel: Channel, runner: Runner) -> None:
+    """Pass messages in and steps out until the node has gone."""
+    while True:
+        messages = channel.receive(runner.may_sleep_s, beside=runner.wakes_on)
+        if not channel.is_open:
+            return
+        for message in messages:
+            runner.receive(message)
+        events, charges = runner.step()
+        # Also a step that brings nothing is sent: it is the runner's pulse.
+        channel.send(Step(events=tuple(events), charges=tuple(charges)))
+
+
+def _runner(model: LlamaModel | LlamaEmbeddingModel, request: OpenModel) -> Runner:
+    sizes = {"parallel": request.parallel, "store_bytes": request.prefix_store_bytes}
+    if isinstance(model, LlamaModel):
+        return Runner(model, model.new_embedder, **sizes)
+    return Runner(None, lambda: model.embedder, **sizes)
+
+
+def _opened(channel: Channel, request: OpenModel) -> LlamaModel | LlamaEmbeddingModel | None:
+    """Tell what the load will take, wait for the word, load. None: the node has gone."""
+    channel.send(opening.measure(request))
+    proceed = channel.next()
+    if not isinstance(proceed, Proceed):
+        return None
+    if proceed.memory_limit_bytes:
+        limit = proceed.memory_limit_bytes
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    model = open_model(request)
     channel.send(
         Opened(
             size_bytes=model.size_bytes,
             size_vram_bytes=model.size_vram_bytes,
             context_length=model.window_tokens,
+            threads=model.threads,
         )
     )
-    serve(channel, model, parallel=request.parallel)
-
-
-def serve(channel: Channel, model: Model, *, parallel: int) -> None:
-    """Run the batch loop between the socket and the model."""
-    loop = BatchLoop(model, parallel=parallel)
-    while True:
-        messages = channel.receive(wait=loop.is_idle)
-        if not channel.is_open:
-            return
-        for message in messages:
-            if isinstance(message, Generate):
-                loop.add(message)
-            elif isinstance(message, Cancel):
-                loop.cancel(message.request_id)
-        if events := loop.step():
-            channel.send(Events(events=tuple(events)))
-
-
-def _first_message(channel: Channel) -> OpenModel | None:
-    while channel.is_open:
-        for message in channel.receive(wait=True):
-            if isinstance(message, OpenModel):
-                return message
-    return None
+    return model
 
 
 def _confine() -> None:

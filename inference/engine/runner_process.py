@@ -13,54 +13,66 @@ from typing import Final, Protocol
 
 from msgspec import structs
 
-from inference.messages import (
-    Cancel,
-    Event,
-    Events,
-    FrameDecoder,
+from inference.engine.machine import offer_to_oom_killer
+from inference.engine.runner_messages import (
     FromRunner,
-    Generate,
+    Measured,
     Opened,
     OpenFailed,
     OpenModel,
-    ProtocolError,
-    Wire,
-    encode,
+    Pause,
+    Proceed,
+    Resume,
+    Step,
 )
+from inference.frames import FrameDecoder, ProtocolError, encode
+from inference.messages import Cancel, Embed, Generate, Wire
 
 logger = logging.getLogger(__name__)
 
 _READ_BYTES: Final = 256 * 1024
 _STOP_TIMEOUT_S: Final = 5.0
 _KEPT_LOG_LINES: Final = 20
-# OpenMP threads that spin for long at barriers starve web and worker on the same cores, and
-# passive waiting costs a quarter of the speed (DESIGN 4, Threads).
-_RUNNER_ENVIRONMENT: Final = {"GOMP_SPINCOUNT": "1000", "LC_ALL": "C.UTF-8"}
+_COMMAND: Final = (sys.executable, "-I", "-m", "inference.engine.runner")
 
 
 class RunnerListener(Protocol):
     """Who is told what a runner does. Each process reports exactly one end."""
 
+    def runner_measured(self, key: str, measured: Measured) -> None:
+        """It knows what the model takes and waits for `RunnerProcess.proceed`."""
+
     def runner_opened(self, key: str, opened: Opened) -> None:
         """The model is loaded."""
 
-    def runner_events(self, key: str, events: tuple[Event, ...]) -> None:
-        """One decode step's events."""
+    def runner_stepped(self, key: str, step: Step) -> None:
+        """What one step brought."""
 
     def runner_ended(self, key: str, message: str, *, was_open: bool) -> None:
         """The process is gone; `message` says why, in words for the client."""
 
 
 class RunnerProcess:
-    """One runner child process."""
+    """One runner child process.
 
-    def __init__(self, key: str, request: OpenModel, listener: RunnerListener) -> None:
+    `spin`: how often its OpenMP threads look for work before they sleep. Spinning for long starves
+    web and worker on the same cores, passive waiting costs a quarter of the speed (DESIGN 4).
+    """
+
+    def __init__(
+        self, key: str, request: OpenModel, listener: RunnerListener, *, spin: int
+    ) -> None:
         self.key = key
         self.opened: Opened | None = None
         self.request = request
+        self.heard_at = 0.0  # of the event loop's clock
+        self._environment = {"GOMP_SPINCOUNT": str(spin), "LC_ALL": "C.UTF-8"}
         self._listener = listener
         self._process: asyncio.subprocess.Process | None = None
         self._writer: asyncio.StreamWriter | None = None
+        self._limit: asyncio.Timeout | None = None
+        self._load_timeout_s = 0.0
+        self._proceed: Proceed | None = None
         self._failure = ""
         self._log: deque[str] = deque(maxlen=_KEPT_LOG_LINES)
         self._is_stopping = False
@@ -72,13 +84,19 @@ class RunnerProcess:
         return self._process.pid if self._process else None
 
     def start(self, *, load_timeout_s: float) -> None:
-        """Begin to load the model."""
-        self._task = asyncio.create_task(self._run(load_timeout_s))
+        """Begin to load the model. Measuring and loading may take that long each."""
+        self._load_timeout_s = load_timeout_s
+        self._task = asyncio.create_task(self._run())
 
-    def send(self, message: Generate | Cancel) -> None:
+    def proceed(self, message: Proceed) -> None:
+        """Let it load what it has measured."""
+        self._proceed = message
+        self._set_limit(self._load_timeout_s)
+        self._write(message)
+
+    def send(self, message: Generate | Embed | Cancel | Pause | Resume) -> None:
         """Send a message; a runner that is gone has reported its end instead."""
-        if self._writer is not None and not self._writer.is_closing():
-            self._writer.write(encode(message))
+        self._write(message)
 
     def stop(self) -> None:
         """Ask the process to leave: it does when its socket closes."""
@@ -86,21 +104,27 @@ class RunnerProcess:
         if self._writer is not None:
             self._writer.close()
 
+    def kill(self, message: str) -> None:
+        """End the process at once; `message` says why, in words for the client."""
+        self._failure = message
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+
     async def wait(self) -> None:
         """Wait until the process is gone and its end was reported."""
         if self._task is not None:
             await asyncio.shield(self._task)
 
-    async def _run(self, load_timeout_s: float) -> None:
+    async def _run(self) -> None:
         try:
-            await self._serve(load_timeout_s)
+            await self._serve()
             if self._is_worth_a_second_try():
                 logger.warning(
                     "runner %s crashed while loading; trying without ggml's extra buffers",
                     self.key[:12],
                 )
                 self.request = structs.replace(self.request, use_extra_buffers=False)
-                await self._serve(load_timeout_s)
+                await self._serve()
         except (OSError, ProtocolError) as error:
             self._failure = f"the model runner cannot be used: {error}"
         finally:
@@ -109,25 +133,38 @@ class RunnerProcess:
                 self.key, self._end_message(), was_open=self.opened is not None
             )
 
-    async def _serve(self, load_timeout_s: float) -> None:
+    async def _serve(self) -> None:
+        if self._is_stopping:
+            return
         reader, self._writer, errors = await self._spawn()
         log = asyncio.create_task(self._read_log(errors))
         decoder: FrameDecoder[Wire] = FrameDecoder(FromRunner)
         try:
-            self._writer.write(encode(self.request))
-            timeout = None if load_timeout_s == float("inf") else load_timeout_s
-            async with asyncio.timeout(timeout) as limit:
+            self._write(self.request)
+            async with asyncio.timeout(None) as self._limit:
+                self._set_limit(self._load_timeout_s)
                 while data := await _read(reader):
                     for message in decoder.feed(data):
                         self._receive(message)
-                    if self.opened is not None:
-                        limit.reschedule(None)
         except TimeoutError:
-            self._failure = f"timed out waiting for the model to load ({load_timeout_s:.0f} s)"
+            limit = f"{self._load_timeout_s:.0f} s"
+            self.kill(f"timed out waiting for the model to load ({limit})")
         finally:
+            self._limit = None
             self._writer.close()
             await self._reap()
             await log
+
+    def _set_limit(self, seconds: float | None) -> None:
+        """From now on the runner may be silent for so long; None or infinite: for ever."""
+        if self._limit is not None and not self._limit.expired():
+            is_endless = seconds is None or seconds == float("inf")
+            now = asyncio.get_running_loop().time()
+            self._limit.reschedule(None if is_endless else now + (seconds or 0.0))
+
+    def _write(self, message: Wire) -> None:
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(encode(message))
 
     async def _spawn(
         self,
@@ -135,26 +172,34 @@ class RunnerProcess:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-I",
-                "-m",
-                "inference.engine.runner",
+                *_COMMAND,
                 str(theirs.fileno()),
                 pass_fds=[theirs.fileno()],
-                env=_RUNNER_ENVIRONMENT,
+                env=self._environment,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
             )
+        offer_to_oom_killer(self._process.pid)
         reader, writer = await asyncio.open_unix_connection(sock=ours)
+        if self._is_stopping:
+            writer.close()
         assert self._process.stderr is not None  # noqa: S101 - PIPE was asked for
         return reader, writer, self._process.stderr
 
     def _receive(self, message: Wire) -> None:
+        self.heard_at = asyncio.get_running_loop().time()
         match message:
-            case Events(events=events):
-                self._listener.runner_events(self.key, events)
+            case Step():
+                self._listener.runner_stepped(self.key, message)
+            case Measured():
+                self._set_limit(None)  # it may wait for memory
+                if self._proceed is not None:  # the second try of a load that was allowed
+                    self.proceed(self._proceed)
+                else:
+                    self._listener.runner_measured(self.key, message)
             case Opened():
+                self._set_limit(None)
                 self.opened = message
                 self._listener.runner_opened(self.key, message)
             case OpenFailed(message=text):
@@ -180,7 +225,7 @@ class RunnerProcess:
 
     def _is_worth_a_second_try(self) -> bool:
         code = self._process.returncode if self._process else None
-        is_crash = code is not None and code < 0 and not self._is_stopping
+        is_crash = code is not None and code < 0 and not self._is_stopping and not self._failure
         return is_crash and self.opened is None and self.request.use_extra_buffers
 
     def _end_message(self) -> str:

@@ -1,134 +1,83 @@
 """Which model is in memory and which request goes to it when. Pure: no I/O, no clock of its own.
 
 Every method takes the time (monotonic seconds) and returns actions for the node to carry out; what
-came of them is told back through the `runner_*` and `ended` methods. So a week of traffic can be
-played in a second. Every submitted request is ended by exactly one `End` action or `ended` call.
+came of them is told back through the `runner_*`, `charged` and `ended` methods. So a week of
+traffic can be played in a second. Every submitted request is ended by exactly one `End` action or
+`ended` call.
 
 Rules (contract/ollama.md 7): keep_alive counts from the end of the last request and an explicit
 value sticks; a model in use is never evicted; an idle one with the shortest keep_alive goes first;
-requests of one model are served in order of arrival.
+a pinned one stays. Beyond the contract: each model's line is served fairly (`engine.line`), and a
+model that is always in use gives up its place after a turn to one that waits for it.
 """
 
-import enum
-from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Final
 
+from msgspec import structs
+
+from inference.engine.actions import Action, AllowLoad, End, StartRunner, StopRunner, failed
+from inference.engine.line import (
+    WAITS_FOR_LOADING,
+    WAITS_FOR_MEMORY,
+    WAITS_FOR_SLOT,
+    Line,
+    Runner,
+    RunnerState,
+)
+from inference.engine.memory import (
+    Capacity,
+    Need,
+    available_bytes,
+    choose_evictions,
+    format_bytes,
+    lacking,
+)
+from inference.engine.runner_messages import Charge
 from inference.messages import (
     DoneReason,
-    Failed,
+    Embed,
     FailureCode,
     Finished,
     Generate,
     Load,
     ModelRef,
-    RunnerOptions,
+    QueueState,
     Unload,
-    Usage,
 )
 
-BUSY = "server busy, please try again.  maximum pending requests exceeded"
+BUSY: Final = "server busy, please try again.  maximum pending requests exceeded"
+ALL_PINNED: Final = "all {count} models that may be in memory at once are pinned there"
+# Other processes may have given memory back.
+_LOOK_AGAIN_S: Final = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class StartRunner:
-    """Start a runner for a model."""
-
-    key: str
-    model: ModelRef
-    options: RunnerOptions
-
-
-@dataclass(frozen=True, slots=True)
-class StopRunner:
-    """Stop a runner; `runner_gone` tells when it is gone."""
-
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class Dispatch:
-    """Send a request to its runner. `load_ns`: arrival until now."""
-
-    key: str
-    request: Generate
-    load_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class CancelOnRunner:
-    """Tell a runner that a request is not wanted any more; its event ends it."""
-
-    key: str
-    request_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """Tell the client how its request ended."""
-
-    event: Finished | Failed
-
-
-Action = StartRunner | StopRunner | Dispatch | CancelOnRunner | End
-
-
-class RunnerState(enum.Enum):
-    """Where a runner is in its life."""
-
-    LOADING = "loading"
-    READY = "ready"
-    STOPPING = "stopping"
-
-
-@dataclass(slots=True)
-class Runner:
-    """A model in memory, on its way in, or on its way out."""
-
-    key: str
-    model: ModelRef
-    options: RunnerOptions
-    keep_alive_s: float
-    state: RunnerState = RunnerState.LOADING
-    running: set[str] = field(default_factory=set)
-    expires_at: float = float("inf")
-
-    def suits(self, wanted: RunnerOptions) -> bool:
-        """Whether a request with these options can be served without a reload.
-
-        A larger window than asked for will do; what the request leaves open does not matter.
-        """
-        has = self.options
-        if wanted.num_ctx > has.num_ctx or wanted.num_batch != has.num_batch:
-            return False
-        pairs = (
-            (wanted.num_gpu, has.num_gpu),
-            (wanted.main_gpu, has.main_gpu),
-            (wanted.use_mmap, has.use_mmap),
-            (wanted.num_thread, has.num_thread),
-        )
-        return all(want is None or want == have for want, have in pairs)
-
-
-@dataclass(slots=True)
-class _Waiting:
-    request: Generate | Load
-    arrived_at: float
+def _unlimited() -> Capacity:
+    return Capacity()
 
 
 class Scheduler:
     """The state of one node. `parallel`: requests at once on one runner."""
 
     def __init__(
-        self, *, parallel: int, max_loaded: int, max_queue: int, keep_alive_s: float
+        self,
+        *,
+        parallel: int,
+        max_loaded: int,
+        max_queue: int,
+        keep_alive_s: float,
+        capacity: Callable[[], Capacity] = _unlimited,
     ) -> None:
         self._parallel = parallel
         self._max_loaded = max_loaded
         self._max_queue = max_queue
         self._keep_alive_s = keep_alive_s
+        self._capacity = capacity
         self._runners: dict[str, Runner] = {}
-        # One line per model, in order of each model's first arrival.
-        self._lines: dict[str, deque[_Waiting]] = {}
+        self._lines: dict[str, Line] = {}
+        self._arrivals = 0
+        self._look_again_at = float("inf")
         self._is_draining = False
 
     @property
@@ -136,80 +85,133 @@ class Scheduler:
         """The runners that exist, whatever their state."""
         return self._runners.values()
 
+    def runner(self, key: str) -> Runner:
+        """Return a runner that exists."""
+        return self._runners[key]
+
     @property
     def waiting(self) -> int:
-        """How many requests wait."""
-        return sum(map(len, self._lines.values()))
+        """How many requests wait for their first turn."""
+        return sum(line.fresh_count for line in self._lines.values())
 
     @property
     def running(self) -> int:
-        """How many requests are with a runner."""
-        return sum(len(runner.running) for runner in self._runners.values())
+        """How many requests are with a runner, paused ones included."""
+        return sum(len(line.on_runner) for line in self._lines.values())
 
-    def submit(self, request: Generate | Load, now: float) -> list[Action]:
+    def running_on(self, key: str) -> int:
+        """Return how many requests are with one runner."""
+        line = self._lines.get(key)
+        return len(line.on_runner) if line else 0
+
+    # ------------------------------------------------------------ requests
+
+    def submit(self, request: Generate | Embed | Load, now: float) -> list[Action]:
         """Accept a request, or end it at once where the queue is full."""
         if self._is_draining:
-            return [_failed(request.request_id, FailureCode.SHUTTING_DOWN, "shutting down")]
+            return [failed(request.request_id, FailureCode.SHUTTING_DOWN, "shutting down")]
         key = runner_key(request.model)
-        self._lines.setdefault(key, deque()).append(_Waiting(request, now))
+        line = self._lines.setdefault(key, Line(key, parallel=self._parallel))
+        self._arrivals += 1
+        line.add(request, self._arrivals, now)
         actions = self._advance(now)
+        line.note_position(request.request_id, now)
         # Counted after the attempt: a request that went straight to a runner never waited.
-        if self.waiting > self._max_queue and self._take_waiting(request.request_id):
-            actions.append(_failed(request.request_id, FailureCode.QUEUE_FULL, BUSY))
+        if self.waiting > self._max_queue:
+            actions += self._refuse_one(now)
         return actions
 
     def unload(self, request: Unload, now: float) -> list[Action]:
         """Let a model go as soon as it is idle; answered at once, also where it is not loaded."""
         if runner := self._runners.get(runner_key(request.model)):
-            runner.keep_alive_s = 0
-            if not runner.running:
+            pinned = request.model.is_pinned
+            runner.model = structs.replace(runner.model, is_pinned=pinned)
+            if not pinned:
+                runner.keep_alive_s = 0
+            if not pinned and not runner.is_busy:
                 runner.expires_at = now
         finished = Finished(request_id=request.request_id, reason=DoneReason.UNLOAD)
         return [End(finished), *self._advance(now)]
 
     def cancel(self, request_id: str, now: float) -> list[Action]:
-        """End a waiting request, or tell the runner of a running one."""
-        if self._take_waiting(request_id):
-            ended = _failed(request_id, FailureCode.CANCELLED, "request canceled")
-            return [ended, *self._advance(now)]
-        for runner in self._runners.values():
-            if request_id in runner.running:
-                return [CancelOnRunner(runner.key, request_id)]
+        """End a waiting request, or tell the runner of one that it has."""
+        for line in self._lines.values():
+            if action := line.cancel(request_id):
+                return [action, *self._advance(now)]
         return []
 
-    def runner_ready(self, key: str, now: float) -> list[Action]:
-        """A runner has loaded its model."""
+    def drain(self) -> list[Action]:
+        """Refuse everything that was never dispatched; what was may finish."""
+        self._is_draining = True
+        code = FailureCode.SHUTTING_DOWN
+        lines = self._lines.values()
+        return [end for line in lines for end in line.drop_fresh(code, "shutting down")]
+
+    def queue_state(self, request_id: str, now: float) -> QueueState:
+        """Return who waits for what."""
+        lines = self._lines.values()
+        entries = [entry for line in lines for entry in line.entries(self._reason(line), now)]
+        ready = sum(r.state is RunnerState.READY for r in self._runners.values())
+        waiting = sum(1 for line in lines for entry in line.on_runner.values() if entry.is_paused)
+        return QueueState(
+            request_id=request_id,
+            entries=tuple(sorted(entries, key=lambda e: (e.position, -e.waited_s))),
+            running=self.running - waiting,
+            slots=ready * self._parallel,
+        )
+
+    # ------------------------------------------------------------ runners
+
+    def runner_measured(self, key: str, need: Need, now: float) -> list[Action]:
+        """A runner knows what its model takes and waits to be allowed to load it."""
         runner = self._runners[key]
-        runner.state = RunnerState.READY
-        runner.expires_at = now + runner.keep_alive_s
+        runner.need = need
+        runner.measured_at = now
         return self._advance(now)
 
+    def runner_ready(self, key: str, now: float, real: Need | None = None) -> list[Action]:
+        """A runner has loaded its model. `real`: what it has taken, in place of the estimate."""
+        runner = self._runners[key]
+        if runner.state is not RunnerState.LOADING:
+            return []
+        runner.state = RunnerState.READY
+        runner.is_allowed = True
+        runner.ready_at = now
+        runner.expires_at = now + runner.keep_alive_s
+        if real is not None:
+            runner.need = real
+        return self._advance(now) + self._evict_excess(runner)
+
     def runner_failed(self, key: str, message: str, now: float) -> list[Action]:
-        """A runner could not load its model: whoever waits for it is told."""
-        del self._runners[key]
-        line = self._lines.pop(key, deque())
-        failures: list[Action] = [
-            _failed(waiting.request.request_id, FailureCode.LOAD_FAILED, message)
-            for waiting in line
-        ]
+        """A runner has ended before its model was loaded: whoever waits for it is told."""
+        if self._runners[key].state is RunnerState.STOPPING:
+            return self.runner_gone(key, message, now)
+        self._forget(key)
+        failures = self._lines[key].drop_fresh(FailureCode.LOAD_FAILED, message)
         return failures + self._advance(now)
 
     def runner_gone(self, key: str, message: str, now: float) -> list[Action]:
         """A runner's process has ended; its requests fail, who waits gets a new one."""
-        runner = self._runners.pop(key)
-        failures: list[Action] = [
-            _failed(request_id, FailureCode.RUNNER_CRASHED, message)
-            for request_id in sorted(runner.running)
-        ]
-        return failures + self._advance(now)
+        self._forget(key)
+        return self._lines[key].drop_dispatched(message) + self._advance(now)
+
+    def charged(self, key: str, charges: tuple[Charge, ...], now: float) -> list[Action]:
+        """A runner has computed tokens: somebody else may have a better claim to the slots now."""
+        runner = self._runners.get(key)
+        if runner is None:
+            return []
+        runner.line.charge(charges, now)
+        if runner.state is RunnerState.READY and runner.line.has_waiting:
+            return runner.line.serve(runner, now)
+        return []
 
     def ended(self, key: str, request_id: str, now: float) -> list[Action]:
         """A runner has sent the last event of a request."""
         runner = self._runners.get(key)
         if runner is None:
             return []
-        runner.running.discard(request_id)
-        if not runner.running:
+        runner.line.ended(request_id)
+        if not runner.is_busy:
             runner.expires_at = now + runner.keep_alive_s
         return self._advance(now)
 
@@ -217,114 +219,183 @@ class Scheduler:
         """Let time pass: what has outlived its keep_alive is stopped."""
         return self._advance(now)
 
-    def drain(self) -> list[Action]:
-        """Refuse everything that does not run yet; what runs may finish."""
-        self._is_draining = True
-        waiting = [entry for line in self._lines.values() for entry in line]
-        self._lines.clear()
-        return [
-            _failed(entry.request.request_id, FailureCode.SHUTTING_DOWN, "shutting down")
-            for entry in waiting
-        ]
-
     def next_expiry(self) -> float | None:
         """Return when `tick` has something to do next, or None."""
         idle = [r.expires_at for r in self._runners.values() if self._is_idle(r)]
+        if self._look_again_at < float("inf"):
+            idle.append(self._look_again_at)
         return min(idle, default=None)
 
+    def room_bytes(self) -> float:
+        """Return the system memory that is left for models; negative: there is too little."""
+        holders = [runner for runner in self._runners.values() if runner.is_allowed]
+        return available_bytes(self._capacity(), holders)
+
+    # ------------------------------------------------------------ what goes on
+
     def _advance(self, now: float) -> list[Action]:
-        actions: list[Action] = []
-        for key in list(self._lines):
-            actions += self._serve_line(key, now)
-        for runner in list(self._runners.values()):
-            if self._is_idle(runner) and runner.expires_at <= now:
-                actions += self._stop(runner)
+        self._look_again_at = float("inf")
+        for runner in self._runners.values():
+            runner.is_leaving = False
+        actions = self._allow_loads(now) + self._start_runners(now)
+        for runner in self._runners.values():
+            if runner.state is RunnerState.READY:
+                actions += self._serve(runner, now)
+        self._lines = {
+            key: line
+            for key, line in self._lines.items()
+            if key in self._runners or line.has_waiting
+        }
         return actions
 
-    def _serve_line(self, key: str, now: float) -> list[Action]:
-        """Serve one model's line from the front, as far as it goes."""
-        actions: list[Action] = []
-        line = self._lines[key]
-        while line:
-            request = line[0].request
-            runner = self._runners.get(key)
-            if runner is None:
-                actions += self._make_room_or_start(key, request)
-                break
-            if runner.state is not RunnerState.READY:
-                break
-            if not runner.suits(request.runner):
-                # The head of the line needs a reload; nobody behind it may keep the runner busy.
-                if not runner.running:
-                    actions += self._stop(runner)
-                break
-            if isinstance(request, Generate) and len(runner.running) >= self._parallel:
-                break
-            actions.append(self._admit(runner, line.popleft(), now))
-        if not line:
-            self._lines.pop(key, None)
+    def _serve(self, runner: Runner, now: float) -> list[Action]:
+        actions = runner.line.serve(runner, now)
+        if not runner.is_busy and runner.line.needs_reload(runner):
+            actions += self._stop(runner, "other options are asked for")
+        elif self._is_idle(runner) and runner.expires_at <= now:
+            actions += self._stop(runner, "it was idle")
         return actions
 
-    def _admit(self, runner: Runner, entry: _Waiting, now: float) -> Action:
-        request = entry.request
-        runner.model = request.model
-        if request.keep_alive_s is not None:
-            runner.keep_alive_s = request.keep_alive_s
-        load_ns = int((now - entry.arrived_at) * 1e9)
-        if isinstance(request, Generate):
-            runner.running.add(request.request_id)
-            return Dispatch(runner.key, request, load_ns)
-        if not runner.running:
-            runner.expires_at = now + runner.keep_alive_s
-        return End(
-            Finished(
-                request_id=request.request_id,
-                reason=DoneReason.LOAD,
-                usage=Usage(load_ns=load_ns),
-            )
-        )
+    def _start_runners(self, now: float) -> list[Action]:
+        """Start runners for lines that have none, the longest wait first, while there is room."""
+        actions: list[Action] = []
+        homeless = [line for line in self._lines.values() if line.key not in self._runners]
+        for line in sorted(homeless, key=lambda line: line.oldest):
+            request = line.first(now)
+            if request is None:
+                continue
+            if len(self._runners) >= self._max_loaded:
+                return actions + self._free_a_place(line, now)
+            asked = request.keep_alive_s
+            keep_alive_s = self._keep_alive_s if asked is None else asked
+            runner = Runner(line.key, request.model, request.runner, keep_alive_s, line, now)
+            self._runners[line.key] = runner
+            actions.append(StartRunner(line.key, request.model, request.runner))
+        return actions
 
-    def _make_room_or_start(self, key: str, request: Generate | Load) -> list[Action]:
-        if len(self._runners) < self._max_loaded:
-            keep_alive_s = self._keep_alive_s
-            if request.keep_alive_s is not None:
-                keep_alive_s = request.keep_alive_s
-            self._runners[key] = Runner(key, request.model, request.runner, keep_alive_s)
-            return [StartRunner(key, request.model, request.runner)]
+    def _free_a_place(self, line: Line, now: float) -> list[Action]:
         if any(runner.state is RunnerState.STOPPING for runner in self._runners.values()):
             return []  # room is being made already
-        idle = [runner for runner in self._runners.values() if self._is_idle(runner)]
-        if not idle:
-            return []
-        return self._stop(min(idle, key=lambda runner: (runner.keep_alive_s, runner.expires_at)))
+        if all(runner.is_pinned for runner in self._runners.values()):
+            text = ALL_PINNED.format(count=len(self._runners))
+            return line.drop_fresh(FailureCode.LOAD_FAILED, text)
+        if idle := self._idle():
+            return self._stop(idle[0], "another model needs its place")
+        busy = sorted(self._busy(), key=lambda runner: runner.turn_ends_at > now)
+        return self._end_turns(busy[:1], now)
 
-    def _stop(self, runner: Runner) -> list[Action]:
-        runner.state = RunnerState.STOPPING
-        return [StopRunner(runner.key)]
+    def _allow_loads(self, now: float) -> list[Action]:
+        """Let runners load what fits, in the order in which they have measured."""
+        actions: list[Action] = []
+        waiting = [runner for runner in self._runners.values() if runner.waits_for_memory]
+        for runner in sorted(waiting, key=lambda runner: runner.measured_at or 0.0):
+            actions += self._make_room_for(runner, now)
+            if runner.waits_for_memory:
+                self._look_again_at = min(self._look_again_at, now + _LOOK_AGAIN_S)
+                break  # nobody overtakes, or a large model would never fit
+        return actions
+
+    def _make_room_for(self, runner: Runner, now: float) -> list[Action]:
+        """Allow a measured runner to load, or evict for it, or wait, or tell that it is no use."""
+        if not runner.line.has_waiting:
+            return self._stop(runner, "nobody waits for it any more")
+        holders = [other for other in self._runners.values() if other.is_allowed]
+        capacity = self._capacity()
+        going = [other for other in holders if other.state is RunnerState.STOPPING]
+        going += self._idle()
+        evicted = choose_evictions(runner.need, capacity, holders, going)
+        if evicted is not None:
+            if not evicted:
+                runner.is_allowed = True
+                return [AllowLoad(runner.key, runner.need.limit_bytes)]
+            return [a for other in evicted for a in self._stop(other, "memory is needed")]
+        going += [other for other in holders if other not in going and not other.is_pinned]
+        evicted = choose_evictions(runner.need, capacity, holders, going)
+        if evicted is not None:
+            return self._end_turns([other for other in self._busy() if other in evicted], now)
+        text = lacking(runner.need, capacity, holders, going) or ""
+        failures = runner.line.drop_fresh(FailureCode.LOAD_FAILED, text)
+        return failures + self._stop(runner, text)
+
+    def _end_turns(self, busy: list[Runner], now: float) -> list[Action]:
+        """Let busy runners take nobody new once they have had their turn."""
+        actions: list[Action] = []
+        for runner in busy:
+            if now < runner.turn_ends_at:
+                self._look_again_at = min(self._look_again_at, runner.turn_ends_at)
+            elif runner.is_busy:
+                runner.is_leaving = True
+            else:
+                actions += self._stop(runner, "another model has its turn")
+        return actions
+
+    def _evict_excess(self, newest: Runner) -> list[Action]:
+        """Evict idle runners while more memory is in use than there should be."""
+        actions: list[Action] = []
+        holders = [runner for runner in self._runners.values() if runner.is_allowed]
+        going = [runner for runner in holders if runner.state is RunnerState.STOPPING]
+        room = available_bytes(self._capacity(), holders, going)
+        for runner in self._idle():
+            if room >= 0:
+                break
+            if runner is not newest:
+                text = f"models take {format_bytes(-room)} more memory than they should"
+                actions += self._stop(runner, text)
+                room += runner.need.system_bytes
+        return actions
+
+    def _idle(self) -> list[Runner]:
+        """Return whom to evict first: the shortest keep_alive, then the least recently used."""
+        idle = [runner for runner in self._runners.values() if self._is_idle(runner)]
+        return sorted(idle, key=lambda runner: (runner.keep_alive_s, runner.expires_at))
+
+    def _busy(self) -> list[Runner]:
+        """Return ready runners that are in use and not pinned, in the order of their going."""
+        busy = [
+            runner
+            for runner in self._runners.values()
+            if runner.state is RunnerState.READY and not runner.is_pinned
+        ]
+        return sorted(busy, key=lambda runner: (runner.keep_alive_s, runner.ready_at))
 
     def _is_idle(self, runner: Runner) -> bool:
-        """Whether a runner could go: ready, nothing running, nobody at its door."""
-        return (
-            runner.state is RunnerState.READY
-            and not runner.running
-            and runner.key not in self._lines
-        )
+        """Whether a runner could go: ready, not pinned, nothing running, nobody at its door."""
+        is_free = not runner.is_busy and not runner.line.has_waiting
+        return runner.state is RunnerState.READY and is_free and not runner.is_pinned
 
-    def _take_waiting(self, request_id: str) -> bool:
-        for key, line in self._lines.items():
-            for entry in line:
-                if entry.request.request_id == request_id:
-                    line.remove(entry)
-                    if not line:
-                        del self._lines[key]
-                    return True
-        return False
+    def _stop(self, runner: Runner, reason: str) -> list[Action]:
+        if runner.state is RunnerState.STOPPING:
+            return []
+        runner.state = RunnerState.STOPPING
+        return [StopRunner(runner.key, reason)]
+
+    def _forget(self, key: str) -> None:
+        """Drop a runner that is gone; what it had of GPUs is free for those who have measured."""
+        gone = self._runners.pop(key)
+        for runner in self._runners.values():
+            if runner.waits_for_memory:
+                runner.need = runner.need.after_release(gone.need.gpu_bytes)
+
+    def _refuse_one(self, now: float) -> list[Action]:
+        """Refuse the last of the requests of who has most of them waiting."""
+        waiting = [(line, entry) for line in self._lines.values() for entry in line.fresh]
+        counts = Counter(entry.user for _, entry in waiting)
+        line, entry = max(
+            waiting, key=lambda pair: (counts[pair[1].user] / pair[1].weight, pair[1].number)
+        )
+        return [line.drop(entry, FailureCode.QUEUE_FULL, BUSY), *self._advance(now)]
+
+    def _reason(self, line: Line) -> str:
+        runner = self._runners.get(line.key)
+        if runner is None or runner.waits_for_memory:
+            return WAITS_FOR_MEMORY
+        return WAITS_FOR_SLOT if runner.state is RunnerState.READY else WAITS_FOR_LOADING
 
 
 def runner_key(model: ModelRef) -> str:
-    """Return what identifies a runner: models with the same weights share one."""
-    return model.weights
-
-
-def _failed(request_id: str, code: FailureCode, message: str) -> End:
-    return End(Failed(request_id=request_id, code=code, message=message))
+    """Return what identifies a runner: models with the same files share one."""
+    parts = [model.weights]
+    if model.projector:
+        parts.append(model.projector)
+    parts += [f"{adapter.digest}*{adapter.scale:g}" for adapter in model.adapters]
+    return "+".join(parts)

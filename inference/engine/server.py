@@ -10,74 +10,79 @@ import contextlib
 import logging
 import signal
 import time
+from dataclasses import dataclass
 from typing import Final
 
 from msgspec import structs
 
-from inference.engine.config import EngineConfig
-from inference.engine.runner_process import RunnerProcess
-from inference.engine.scheduler import (
+from inference.engine import machine
+from inference.engine.actions import (
     Action,
+    AllowLoad,
     CancelOnRunner,
     Dispatch,
     End,
-    RunnerState,
-    Scheduler,
+    PauseOnRunner,
+    ResumeOnRunner,
     StartRunner,
     StopRunner,
 )
+from inference.engine.config import EngineConfig
+from inference.engine.connection import Connection
+from inference.engine.line import RunnerState
+from inference.engine.memory import Capacity, Need, format_bytes, need_of
+from inference.engine.runner_messages import (
+    AdapterFile,
+    Measured,
+    Opened,
+    OpenModel,
+    Pause,
+    Proceed,
+    Resume,
+    Step,
+)
+from inference.engine.runner_process import RunnerProcess
+from inference.engine.scheduler import Scheduler
+from inference.engine.thread_memo import ThreadMemo
+from inference.frames import FrameDecoder, ProtocolError
 from inference.messages import (
     PROTOCOL_VERSION,
     Cancel,
+    Embed,
     Event,
     Events,
     Failed,
     Finished,
-    FrameDecoder,
     Generate,
+    GetQueue,
     Hello,
     ListLoaded,
     Load,
     LoadedModel,
     LoadedModels,
-    Opened,
-    OpenModel,
     Ping,
     Pong,
-    ProtocolError,
+    Started,
     ToNode,
     Unload,
     Welcome,
     Wire,
-    encode,
 )
 
 logger = logging.getLogger(__name__)
 
 _READ_BYTES: Final = 256 * 1024
-# A web process that reads this far behind is not coming back.
-_MOST_UNSENT_BYTES: Final = 64 * 1024 * 1024
+_WATCH_EVERY_S: Final = 5.0
+_STORE_SHARE: Final = 8
 
 
-class Connection:
-    """One web process."""
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """What the node knows of a request that it has dispatched. See `actions.Dispatch`."""
 
-    def __init__(self, writer: asyncio.StreamWriter) -> None:
-        self._writer = writer
-        self.request_ids: set[str] = set()
-
-    def send(self, message: Wire) -> None:
-        """Send a message; one that cannot be sent ends the connection."""
-        if self._writer.is_closing():
-            return
-        self._writer.write(encode(message))
-        if self._writer.transport.get_write_buffer_size() > _MOST_UNSENT_BYTES:
-            logger.error("a web process does not read its events; its connection is closed")
-            self._writer.transport.abort()
-
-    def close(self) -> None:
-        """Close the connection after what was sent."""
-        self._writer.close()
+    load_ns: int
+    queue_ns: int
+    position: int
 
 
 class Node:
@@ -90,12 +95,16 @@ class Node:
             max_loaded=config.max_loaded,
             max_queue=config.max_queue,
             keep_alive_s=config.keep_alive_s,
+            capacity=self._capacity,
         )
+        self._memo = ThreadMemo(config.state_dir, cpus=machine.cpu_count())
         self._processes: dict[str, RunnerProcess] = {}
         self._owners: dict[str, Connection] = {}
-        self._load_ns: dict[str, int] = {}
+        self._turns: dict[str, _Turn] = {}
         self._connections: set[Connection] = set()
         self._expiry: asyncio.TimerHandle | None = None
+        self._watch: asyncio.TimerHandle | None = None
+        self._watched: set[str] = set()  # runners that have requests
         self._all_ended = asyncio.Event()
         # Until a runner has crashed with them on this machine.
         self._use_extra_buffers = True
@@ -129,18 +138,27 @@ class Node:
                 if protocol != PROTOCOL_VERSION:
                     logger.error("%s speaks protocol %d; refused", client, protocol)
                     connection.close()
-            case Generate() | Load():
+            case Generate() | Embed() | Load():
                 self._own(connection, message.request_id)
                 self._apply(self._scheduler.submit(message, now))
             case Unload():
                 self._own(connection, message.request_id)
                 self._apply(self._scheduler.unload(message, now))
-            case Cancel(request_id=request_id) if request_id in connection.request_ids:
-                self._apply(self._scheduler.cancel(request_id, now))
-            case ListLoaded(request_id=request_id):
-                connection.send(LoadedModels(request_id=request_id, models=self._loaded(now)))
+            case Cancel(request_id=request_id):
+                if request_id in connection.request_ids:
+                    self._apply(self._scheduler.cancel(request_id, now))
             case Ping():
                 connection.send(Pong())
+            case _:
+                self._answer(connection, message, now)
+
+    def _answer(self, connection: Connection, message: Wire, now: float) -> None:
+        """Answer a question that changes nothing."""
+        match message:
+            case ListLoaded(request_id=request_id):
+                connection.send(LoadedModels(request_id=request_id, models=self._loaded(now)))
+            case GetQueue(request_id=request_id):
+                connection.send(self._scheduler.queue_state(request_id, now))
 
     def _own(self, connection: Connection, request_id: str) -> None:
         self._all_ended.clear()
@@ -153,7 +171,8 @@ class Node:
             opened = self._processes[runner.key].opened if runner.key in self._processes else None
             if opened is None or runner.state is RunnerState.STOPPING:
                 continue
-            left_s = runner.keep_alive_s if runner.running else runner.expires_at - now
+            left_s = runner.keep_alive_s if runner.is_busy else runner.expires_at - now
+            is_endless = runner.is_pinned or left_s == float("inf")
             models.append(
                 LoadedModel(
                     name=runner.model.name,
@@ -161,24 +180,50 @@ class Node:
                     size_bytes=opened.size_bytes,
                     size_vram_bytes=opened.size_vram_bytes,
                     context_length=opened.context_length,
-                    expires_in_s=None if left_s == float("inf") else left_s,
+                    expires_in_s=None if is_endless else left_s,
                 )
             )
         return tuple(sorted(models, key=_expiry_of, reverse=True))
 
     # ------------------------------------------------------------ runners
 
+    def runner_measured(self, key: str, measured: Measured) -> None:
+        """A runner knows what its model takes."""
+        request = self._processes[key].request
+        files = [request.projector, *(adapter.path for adapter in request.adapters)]
+        need = need_of(
+            measured,
+            files_bytes=sum(machine.file_bytes(path) for path in files if path),
+            store_bytes=request.prefix_store_bytes,
+        )
+        self._apply(self._scheduler.runner_measured(key, need, time.monotonic()))
+
     def runner_opened(self, key: str, opened: Opened) -> None:
         """A runner has loaded its model."""
-        self._use_extra_buffers = self._processes[key].request.use_extra_buffers
-        logger.info("model %s is loaded: %.0f MB", key[:12], opened.size_bytes / 1e6)
-        self._apply(self._scheduler.runner_ready(key, time.monotonic()))
+        runner = self._scheduler.runner(key)
+        request = self._processes[key].request
+        self._use_extra_buffers = request.use_extra_buffers
+        is_measured = not request.threads and not request.options.num_thread
+        if is_measured and opened.threads:
+            self._memo.remember(runner.model.weights, opened.threads)
+        in_system = max(0, opened.size_bytes - opened.size_vram_bytes)
+        real = Need(system_bytes=in_system, gpu_bytes=opened.size_vram_bytes)
+        logger.info(
+            "%s is loaded: %s, estimated %s; %d threads",
+            runner.model.name,
+            format_bytes(opened.size_bytes),
+            format_bytes(runner.need.system_bytes + runner.need.gpu_bytes),
+            opened.threads,
+        )
+        self._apply(self._scheduler.runner_ready(key, time.monotonic(), real))
+        if (room := self._scheduler.room_bytes()) < 0:
+            logger.warning("models take %s more memory than they should", format_bytes(-room))
 
-    def runner_events(self, key: str, events: tuple[Event, ...]) -> None:
+    def runner_stepped(self, key: str, step: Step) -> None:
         """A runner has done one step: pass the events on, one frame for each connection."""
         frames: dict[Connection, list[Event]] = {}
         ended = []
-        for event in events:
+        for event in step.events:
             connection = self._owners.get(event.request_id)
             if connection is not None:
                 frames.setdefault(connection, []).append(self._completed(event))
@@ -187,13 +232,17 @@ class Node:
         for connection, own in frames.items():
             connection.send(Events(events=tuple(own)))
         now = time.monotonic()
+        actions = self._scheduler.charged(key, step.charges, now) if step.charges else []
         for request_id in ended:
             self._disown(request_id)
-            self._apply(self._scheduler.ended(key, request_id, now))
+            actions += self._scheduler.ended(key, request_id, now)
+        if actions or ended:
+            self._apply(actions)
 
     def runner_ended(self, key: str, message: str, *, was_open: bool) -> None:
         """A runner's process is gone."""
         del self._processes[key]
+        self._watched.discard(key)
         now = time.monotonic()
         if was_open:
             logger.info("runner %s has ended: %s", key[:12], message)
@@ -204,47 +253,116 @@ class Node:
 
     def _completed(self, event: Event) -> Event:
         """Return a runner's event with what only the node knows."""
-        if not isinstance(event, Finished):
+        turn = self._turns.get(event.request_id)
+        if turn is None:
             return event
-        load_ns = self._load_ns.get(event.request_id, 0)
-        usage = structs.replace(event.usage, load_ns=load_ns, queue_ns=load_ns)
-        return structs.replace(event, usage=usage)
+        if isinstance(event, Started):
+            return structs.replace(event, queue_ns=turn.queue_ns, queue_position=turn.position)
+        if isinstance(event, Finished):
+            usage = structs.replace(event.usage, load_ns=turn.load_ns, queue_ns=turn.queue_ns)
+            return structs.replace(event, usage=usage)
+        return event
 
     # ------------------------------------------------------------ actions
 
     def _apply(self, actions: list[Action]) -> None:
         for action in actions:
             match action:
-                case Dispatch(key=key, request=request, load_ns=load_ns):
-                    self._load_ns[request.request_id] = load_ns
-                    self._processes[key].send(request)
-                case CancelOnRunner(key=key, request_id=request_id):
-                    self._processes[key].send(Cancel(request_id=request_id))
                 case StartRunner():
                     self._start_runner(action)
-                case StopRunner(key=key):
+                case StopRunner(key=key, reason=reason):
+                    logger.info("runner %s is stopped: %s", key[:12], reason)
                     self._processes[key].stop()
                 case End(event=event):
                     if connection := self._owners.get(event.request_id):
                         connection.send(Events(events=(event,)))
                     self._disown(event.request_id)
+                case _:
+                    self._tell_runner(action)
         self._schedule_tick()
 
+    def _tell_runner(
+        self, action: AllowLoad | Dispatch | PauseOnRunner | ResumeOnRunner | CancelOnRunner
+    ) -> None:
+        process = self._processes[action.key]
+        match action:
+            case AllowLoad(memory_limit_bytes=limit):
+                process.proceed(Proceed(memory_limit_bytes=limit))
+            case Dispatch(request=request):
+                turn = _Turn(action.load_ns, action.queue_ns, action.position)
+                self._turns[request.request_id] = turn
+                self._watch_over(process)
+                process.send(request)
+            case PauseOnRunner(request_id=request_id):
+                process.send(Pause(request_id=request_id))
+            case ResumeOnRunner(request_id=request_id):
+                process.send(Resume(request_id=request_id))
+            case CancelOnRunner(request_id=request_id):
+                process.send(Cancel(request_id=request_id))
+
     def _start_runner(self, action: StartRunner) -> None:
-        config = self._config
+        config, model = self._config, action.model
         request = OpenModel(
-            path=str(config.weights_path(action.model.weights)),
+            path=str(config.weights_path(model.weights)),
             options=action.options,
             parallel=config.parallel,
-            threads=config.effective_threads,
+            threads=config.threads or self._memo.recall(model.weights),
             use_extra_buffers=self._use_extra_buffers,
+            adapters=tuple(
+                AdapterFile(path=str(config.weights_path(adapter.digest)), scale=adapter.scale)
+                for adapter in model.adapters
+            ),
+            projector=str(config.weights_path(model.projector)) if model.projector else "",
+            most_threads=config.effective_threads,
+            prefix_store_bytes=self._store_bytes(),
         )
-        logger.info("loading %s", action.model.name)
-        process = self._processes[action.key] = RunnerProcess(action.key, request, self)
+        logger.info("loading %s", model.name)
+        process = RunnerProcess(action.key, request, self, spin=config.runner_spin)
+        self._processes[action.key] = process
         process.start(load_timeout_s=config.load_timeout_s)
 
+    def _capacity(self) -> Capacity:
+        """Return what models may take: of the operator's limit, or of what the machine has now."""
+        if self._config.memory_limit_bytes is not None:
+            return Capacity(total_bytes=self._config.memory_limit_bytes)
+        return machine.read_capacity()
+
+    def _store_bytes(self) -> int:
+        """Return what a runner may keep of KV states: on a small machine less than configured."""
+        share = self._capacity().total_bytes / _STORE_SHARE
+        return int(min(self._config.prefix_store_bytes, share))
+
+    def _watch_over(self, process: RunnerProcess) -> None:
+        """From now on a runner has to be heard of."""
+        if process.key not in self._watched:
+            self._watched.add(process.key)
+            process.heard_at = asyncio.get_running_loop().time()
+        if self._watch is None and self._config.watchdog_s > 0:
+            self._schedule_watch()
+
+    def _schedule_watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        delay_s = min(_WATCH_EVERY_S, self._config.watchdog_s / 4)
+        self._watch = loop.call_later(delay_s, self._look_after, loop.time() + delay_s)
+
+    def _look_after(self, due_at: float) -> None:
+        """Kill runners that have requests and are silent."""
+        now = asyncio.get_running_loop().time()
+        # When this process itself stood still, what the runners sent is still to be read.
+        is_late = now - due_at > _WATCH_EVERY_S
+        self._watched = {key for key in self._watched if self._scheduler.running_on(key)}
+        for key in self._watched:
+            process = self._processes[key]
+            silent_s = now - process.heard_at
+            if silent_s > self._config.watchdog_s and not is_late:
+                logger.error("runner %s is silent for %.0f s; killed", key[:12], silent_s)
+                process.kill(f"model runner did not answer for {silent_s:.0f} s and was stopped")
+        self._watch = None
+        if self._watched:
+            self._schedule_watch()
+
     def _disown(self, request_id: str) -> None:
-        self._load_ns.pop(request_id, None)
+        self._turns.pop(request_id, None)
         connection = self._owners.pop(request_id, None)
         if connection is not None:
             connection.request_ids.discard(request_id)
@@ -272,8 +390,9 @@ class Node:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._config.drain_s):
                     await self._all_ended.wait()
-        if self._expiry is not None:
-            self._expiry.cancel()
+        for timer in (self._expiry, self._watch):
+            if timer is not None:
+                timer.cancel()
         processes = list(self._processes.values())
         for process in processes:
             process.stop()

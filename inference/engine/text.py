@@ -1,51 +1,80 @@
 """Token bytes → text that may be shown: whole UTF-8 characters, nothing of a stop string.
 
 Pure; knows no model and no request. What could still become a stop string is held back until it
-is decided.
+is decided. Log probabilities travel with the text of their tokens.
 """
 
 import codecs
+from collections import deque
 from collections.abc import Sequence
+from typing import NamedTuple
+
+from inference.messages import TokenLogprob
+
+
+class Released(NamedTuple):
+    """Text that is certain now, and the log probabilities of the tokens that begin in it."""
+
+    text: str
+    logprobs: tuple[TokenLogprob, ...]
 
 
 class TextStream:
     """The text of one answer as it grows."""
 
     def __init__(self, stop: Sequence[str] = ()) -> None:
+        """Empty stop strings are ignored."""
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._stop = tuple(stop)
+        self._stop = tuple(filter(None, stop))
+        self._longest_begun = max(map(len, self._stop), default=1) - 1
         self._held = ""
+        self._shown = 0  # characters that were released
+        self._waiting: deque[tuple[int, TokenLogprob]] = deque()  # where its text begins
         self.has_stopped = False
 
-    def push(self, piece: bytes) -> str:
-        """Add a token's bytes and return the text that is now certain.
+    def push(self, piece: bytes, logprob: TokenLogprob | None = None) -> Released:
+        """Add a token's bytes and return what is now certain.
 
-        Once a stop string is complete, `has_stopped` is set, the text before it is returned and
-        everything later is dropped.
+        A token without text of its own, a control token or the first bytes of a character, goes
+        with the text after it. Once a stop string is complete, `has_stopped` is set, the text
+        before it is returned and everything later is dropped.
         """
         if self.has_stopped:
-            return ""
+            return Released("", ())
+        if logprob is not None:
+            self._waiting.append((self._shown + len(self._held), logprob))
         self._held += self._decoder.decode(piece)
-        if not self._stop:
-            return self._release(len(self._held))
-        found = [at for text in self._stop if (at := self._held.find(text)) >= 0]
-        if found:
-            self.has_stopped = True
-            return self._release(min(found))
-        return self._release(len(self._held) - self._undecided())
+        stop_at = self._stop_at()
+        if stop_at is None:
+            return self._release(len(self._held) - self._undecided())
+        self.has_stopped = True
+        return self._release(stop_at)
 
-    def flush(self) -> str:
+    def flush(self) -> Released:
         """Return what was held back; the bytes of a character that never got whole are dropped."""
-        return "" if self.has_stopped else self._release(len(self._held))
+        if self.has_stopped:
+            return Released("", ())
+        text, self._held = self._held, ""
+        logprobs = tuple(logprob for _, logprob in self._waiting)
+        self._waiting.clear()
+        return Released(text, logprobs)
 
-    def _release(self, length: int) -> str:
+    def _release(self, length: int) -> Released:
         text, self._held = self._held[:length], self._held[length:]
-        return text
+        self._shown += length
+        logprobs = []
+        while self._waiting and self._waiting[0][0] < self._shown:
+            logprobs.append(self._waiting.popleft()[1])
+        return Released(text, tuple(logprobs))
+
+    def _stop_at(self) -> int | None:
+        """Return where the stop string begins that is complete first, however tokens are cut."""
+        ends = [(at + len(text), at) for text in self._stop if (at := self._held.find(text)) >= 0]
+        return min(ends)[1] if ends else None
 
     def _undecided(self) -> int:
         """Return the length of the longest tail that begins a stop string."""
-        longest = max(map(len, self._stop)) - 1
-        for length in range(min(longest, len(self._held)), 0, -1):
+        for length in range(min(self._longest_begun, len(self._held)), 0, -1):
             tail = self._held[-length:]
             if any(text.startswith(tail) for text in self._stop):
                 return length

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import ollama
 import pytest
 
-from inference.messages import Cancel, FailureCode
+from inference.messages import Cancel, FailureCode, Generate, Token, TokenLogprob
 from tests.contract.conftest import RunningSite
 from tests.fakes.engine import Script
 
@@ -49,6 +49,18 @@ def test_generate_streams_the_text(client: ollama.Client, model: str) -> None:
 
     assert [part.response for part in parts] == ["Hello", ".", ""]
     assert parts[-1].done
+
+
+def test_schema_and_logprobs_go_both_ways(
+    site: RunningSite, client: ollama.Client, model: str
+) -> None:
+    logprobs = (TokenLogprob(token=b"{}", logprob=-0.5),)
+    site.node.scripts.append(Script(pieces=(Token(request_id="", text="{}", logprobs=logprobs),)))
+    answer = client.chat(model, HELLO, format={"type": "object"}, logprobs=True)
+
+    assert site.wait_for(Generate).json_schema == '{"type":"object"}'
+    assert answer.logprobs is not None
+    assert (answer.logprobs[0].token, answer.logprobs[0].logprob) == ("{}", -0.5)
 
 
 def test_chat_returns_the_text(client: ollama.Client, model: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import openai
 import pytest
 
-from inference.messages import Cancel, FailureCode, Generate
+from inference.messages import Cancel, FailureCode, Generate, Token, TokenLogprob, TopToken
 from tests.contract.conftest import RunningSite
 from tests.fakes.engine import Script
 
@@ -69,6 +69,45 @@ def test_extra_body_reaches_the_engine(
 
     assert request.sampling.num_predict == 5
     assert (request.runner.num_ctx, request.keep_alive_s) == (1024, 60)
+
+
+def test_schema_reaches_the_engine(site: RunningSite, client: openai.OpenAI, model: str) -> None:
+    schema: Any = {"name": "x", "strict": True, "schema": {"type": "object", "a": 1}}
+    client.chat.completions.create(
+        model=model,
+        messages=HELLO,
+        response_format={"type": "json_schema", "json_schema": schema},
+        logit_bias={"7": -100},
+    )
+    request = site.wait_for(Generate)
+
+    assert request.json_schema == '{"type":"object","a":1}'
+    assert request.sampling.logit_bias == ((7, -100.0),)
+
+
+def test_logprobs_are_understood(site: RunningSite, client: openai.OpenAI, model: str) -> None:
+    other = TopToken(token=b"I", logprob=-0.5)
+    logprobs = (TokenLogprob(token=b"I", logprob=-0.5, top=(other,)),)
+    site.node.scripts.append(Script(pieces=(Token(request_id="", text="I", logprobs=logprobs),)))
+    answer = client.chat.completions.create(
+        model=model, messages=HELLO, logprobs=True, top_logprobs=1
+    )
+
+    assert answer.choices[0].logprobs is not None
+    [token] = answer.choices[0].logprobs.content or []
+    assert (token.token, token.logprob, token.bytes) == ("I", -0.5, [73])
+    assert token.top_logprobs[0].token == "I"
+
+
+def test_several_choices_are_understood(
+    site: RunningSite, client: openai.OpenAI, model: str
+) -> None:
+    pieces = tuple(Token(request_id="", text=text, choice=i) for i, text in enumerate("ab"))
+    site.node.scripts.append(Script(pieces=pieces))
+    answer = client.chat.completions.create(model=model, messages=HELLO, n=2)
+
+    assert [choice.message.content for choice in answer.choices] == ["a", "b"]
+    assert {choice.finish_reason for choice in answer.choices} == {"stop"}
 
 
 def test_wrong_key_is_an_authentication_error(site: RunningSite) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pytest
 
-from inference.messages import DoneReason
+from inference.messages import DoneReason, Token, TokenLogprob, TopToken
 from tests.fakes.engine import FakeNode, Script
 from tests.fakes.http import Answer, AsgiClient
 
@@ -184,6 +184,24 @@ EXCHANGES: Final = [
         request=("POST", "/api/generate"),
         data={"model": "smollm2:135m"},
         body={**HEAD, "response": "", "done": True, "done_reason": "load"},
+    ),
+    Exchange(
+        name="generate format json",
+        request=("POST", "/api/generate"),
+        data={
+            "model": "smollm2:135m",
+            "prompt": "Give a JSON object",
+            "format": "json",
+            "stream": False,
+        },
+        body={
+            **HEAD,
+            "response": "Hello.",
+            "done": True,
+            "done_reason": "stop",
+            "context": NUMBERS,
+            **METRICS,
+        },
     ),
     Exchange(
         name="generate missing model",
@@ -432,6 +450,22 @@ async def test_exchange_is_answered_as_recorded(
 
     assert (answer.status, answer.content_type) == (exchange.status, exchange.content_type)
     assert_alike(body_of(answer, exchange.body), exchange.body)
+
+
+async def test_chat_logprobs_have_the_recorded_shape(
+    node: FakeNode, model: str, api: AsgiClient
+) -> None:
+    top = (TopToken(token=b"I", logprob=-2.5), TopToken(token=b"The", logprob=-3.0))
+    token = TokenLogprob(token=b"I", logprob=-2.5, top=top)
+    node.default = Script(pieces=(Token(request_id="", text="I", logprobs=(token,)),))
+    data = {"model": model, "stream": False, "logprobs": True, "top_logprobs": 2, "messages": HI}
+    answer = await api.post("/api/chat", data)
+
+    entry = {"token": "I", "logprob": -2.5, "bytes": [73]}
+    other = {"token": "The", "logprob": -3.0, "bytes": [84, 104, 101]}
+    end = {"done": True, "done_reason": "stop"}
+    logprobs = [{**entry, "top_logprobs": [entry, other]}]
+    assert_alike(answer.json(), {**said("I"), **end, "logprobs": logprobs, **METRICS})
 
 
 async def test_show_has_the_recorded_keys(node: FakeNode, model: str, api: AsgiClient) -> None:

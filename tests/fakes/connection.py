@@ -4,20 +4,19 @@ import asyncio
 from pathlib import Path
 from types import TracebackType
 
+from inference.frames import FrameDecoder, encode
 from inference.messages import (
     PROTOCOL_VERSION,
     Event,
     Events,
     Failed,
     Finished,
-    FrameDecoder,
     FromNode,
     Hello,
     Ping,
     Pong,
     Welcome,
     Wire,
-    encode,
 )
 
 

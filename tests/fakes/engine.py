@@ -6,6 +6,9 @@ Speaks `inference.messages` over a real unix socket, records every frame it gets
 
 import asyncio
 import contextlib
+import hashlib
+import math
+import struct
 import tempfile
 from collections import deque
 from collections.abc import AsyncIterator
@@ -13,17 +16,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from msgspec import structs
+
+from inference.frames import FrameDecoder, ProtocolError, encode
 from inference.messages import (
     PROTOCOL_VERSION,
     Cancel,
+    ChoiceEnded,
     DoneReason,
+    Embed,
+    Embedded,
     Event,
     Events,
     Failed,
     FailureCode,
     Finished,
-    FrameDecoder,
     Generate,
+    GetQueue,
     Hello,
     ListLoaded,
     Load,
@@ -31,20 +40,21 @@ from inference.messages import (
     LoadedModels,
     Ping,
     Pong,
-    ProtocolError,
+    QueueState,
     Started,
     Token,
+    TokenLogprob,
     ToNode,
     Unload,
     Usage,
     Welcome,
     Wire,
-    encode,
 )
 
 T = TypeVar("T", bound=Wire)
 
 MISSING_WEIGHTS = "0" * 64
+FAKE_WIDTH = 8  # of vectors
 USAGE = Usage(
     prompt_tokens=10,
     prompt_eval_ns=38_680_000,
@@ -56,10 +66,16 @@ USAGE = Usage(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
-    """How one Generate or Load is answered. `pieces` come first, whatever follows."""
+    """How one Generate or Load is answered. `pieces` come first, whatever follows.
 
-    pieces: tuple[str, ...] = ("Hello", ".")
+    A piece that is an event is sent as it is, but for the request's id.
+    """
+
+    pieces: tuple[str | Token | ChoiceEnded, ...] = ("Hello", ".")
     last_text: str = ""
+    last_logprobs: tuple[TokenLogprob, ...] = ()
+    queue_ns: int = 0  # told in Started
+    queue_position: int = 0
     reason: DoneReason = DoneReason.STOP
     usage: Usage = USAGE
     context: tuple[int, ...] = (1, 2, 3)
@@ -81,6 +97,7 @@ class FakeNode:
         self.scripts: deque[Script] = deque()
         self.default: Script | None = None
         self.loaded: dict[str, LoadedModel] = {}
+        self.queue = QueueState(request_id="", entries=(), running=0, slots=0)
         self._server: asyncio.Server | None = None
         self._connections: set[_Connection] = set()
         self._news = asyncio.Event()
@@ -116,7 +133,7 @@ class FakeNode:
         self.received.append(message)
         self._news.set()
 
-    def script_for(self, request: Generate | Load) -> Script:
+    def script_for(self, request: Generate | Load | Embed) -> Script:
         """Return how to answer."""
         if self.scripts:
             return self.scripts.popleft()
@@ -130,7 +147,7 @@ class FakeNode:
             return Script(pieces=("word ",) * count, reason=DoneReason.LENGTH, pause_s=0.002)
         return Script()
 
-    def note_loaded(self, request: Generate | Load) -> None:
+    def note_loaded(self, request: Generate | Load | Embed) -> None:
         """A request brings its model into memory."""
         keep_alive_s = 300.0 if request.keep_alive_s is None else request.keep_alive_s
         self.loaded[request.model.digest] = LoadedModel(
@@ -184,19 +201,26 @@ class _Connection:
                 self._send(Welcome(protocol=self._node.protocol, node="fake"))
                 if protocol != self._node.protocol:
                     self._writer.close()
-            case Ping():
-                self._send(Pong())
-            case ListLoaded(request_id=request_id):
-                loaded = sorted(self._node.loaded.values(), key=_expiry_of, reverse=True)
-                self._send(LoadedModels(request_id=request_id, models=tuple(loaded)))
+            case Ping() | ListLoaded() | GetQueue():
+                self._send(self._reply(message))
             case Unload(request_id=request_id, model=model):
                 self._node.loaded.pop(model.digest, None)
                 self._tell(Finished(request_id=request_id, reason=DoneReason.UNLOAD))
-            case Generate() | Load():
+            case Generate() | Load() | Embed():
                 task = asyncio.create_task(self._answer(message))
                 self._tasks[message.request_id] = task
             case Cancel(request_id=request_id):
                 self._cancel(request_id)
+
+    def _reply(self, question: Ping | ListLoaded | GetQueue) -> Wire:
+        match question:
+            case ListLoaded(request_id=request_id):
+                loaded = sorted(self._node.loaded.values(), key=_expiry_of, reverse=True)
+                return LoadedModels(request_id=request_id, models=tuple(loaded))
+            case GetQueue(request_id=request_id):
+                return structs.replace(self._node.queue, request_id=request_id)
+            case Ping():
+                return Pong()
 
     def _cancel(self, request_id: str) -> None:
         task = self._tasks.pop(request_id, None)
@@ -210,7 +234,7 @@ class _Connection:
                 )
             )
 
-    async def _answer(self, request: Generate | Load) -> None:
+    async def _answer(self, request: Generate | Load | Embed) -> None:
         script = self._node.script_for(request)
         events: list[Event] = []
         async for event in _events(script, request):
@@ -237,14 +261,20 @@ class _Connection:
             self._writer.write(encode(message))
 
 
-async def _events(script: Script, request: Generate | Load) -> AsyncIterator[Event]:
+async def _events(script: Script, request: Generate | Load | Embed) -> AsyncIterator[Event]:
     request_id = request.request_id
     if isinstance(request, Generate):
         if script.pieces:
-            yield Started(request_id=request_id, prompt_tokens=script.usage.prompt_tokens)
-        for text in script.pieces:
+            yield Started(
+                request_id=request_id,
+                prompt_tokens=script.usage.prompt_tokens,
+                queue_ns=script.queue_ns,
+                queue_position=script.queue_position,
+            )
+        for piece in script.pieces:
             await asyncio.sleep(script.pause_s)
-            yield Token(request_id=request_id, text=text)
+            event = Token(request_id="", text=piece) if isinstance(piece, str) else piece
+            yield structs.replace(event, request_id=request_id)
     await asyncio.sleep(script.pause_s)
     if script.is_held:
         await asyncio.Event().wait()
@@ -252,16 +282,38 @@ async def _events(script: Script, request: Generate | Load) -> AsyncIterator[Eve
         return
     if script.failure is not None:
         yield Failed(request_id=request_id, code=script.failure, message=script.failure_message)
-    elif isinstance(request, Load):
-        yield Finished(request_id=request_id, reason=DoneReason.LOAD)
     else:
-        yield Finished(
-            request_id=request_id,
-            reason=script.reason,
-            text=script.last_text,
-            usage=script.usage,
-            context=script.context if request.wants_context else (),
-        )
+        for last in _good_end(script, request):
+            yield last
+
+
+def _good_end(script: Script, request: Generate | Load | Embed) -> tuple[Event, ...]:
+    request_id = request.request_id
+    match request:
+        case Load():
+            return (Finished(request_id=request_id, reason=DoneReason.LOAD),)
+        case Embed(inputs=inputs):
+            vectors = tuple(fake_vector(value, request) for value in inputs)
+            end = Finished(request_id=request_id, reason=DoneReason.STOP, usage=script.usage)
+            return (Embedded(request_id=request_id, first=0, vectors=vectors), end)
+        case Generate(wants_context=wants_context):
+            end = Finished(
+                request_id=request_id,
+                reason=script.reason,
+                text=script.last_text,
+                logprobs=script.last_logprobs,
+                usage=script.usage,
+                context=script.context if wants_context else (),
+            )
+            return (end,)
+
+
+def fake_vector(value: str | tuple[int, ...], request: Embed) -> bytes:
+    """Return the same vector for the same input, of length 1 unless the request says otherwise."""
+    digest = hashlib.sha256(repr(value).encode()).digest()
+    numbers = [byte / 16 - 8 for byte in digest[:FAKE_WIDTH]]
+    length = math.hypot(*numbers) if request.normalize else 1.0
+    return struct.pack(f"<{FAKE_WIDTH}f", *(number / length for number in numbers))
 
 
 def _expiry_of(model: LoadedModel) -> float:

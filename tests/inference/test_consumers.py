@@ -12,7 +12,7 @@ from channels.testing import WebsocketCommunicator
 from django.test import Client
 
 from inference.consumers import MAX_ANSWERS
-from inference.messages import Cancel, FailureCode, Generate
+from inference.messages import Cancel, FailureCode, Generate, Priority, Token, TokenLogprob
 from models_app.accounts import create_key, revoke_key
 from models_app.models import ApiKey, User
 from models_app.permissions import Scope
@@ -117,6 +117,27 @@ async def test_fields_of_a_chat_reach_the_engine(
     request = await node.wait_for(Generate)
 
     assert (request.user, request.sampling.num_predict, request.keep_alive_s) == ("alice", 5, 60)
+
+
+async def test_somebody_waits_for_a_chat_whatever_opened_the_socket(
+    node: FakeNode, model: str, socket: Socket
+) -> None:
+    await socket.send(type="chat", id="a", model=model, messages=HELLO)
+
+    assert (await node.wait_for(Generate)).priority is Priority.INTERACTIVE
+
+
+async def test_logprobs_come_with_their_text(node: FakeNode, model: str, socket: Socket) -> None:
+    logprobs = (TokenLogprob(token=b"a", logprob=-1.0),)
+    node.scripts.append(Script(pieces=(Token(request_id="", text="a", logprobs=logprobs),)))
+    await socket.send(type="chat", id="a", model=model, messages=HELLO, logprobs=True)
+
+    assert await socket.receive() == {
+        "type": "token",
+        "id": "a",
+        "text": "a",
+        "logprobs": [{"token": "a", "logprob": -1.0, "bytes": [97]}],
+    }
 
 
 async def test_answers_run_beside_each_other(node: FakeNode, model: str, socket: Socket) -> None:

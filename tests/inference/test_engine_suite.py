@@ -24,18 +24,23 @@ from inference.messages import (
     ChatMessage,
     ChatPrompt,
     DoneReason,
+    Embed,
+    Embedded,
     Failed,
     FailureCode,
     Finished,
     Generate,
+    GetQueue,
     ListLoaded,
     Load,
     LoadedModel,
     LoadedModels,
     ModelRef,
+    QueueState,
     RawPrompt,
     RunnerOptions,
     Sampling,
+    Started,
     Token,
     Unload,
 )
@@ -306,6 +311,47 @@ async def test_missing_file_fails_the_request_and_not_the_node(
     assert failed.code is FailureCode.LOAD_FAILED
     assert failed.message
     assert isinstance(finished, Finished)
+
+
+async def test_queue_of_an_idle_node_is_empty(wire: WireConnection) -> None:
+    wire.send(GetQueue(request_id="q1"))
+    state = await wire.receive()
+
+    assert isinstance(state, QueueState)
+    assert (state.request_id, state.entries, state.running) == ("q1", (), 0)
+
+
+async def test_started_tells_that_a_request_did_not_wait(
+    engine: EngineUnderTest, wire: WireConnection
+) -> None:
+    wire.send(asked(engine, "r1"))
+    await wire.end_of("r1")
+    wire.send(asked(engine, "r2"))
+    await wire.end_of("r2")
+    [started] = [e for e in wire.events if isinstance(e, Started) and e.request_id == "r2"]
+
+    assert started.queue_position == 0
+
+
+async def test_inputs_become_vectors_in_their_order(
+    engine: EngineUnderTest, wire: WireConnection
+) -> None:
+    wire.send(
+        Embed(
+            request_id="r1",
+            model=engine.model,
+            runner=RunnerOptions(num_ctx=256),
+            inputs=("one", "two", "one"),
+            user="alice",
+        )
+    )
+    end = await wire.end_of("r1")
+    runs = [event for event in wire.events if isinstance(event, Embedded)]
+    vectors = [vector for run in sorted(runs, key=lambda run: run.first) for vector in run.vectors]
+
+    assert isinstance(end, Finished)
+    assert len(vectors) == 3
+    assert vectors[0] == vectors[2] != vectors[1]
 
 
 async def test_requests_of_a_lost_connection_make_room(engine: EngineUnderTest) -> None:

@@ -8,18 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference import messages
-from inference.messages import (
-    FrameDecoder,
-    FromNode,
-    FromRunner,
-    Ping,
-    ProtocolError,
-    ToNode,
-    ToRunner,
-    Wire,
-    encode,
-)
+from inference import frames, messages
+from inference.engine.runner_messages import FromRunner, ToRunner
+from inference.frames import FrameDecoder, ProtocolError, encode
+from inference.messages import FromNode, Ping, ToNode, Wire
 
 UNIONS = [ToNode, FromNode, ToRunner, FromRunner]
 
@@ -30,6 +22,7 @@ EXAMPLES: dict[Any, Any] = {
     bool: True,
     bytes: b"\x00\xff",
     messages.DoneReason: messages.DoneReason.LENGTH,
+    messages.Priority: messages.Priority.BATCH,
     messages.FailureCode: messages.FailureCode.CANCELLED,
 }
 
@@ -40,7 +33,8 @@ def _example(annotation: Any) -> Any:
     arguments = typing.get_args(annotation)
     origin = typing.get_origin(annotation)
     if origin is tuple:
-        return (_example(arguments[0]),)
+        is_run = len(arguments) == 2 and arguments[1] is Ellipsis
+        return tuple(map(_example, arguments[:1] if is_run else arguments))
     if origin is dict:
         return {"key": [1, None, "x"]}
     if arguments:
@@ -95,7 +89,7 @@ def test_what_is_no_frame_for_us_is_a_protocol_error(data: bytes) -> None:
 
 
 def test_a_value_that_is_too_large_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(messages, "MAX_FRAME_BYTES", 10)
+    monkeypatch.setattr(frames, "MAX_FRAME_BYTES", 10)
     with pytest.raises(ProtocolError):
         encode(messages.Cancel(request_id="x" * 20))
 

@@ -45,6 +45,14 @@ def test_text_that_is_no_duration_is_refused(text: str) -> None:
         parse_duration_s(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "expected_bytes"),
+    [("0", 0), ("1073741824", 1024**3), ("512MiB", 512 * 1024**2), ("1.5 GB", 1536 * 1024**2)],
+)
+def test_size_is_read_in_bytes(text: str, expected_bytes: int) -> None:
+    assert Environment({"S": text}).size("S", None) == expected_bytes
+
+
 def test_list_drops_empty_items() -> None:
     assert Environment({"L": "a, b,,c ,"}).names_list("L") == ["a", "b", "c"]
 
@@ -68,6 +76,7 @@ def test_database_url_becomes_a_django_entry() -> None:
         (lambda env: env.integer("X", 1, minimum=1), "0"),
         (lambda env: env.flag("X", default=True), "maybe"),
         (lambda env: env.seconds("X", 1), "soon"),
+        (lambda env: env.size("X", 1), "12 apples"),
     ],
 )
 def test_bad_value_is_named_with_what_to_do(reader: object, text: str) -> None:

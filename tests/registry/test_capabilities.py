@@ -33,3 +33,36 @@ def test_bert_likes_embed(architecture: str) -> None:
 
 def test_pooling_makes_an_embedding_model() -> None:
     assert capabilities_of("qwen3", {"qwen3.pooling_type": 3}, "") == ("embedding",)
+
+
+@pytest.mark.parametrize(
+    "keys", [("fim_pre", "fim_suf", "fim_mid"), ("prefix", "suffix", "middle")]
+)
+def test_vocabulary_with_fill_tokens_can_insert(keys: tuple[str, ...]) -> None:
+    metadata = {f"tokenizer.ggml.{key}_token_id": 7 for key in keys}
+
+    assert capabilities_of("llama", metadata, "") == ("completion", "insert")
+
+
+def test_some_of_the_fill_tokens_are_not_enough() -> None:
+    metadata = {"tokenizer.ggml.fim_pre_token_id": 7, "tokenizer.ggml.suffix_token_id": 8}
+
+    assert capabilities_of("llama", metadata, "") == ("completion",)
+
+
+def test_projector_lets_a_model_see() -> None:
+    template = "{{ .Suffix }}{{ .Thinking }}"
+
+    assert capabilities_of("llama", {}, template, has_projector=True) == (
+        "completion",
+        "insert",
+        "vision",
+        "thinking",
+    )
+
+
+def test_metadata_may_say_that_a_model_sees() -> None:
+    assert capabilities_of("mllama", {"mllama.vision.block_count": 3}, "") == (
+        "completion",
+        "vision",
+    )

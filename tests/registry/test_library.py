@@ -7,13 +7,15 @@ import pytest
 from pytest_django import DjangoAssertNumQueries
 
 from models_app.errors import InvalidModelName, ModelNotFound
-from models_app.models import LanguageModel, User, Visibility
+from models_app.models import CacheScope, LanguageModel, User, Visibility
 from models_app.names import ModelName
 from models_app.permissions import Verb
-from registry import library
+from models_app.services import set_model
+from registry import library, manifests
 from registry.blobs import BlobStore
 from registry.errors import NotYourModel
 from tests.conftest import MakeModel, principal_for
+from tests.model_layers import add_layer
 
 pytestmark = pytest.mark.django_db
 
@@ -255,3 +257,40 @@ def test_listed_model_tells_size_and_details(make_model: MakeModel, alice: User)
     assert (listed.size_bytes, listed.digest) == (model.size_bytes, model.digest)
     assert (listed.parameter_size, listed.quantization_level) == ("123K", "F32")
     assert (listed.context_length, listed.embedding_length) == (512, 64)
+
+
+def test_projector_and_adapters_are_told_by_their_digests(
+    make_model: MakeModel, alice: User
+) -> None:
+    name = make_model("seeing")
+    projector = add_layer(name, manifests.PROJECTOR, b"a projector")
+    adapters = (
+        add_layer(name, manifests.ADAPTER, b"an adapter"),
+        add_layer(name, manifests.ADAPTER, b"another"),
+    )
+    model = library.resolve(principal_for(alice), name, Verb.USE)
+
+    assert (model.projector, model.adapters) == (projector, adapters)
+    assert model.capabilities == ("completion", "vision")
+
+
+def test_model_made_from_one_that_sees_is_listed_as_seeing(
+    make_model: MakeModel, alice: User
+) -> None:
+    name = make_model("seeing")
+    add_layer(name, manifests.PROJECTOR, b"a projector")
+    base = library.resolve(principal_for(alice), name, Verb.USE)
+    make_model("alice/mine", alice, base=base, system="Look.")
+    [mine] = [m for m in library.list_models(principal_for(alice)) if m.namespace == "alice"]
+
+    assert mine.capabilities == ("completion", "vision")
+
+
+def test_how_a_model_is_served_holds_at_once(make_model: MakeModel, alice: User) -> None:
+    make_model("tiny")
+    before = library.resolve(principal_for(alice), "tiny", Verb.USE)
+    set_model(ModelName.parse("tiny"), cache_scope=CacheScope.EVERYONE, is_pinned=True)
+    after = library.resolve(principal_for(alice), "tiny", Verb.USE)
+
+    assert (before.cache_scope, before.is_pinned) == ("user", False)
+    assert (after.cache_scope, after.is_pinned) == ("everyone", True)

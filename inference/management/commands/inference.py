@@ -21,12 +21,17 @@ class Command(BaseCommand):
             EngineConfig(
                 socket_path=settings.ENGINE_SOCKET,
                 blobs_dir=settings.BLOBS_DIR,
+                state_dir=settings.ENGINE_STATE_DIR,
                 parallel=settings.NUM_PARALLEL,
                 max_loaded=settings.MAX_LOADED_MODELS,
                 max_queue=settings.MAX_QUEUE,
                 keep_alive_s=settings.KEEP_ALIVE_S,
                 load_timeout_s=settings.LOAD_TIMEOUT_S,
+                watchdog_s=settings.WATCHDOG_S,
                 drain_s=settings.DRAIN_S,
                 threads=settings.NUM_THREAD,
+                runner_spin=settings.RUNNER_SPIN,
+                memory_limit_bytes=settings.MEMORY_LIMIT_BYTES,
+                prefix_store_bytes=settings.PREFIX_STORE_BYTES,
             )
         )

@@ -25,7 +25,10 @@ POSTED: dict[str, dict[str, Any]] = {
     "api/show": {"model": MODEL},
     "api/generate": {"model": MODEL},
     "api/chat": {"model": MODEL},
+    "api/embed": {"model": MODEL},
+    "api/embeddings": {"model": MODEL},
     "v1/chat/completions": {"model": MODEL, "messages": [{"role": "user", "content": "x"}]},
+    "v1/embeddings": {"model": MODEL, "input": "x"},
 }
 CLOSED = [
     route

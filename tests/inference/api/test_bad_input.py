@@ -20,6 +20,7 @@ FIELDS = {
     ),
     "/api/chat": (
         "model messages tools stream format keep_alive options think truncate shift logprobs"
+        " top_logprobs"
     ),
     "/v1/chat/completions": (
         "model messages stream stream_options max_tokens max_completion_tokens seed stop"

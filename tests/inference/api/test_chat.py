@@ -98,7 +98,8 @@ async def test_models_own_system_text_comes_first(
     await bob_api.post("/api/chat", {"model": bobs_model, "messages": HELLO})
     prompt: Any = (await node.wait_for(Generate)).prompt
 
-    assert prompt.messages[0] == ChatMessage(role="system", content="Bob's own words")
+    own = ChatMessage(role="system", content="Bob's own words", is_models_own=True)
+    assert prompt.messages[0] == own
 
 
 async def test_system_message_that_comes_first_replaces_the_models(

@@ -165,9 +165,9 @@ async def test_empty_list_of_parts_is_a_load(
             " of type string",
         ),
         (
-            {"model": "smollm2:135m", "messages": HELLO, "n": 2},
+            {"model": "smollm2:135m", "messages": HELLO, "n": 17},
             400,
-            '"n" is not supported by this server',
+            "n must be between 1 and 16",
         ),
     ],
 )

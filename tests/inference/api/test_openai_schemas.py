@@ -126,10 +126,6 @@ def test_content_may_be_null_or_missing(message: dict[str, Any]) -> None:
             [{"type": "image_url", "image_url": {"url": "https://x/y.png"}}],
             "image URLs are not currently supported, please use base64 encoded data instead",
         ),
-        (
-            [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}],
-            '"image_url" is not supported by this server',
-        ),
         ([{"type": "input_audio"}], '"input_audio" is not supported by this server'),
     ],
 )
@@ -196,23 +192,127 @@ def test_top_logprobs_have_a_range() -> None:
     assert refusal(top_logprobs=21).message == "top_logprobs must be between 0 and 20"
 
 
-@pytest.mark.parametrize(
-    ("body", "field"),
-    [
-        ({"n": 2}, "n"),
-        ({"n": 0}, "n"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format"),
-        ({"logprobs": True}, "logprobs"),
-        ({"logit_bias": {"50256": -100}}, "logit_bias"),
-        ({"tools": [TOOL], "tool_choice": "required"}, "tool_choice"),
-    ],
-)
-def test_what_is_not_here_yet_is_refused_by_name(body: dict[str, Any], field: str) -> None:
-    error = refusal(**body)
+def test_tool_choice_that_needs_a_call_is_refused_by_name() -> None:
+    error = refusal(tools=[TOOL], tool_choice="required")
 
     assert isinstance(error, BadRequest)
-    assert error.message == f'"{field}" is not supported by this server'
+    assert error.message == '"tool_choice" is not supported by this server'
+
+
+@pytest.mark.parametrize("count", [0, -1, 17, 10**18])
+def test_number_of_choices_has_a_range(count: int) -> None:
+    error = refusal(n=count)
+
+    assert (error.status, error.message) == (400, "n must be between 1 and 16")
+
+
+@pytest.mark.parametrize(("count", "choices"), [(1, 1), (16, 16), (None, 1)])
+def test_number_of_choices_is_passed_on(count: int | None, choices: int) -> None:
+    assert read(n=count).choices == choices
+
+
+@pytest.mark.parametrize(
+    ("response_format", "schema"),
+    [
+        ({"type": "text"}, ""),
+        ({"type": "grammar"}, ""),
+        ({}, ""),
+        ({"type": "json_object"}, '{"type":"object"}'),
+        (
+            {"type": "json_schema", "json_schema": {"name": "x", "schema": {"b": 1, "a": 2}}},
+            '{"b":1,"a":2}',
+        ),
+        ({"type": "text", "json_schema": {"schema": {}}}, ""),
+    ],
+)
+def test_response_format_becomes_a_schema(response_format: Any, schema: str) -> None:
+    assert read(response_format=response_format).json_schema == schema
+
+
+@pytest.mark.parametrize(
+    ("json_schema", "message"),
+    [
+        ({}, "response_format.json_schema.schema is required"),
+        (None, "response_format.json_schema.schema is required"),
+        ({"schema": None}, "response_format.json_schema.schema is required"),
+        ({"schema": 3}, 'invalid format: "3"; expected "json" or a valid JSON Schema object'),
+        (
+            3,
+            "json: cannot unmarshal number into Go struct field"
+            " ChatCompletionRequest.response_format.json_schema of type openai.JsonSchema",
+        ),
+    ],
+)
+def test_schema_that_is_none_is_refused(json_schema: Any, message: str) -> None:
+    error = refusal(response_format={"type": "json_schema", "json_schema": json_schema})
+
+    assert (error.status, error.message) == (400, message)
+
+
+@pytest.mark.parametrize(
+    ("body", "count"),
+    [({"logprobs": True, "top_logprobs": 2}, 2), ({"logprobs": True}, 0), ({}, None)],
+)
+def test_logprobs_are_passed_on(body: dict[str, Any], count: int | None) -> None:
+    assert read(**body).top_logprobs == count
+
+
+def test_logit_bias_becomes_pairs() -> None:
+    assert read(logit_bias={"50256": -100, "7": 0.5, "007": 1}).logit_bias == (
+        (50256, -100.0),
+        (7, 1.0),
+    )
+
+
+@pytest.mark.parametrize("key", ["", "x", "-1", "1.5", " 1", "²", "٣", "2147483648", "9" * 400])
+def test_logit_bias_needs_token_ids(key: str) -> None:
+    error = refusal(logit_bias={key: 1})
+
+    assert (error.status, error.message) == (400, "logit_bias must have token ids as its keys")
+
+
+@pytest.mark.parametrize("value", [101, -100.5, True, "1", None, [], {}])
+def test_logit_bias_has_a_range(value: Any) -> None:
+    error = refusal(logit_bias={"1": value})
+
+    assert (error.status, error.message) == (
+        400,
+        "logit_bias must have values between -100 and 100",
+    )
+
+
+def test_logit_bias_has_a_largest_size() -> None:
+    error = refusal(logit_bias={str(token): 1 for token in range(1025)})
+
+    assert error.message == "logit_bias must have at most 1024 entries"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        {"url": "data:image/png;base64,AAAA"},
+        "data:image/jpeg;base64,AAAA",
+        "data:image/webp;base64,AAAA",
+        "data:image/gif;base64,AAAA",
+        "data:;base64,AAAA",
+    ],
+)
+def test_image_beside_text_is_a_message_of_its_own(url: Any) -> None:
+    parts = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": url}]
+
+    assert read_message(role="user", content=parts) == (
+        ChatMessage(role="user", content="What is it?"),
+        ChatMessage(role="user", images=(b"\0\0\0",)),
+    )
+
+
+def test_tool_message_with_an_image_stays_whole() -> None:
+    image = {"type": "image_url", "image_url": "data:image/png;base64,AAAA"}
+    parts = [{"type": "text", "text": "a"}, image]
+
+    assert read_message(role="tool", tool_call_id="1", content=parts) == (
+        ChatMessage(role="tool", content="a", images=(b"\0\0\0",), tool_call_id="1"),
+    )
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,12 @@ def test_generate_takes_every_field() -> None:
         options={"seed": 1},
         keep_alive="5m",
         truncate=False,
+        shift=True,
+        suffix="x",
+        images=["AAAA"],
+        format="json",
+        logprobs=True,
+        top_logprobs=2,
     )
 
     assert request == CompletionRequest(
@@ -51,6 +57,11 @@ def test_generate_takes_every_field() -> None:
         options={"seed": 1},
         keep_alive=KeepAlive(seconds=300),
         truncate=False,
+        shift=True,
+        suffix="x",
+        images=(b"\0\0\0",),
+        json_schema='{"type":"object"}',
+        top_logprobs=2,
     )
 
 
@@ -226,27 +237,67 @@ def test_images_of_a_message_are_named_as_go_names_them() -> None:
     assert error.message.startswith("json: cannot unmarshal string into Alias.images.0 of type ")
 
 
-@pytest.mark.parametrize(
-    ("read", "body", "field"),
-    [
-        (generate, {"format": "json"}, "format"),
-        (generate, {"format": {"type": "object"}}, "format"),
-        (generate, {"images": ["AAAA"]}, "images"),
-        (generate, {"suffix": "x"}, "suffix"),
-        (generate, {"logprobs": True}, "logprobs"),
-        (generate, {"_debug_render_only": True}, "_debug_render_only"),
-        (chat, {"format": {}}, "format"),
-        (chat, {"logprobs": True}, "logprobs"),
-        (chat, {"messages": [{"role": "user", "images": ["AA\nAA"]}]}, "images"),
-    ],
-)
-def test_what_is_not_here_yet_is_refused_by_name(
-    read: Any, body: dict[str, Any], field: str
-) -> None:
-    error = refusal(read, **body)
+@pytest.mark.parametrize("read", [generate, chat])
+def test_debugging_of_prompts_is_refused_by_name(read: Any) -> None:
+    error = refusal(read, _debug_render_only=True)
 
     assert isinstance(error, BadRequest)
-    assert error.message == f'"{field}" is not supported by this server'
+    assert error.message == '"_debug_render_only" is not supported by this server'
+
+
+@pytest.mark.parametrize("read", [generate, chat])
+def test_format_json_is_any_object(read: Any) -> None:
+    assert read(format="json").json_schema == '{"type":"object"}'
+
+
+@pytest.mark.parametrize("read", [generate, chat])
+def test_schema_keeps_the_order_of_its_keys(read: Any) -> None:
+    schema = {"type": "object", "properties": {"z": {"type": "string"}, "a": {"const": "ä"}}}
+
+    assert read(format=schema).json_schema == (
+        '{"type":"object","properties":{"z":{"type":"string"},"a":{"const":"ä"}}}'
+    )
+
+
+def test_empty_schema_is_one_too() -> None:
+    assert generate(format={}).json_schema == "{}"
+
+
+def test_schema_that_is_too_large_is_refused() -> None:
+    error = refusal(generate, format={"description": "x" * 1024 * 1024})
+
+    assert (error.status, "larger than 1048576 bytes" in error.message) == (400, True)
+
+
+@pytest.mark.parametrize("read", [generate, chat])
+@pytest.mark.parametrize(
+    ("body", "count"),
+    [
+        ({"logprobs": True}, 0),
+        ({"logprobs": True, "top_logprobs": 20}, 20),
+        ({"logprobs": False, "top_logprobs": 5}, None),
+        ({}, None),
+    ],
+)
+def test_alternatives_are_told_only_beside_logprobs(
+    read: Any, body: dict[str, Any], count: int | None
+) -> None:
+    assert read(**body).top_logprobs == count
+
+
+@pytest.mark.parametrize(("body", "shift"), [({}, None), ({"shift": False}, False)])
+def test_shift_is_left_to_the_model_unless_it_is_given(body: Any, shift: bool | None) -> None:
+    assert chat(**body).shift is shift
+
+
+def test_images_are_decoded() -> None:
+    assert generate(images=["AAAA", "AA\nAA"]).images == (b"\0\0\0", b"\0\0\0")
+
+
+def test_images_stay_with_their_message() -> None:
+    messages = [{"role": "user", "images": ["AAAA"]}, {"role": "user", "content": "x"}]
+
+    assert [message.images for message in chat(messages=messages).messages] == [(b"\0\0\0",), ()]
 
 
 @pytest.mark.parametrize(

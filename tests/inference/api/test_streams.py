@@ -8,9 +8,19 @@ from typing import Any
 import pytest
 from django.http import StreamingHttpResponse
 
+from inference.api.answers import Answer
 from inference.api.native import ChatWriter
 from inference.api.streams import respond
-from inference.messages import Cancel, ChatMessage, FailureCode
+from inference.messages import (
+    Cancel,
+    ChatMessage,
+    DoneReason,
+    FailureCode,
+    Finished,
+    PromptScored,
+    Token,
+    TokenLogprob,
+)
 from inference.requests import ChatRequest
 from models_app.models import User
 from ollamasite.errors import ServiceError
@@ -25,11 +35,11 @@ class BrokenWriter(ChatWriter):
 
     pieces = 0
 
-    def piece(self, text: str) -> bytes:
+    def piece(self, token: Token) -> bytes:
         self.pieces += 1
         if self.pieces > 1:
             raise RuntimeError("a secret of the inside")
-        return super().piece(text)
+        return super().piece(token)
 
 
 async def chunks_of(response: Any) -> list[bytes]:
@@ -91,3 +101,27 @@ async def test_events_of_one_frame_are_all_there(node: FakeNode, model: str, ali
     response = await respond(principal_for(alice), ASKED, ChatWriter(model), is_streamed=True)
 
     assert len(await chunks_of(response)) == 7
+
+
+async def test_load_tells_nothing_of_a_queue(node: FakeNode, model: str, alice: User) -> None:
+    asked = ChatRequest(model=model)
+    response = await respond(principal_for(alice), asked, ChatWriter(model), is_streamed=False)
+
+    assert "X-Queue-Ms" not in response.headers
+
+
+def test_answer_keeps_what_the_prompt_scored() -> None:
+    first, second = (TokenLogprob(token=text, logprob=-1.0) for text in (b"a", b"b"))
+    finished = Finished(request_id="r", reason=DoneReason.STOP, text="!")
+    answer = Answer()
+    for event in (
+        PromptScored(request_id="r", logprobs=(first,)),
+        PromptScored(request_id="r", logprobs=(second,)),
+        Token(request_id="r", text="x", logprobs=(first,)),
+        finished,
+    ):
+        answer.add(event)
+    [choice] = answer.choices(finished)
+
+    assert answer.prompt_logprobs == [first, second]
+    assert (choice.text, choice.logprobs, choice.reason) == ("x!", [first], DoneReason.STOP)

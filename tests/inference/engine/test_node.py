@@ -9,11 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from inference import errors
-from inference.client import EngineClient, new_request_id
+from inference.client import EngineClient, EngineStream, new_request_id
+from inference.engine import machine
 from inference.engine.config import EngineConfig
 from inference.engine.server import serve
+from inference.engine.thread_memo import ThreadMemo
 from inference.messages import (
     DoneReason,
     Finished,
@@ -24,6 +27,7 @@ from inference.messages import (
     RawPrompt,
     RunnerOptions,
     Sampling,
+    Started,
     Token,
     Unload,
 )
@@ -266,3 +270,151 @@ def test_a_config_knows_where_weights_lie(tmp_path: Path) -> None:
     assert config.weights_path("ab") == tmp_path / "sha256-ab"
     assert replace(config, threads=3).effective_threads == 3
     assert config.effective_threads >= 1
+
+
+async def _started(tmp_path: Path, **settings: object) -> Engine:
+    config = EngineConfig(
+        socket_path=tmp_path / "e.sock",
+        blobs_dir=tmp_path,
+        **({"threads": 1} | settings),  # type: ignore[arg-type]
+    )
+    engine = Engine(config)
+    await asyncio.sleep(0)
+    return engine
+
+
+def _endless(model: ModelRef, user: str, seed: int) -> Generate:
+    request = _generate(model, num_predict=450, temperature=2.0, seed=seed)
+    return structs.replace(request, user=user)
+
+
+async def test_a_runner_that_hangs_is_killed_and_replaced(tmp_path: Path) -> None:
+    engine = await _started(tmp_path, watchdog_s=1.0)
+    model = engine.model()
+    stream = await engine.client.submit(_endless(model, "alice", 1))
+    async for _event in stream:
+        [pid] = _runner_pids()
+        os.kill(pid, signal.SIGSTOP)
+        break
+    async with asyncio.timeout(20):
+        with pytest.raises(errors.RunnerCrashed, match="did not answer for"):
+            async for _event in stream:
+                pass
+        assert (await engine.collect(_generate(model)))[0]
+    assert _runner_pids() != [pid]
+    await engine.stop()
+
+
+async def test_an_idle_runner_is_not_taken_for_a_hanging_one(tmp_path: Path) -> None:
+    engine = await _started(tmp_path, watchdog_s=0.4)
+    model = engine.model()
+    await engine.collect(_generate(model))
+    before = _runner_pids()
+    await asyncio.sleep(1.0)
+    await engine.collect(_generate(model))
+    assert _runner_pids() == before
+    await engine.stop()
+
+
+async def test_a_runner_that_hangs_while_it_loads_is_given_up(tmp_path: Path) -> None:
+    engine = await _started(tmp_path, load_timeout_s=0.01)
+    async with asyncio.timeout(20):
+        with pytest.raises(errors.LoadFailed, match="timed out waiting for the model to load"):
+            await engine.collect(_generate(engine.model()))
+        while _runner_pids():
+            await asyncio.sleep(0.05)
+    await engine.stop()
+
+
+async def test_a_model_too_large_for_the_limit_is_told_with_numbers(tmp_path: Path) -> None:
+    engine = await _started(tmp_path, memory_limit_bytes=100 * 1024)
+    wanted = r"model requires more system memory \(.* MiB\) than is available \(100\.0 KiB\)"
+    with pytest.raises(errors.LoadFailed, match=wanted):
+        await engine.collect(_generate(engine.model()))
+    await engine.stop()
+
+
+async def test_memory_for_one_model_lets_two_take_turns(tmp_path: Path) -> None:
+    engine = await _started(tmp_path)
+    models = [engine.model(seed) for seed in range(2)]
+    await engine.collect(_generate(models[0]))
+    [loaded] = await _loaded(engine)
+    await engine.stop()
+    engine = await _started(tmp_path, memory_limit_bytes=int(1.9 * loaded.size_bytes))
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(engine.collect(_generate(model)) for model in models))
+    assert len(await _loaded(engine)) == 1
+    await engine.stop()
+
+
+async def test_a_paused_answer_is_the_same_as_an_undisturbed_one(tmp_path: Path) -> None:
+    engine = await _started(tmp_path, parallel=2)
+    model = engine.model()
+    long = structs.replace(_generate(model, "a long answer", num_predict=200), user="hog")
+    alone, _ = await engine.collect(long)
+    hogs = [structs.replace(long, request_id=new_request_id()) for _ in range(4)]
+    answers = [asyncio.create_task(engine.collect(hog)) for hog in hogs]
+    for number in range(10):
+        short = structs.replace(_generate(model, f"short {number}"), user=f"p{number % 3}")
+        await engine.collect(short)
+    assert [text for text, _ in await asyncio.gather(*answers)] == [alone] * 4
+    await engine.stop()
+
+
+async def test_a_short_question_does_not_wait_for_a_hogs_long_answers(tmp_path: Path) -> None:
+    engine = await _started(tmp_path, parallel=2)
+    model = engine.model()
+    await engine.collect(_generate(model))
+    hogs = [await engine.client.submit(_endless(model, "hog", seed)) for seed in range(8)]
+    tasks = [asyncio.create_task(_drained(hog)) for hog in hogs]
+    await engine.collect(structs.replace(_generate(model), user="polite"))
+    assert not any(task.done() for task in tasks[2:]), "the hog's third answer was not waited for"
+    await asyncio.gather(*tasks)
+    await engine.stop()
+
+
+async def _drained(stream: EngineStream) -> None:
+    async for _event in stream:
+        pass
+
+
+async def test_the_queue_tells_who_waits(tmp_path: Path) -> None:
+    engine = await _started(tmp_path, parallel=1)
+    model = engine.model()
+    first = await engine.client.submit(_endless(model, "alice", 1))
+    async for _event in first:
+        break
+    second = await engine.client.submit(_endless(model, "alice", 2))
+    state = await engine.client.get_queue()
+    assert [(entry.user, entry.reason) for entry in state.entries] == [
+        ("alice", "waiting for a slot")
+    ]
+    assert (state.running, state.slots) == (1, 1)
+    first.close()
+    started = [event async for event in second if isinstance(event, Started)]
+    assert [event.queue_position for event in started] == [1]
+    assert started[0].queue_ns > 0
+    await engine.stop()
+
+
+async def test_the_thread_count_is_measured_once(tmp_path: Path) -> None:
+    engine = await _started(tmp_path, threads=0, state_dir=tmp_path / "engine")
+    model = engine.model()
+    await engine.collect(_generate(model))
+    known = ThreadMemo(tmp_path / "engine", cpus=machine.cpu_count()).recall(model.weights)
+    assert 1 <= known <= machine.cpu_count()
+    await engine.stop()
+
+
+async def test_a_runner_is_the_first_to_go_when_memory_runs_out(engine: Engine) -> None:
+    await engine.collect(_generate(engine.model()))
+    [pid] = _runner_pids()
+    assert Path(f"/proc/{pid}/oom_score_adj").read_text().strip() == "1000"
+
+
+async def test_a_runners_spinning_is_as_configured(tmp_path: Path) -> None:
+    engine = await _started(tmp_path, runner_spin=123)
+    await engine.collect(_generate(engine.model()))
+    [pid] = _runner_pids()
+    assert b"GOMP_SPINCOUNT=123\0" in Path(f"/proc/{pid}/environ").read_bytes()
+    await engine.stop()

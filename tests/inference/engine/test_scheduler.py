@@ -1,26 +1,19 @@
 """The scheduler as pure logic: time is a number, runners are played by the test."""
 
-from collections import Counter
-
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from inference.engine.scheduler import (
+from inference.engine.actions import (
     Action,
     CancelOnRunner,
     Dispatch,
     End,
-    RunnerState,
-    Scheduler,
     StartRunner,
     StopRunner,
 )
+from inference.engine.scheduler import Scheduler
 from inference.messages import (
     DoneReason,
     Failed,
     FailureCode,
     Finished,
-    Generate,
     Load,
     ModelRef,
     RunnerOptions,
@@ -199,118 +192,3 @@ def test_draining_refuses_the_waiting_and_the_new() -> None:
     assert _codes(scheduler.drain()) == [FailureCode.SHUTTING_DOWN]
     assert _codes(scheduler.submit(generate("r3"), 2.0)) == [FailureCode.SHUTTING_DOWN]
     assert scheduler.running == 1
-
-
-class _Machine:
-    """Plays the runners: what `act_…` there is happens in the order that hypothesis chooses."""
-
-    def __init__(self) -> None:
-        self.scheduler = _scheduler(max_queue=4)
-        self.submitted: set[str] = set()
-        self.now = 0.0
-        self.ends: Counter[str] = Counter()
-        self.on_runner: dict[str, str] = {}  # request → runner
-        self.loading: list[str] = []
-        self.stopping: list[str] = []
-
-    def carry_out(self, actions: list[Action]) -> None:
-        for action in actions:
-            match action:
-                case StartRunner(key=key):
-                    self.loading.append(key)
-                case StopRunner(key=key):
-                    assert key not in self.on_runner.values(), "a model in use was evicted"
-                    self.stopping.append(key)
-                case Dispatch(key=key, request=request):
-                    self.on_runner[request.request_id] = key
-                    assert list(self.on_runner.values()).count(key) <= 2
-                case End(event=event):
-                    self.ends[event.request_id] += 1
-                case CancelOnRunner(request_id=request_id):
-                    self.finish(request_id)
-        assert len(list(self.scheduler.runners)) <= 2
-
-    def finish(self, request_id: str) -> None:
-        key = self.on_runner.pop(request_id)
-        self.ends[request_id] += 1
-        self.carry_out(self.scheduler.ended(key, request_id, self.now))
-
-    def crash(self, key: str) -> None:
-        for request_id in [r for r, at in self.on_runner.items() if at == key]:
-            del self.on_runner[request_id]
-        self.carry_out(self.scheduler.runner_gone(key, "crash", self.now))
-
-    def settle(self) -> None:
-        for _ in range(1000):
-            if self.loading:
-                self.carry_out(self.scheduler.runner_ready(self.loading.pop(0), self.now))
-            elif self.stopping:
-                self.carry_out(self.scheduler.runner_gone(self.stopping.pop(0), "", self.now))
-            elif self.on_runner:
-                self.finish(next(iter(self.on_runner)))
-            elif self.scheduler.waiting:
-                self.now += 1000
-                self.carry_out(self.scheduler.tick(self.now))
-            else:
-                return
-        raise AssertionError("requests are stuck")
-
-    def act_submit(self, number: int) -> None:
-        request: Generate | Load
-        request_id, weights = f"r{len(self.submitted)}", f"w{number % 3}"
-        if number % 7 == 0:
-            options = RunnerOptions(num_ctx=256)
-            request = Load(request_id=request_id, model=_ref(weights), runner=options)
-        else:
-            num_ctx = 512 if number % 5 == 0 else 256
-            keep = 0 if number % 4 == 0 else None
-            request = generate(request_id, weights=weights, num_ctx=num_ctx, keep_alive_s=keep)
-        self.submitted.add(request_id)
-        self.carry_out(self.scheduler.submit(request, self.now))
-
-    def act_unload(self, number: int) -> None:
-        request_id = f"u{len(self.submitted)}"
-        self.submitted.add(request_id)
-        unload = Unload(request_id=request_id, model=_ref(f"w{number % 3}"))
-        self.carry_out(self.scheduler.unload(unload, self.now))
-
-    def act_cancel(self, number: int) -> None:
-        self.carry_out(self.scheduler.cancel(f"r{number}", self.now))
-
-    def act_ready(self, _number: int) -> None:
-        if self.loading:
-            self.carry_out(self.scheduler.runner_ready(self.loading.pop(), self.now))
-
-    def act_fail(self, _number: int) -> None:
-        if self.loading:
-            self.carry_out(self.scheduler.runner_failed(self.loading.pop(), "no", self.now))
-
-    def act_gone(self, _number: int) -> None:
-        if self.stopping:
-            self.carry_out(self.scheduler.runner_gone(self.stopping.pop(), "", self.now))
-
-    def act_finish(self, number: int) -> None:
-        if self.on_runner:
-            self.finish(sorted(self.on_runner)[number % len(self.on_runner)])
-
-    def act_crash(self, number: int) -> None:
-        ready = [r.key for r in self.scheduler.runners if r.state is RunnerState.READY]
-        if ready:
-            self.crash(ready[number % len(ready)])
-
-    def act_tick(self, _number: int) -> None:
-        self.carry_out(self.scheduler.tick(self.now))
-
-
-_ACTS = sorted(name for name in vars(_Machine) if name.startswith("act_"))
-
-
-@settings(deadline=None, max_examples=300)
-@given(plan=st.lists(st.tuples(st.sampled_from(_ACTS), st.integers(0, 20)), max_size=80))
-def test_every_request_ends_exactly_once_whatever_happens(plan: list[tuple[str, int]]) -> None:
-    machine = _Machine()
-    for act, number in plan:
-        machine.now += number
-        getattr(machine, act)(number)
-    machine.settle()
-    assert machine.ends == dict.fromkeys(machine.submitted, 1)

@@ -1,0 +1,96 @@
+"""Prompts are prepared on a thread of their own, so that the batch loop never waits for one.
+
+A template is slow where it is hostile and a tokenizer where a text is long; llama.cpp computes
+meanwhile. Every request that was submitted comes out once, prepared or refused, unless it was
+dropped before. Knows no sockets.
+"""
+
+import os
+import queue
+import threading
+from typing import Final
+
+from inference.engine.model import Model
+from inference.engine.prompt import Prepared, PromptError, prepare
+from inference.messages import Failed, FailureCode, Generate
+
+_SIGNAL: Final = (1).to_bytes(8, "little")
+# llguidance recurses where a schema does; `schema_limits` is measured with 8 MiB.
+_STACK_BYTES: Final = 16 * 1024 * 1024
+
+
+class Intake:
+    """A line of requests to prepare. `fileno` becomes readable when `take` has something."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._submitted: queue.SimpleQueue[Generate] = queue.SimpleQueue()
+        self._ready: queue.SimpleQueue[Prepared | Failed] = queue.SimpleQueue()
+        self._pending: set[str] = set()
+        self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        before = threading.stack_size(_STACK_BYTES)
+        threading.Thread(target=self._run, name="intake", daemon=True).start()
+        threading.stack_size(before)
+
+    def fileno(self) -> int:
+        """Return what to wait on."""
+        return self._event
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is being prepared."""
+        return bool(self._pending)
+
+    def is_pending(self, request_id: str) -> bool:
+        """Whether a request was submitted and not yet taken."""
+        return request_id in self._pending
+
+    def submit(self, request: Generate) -> None:
+        """Put a request in line."""
+        self._pending.add(request.request_id)
+        self._submitted.put(request)
+
+    def drop(self, request_id: str) -> bool:
+        """Forget a request that has not been taken; return whether there was one."""
+        if request_id not in self._pending:
+            return False
+        self._pending.discard(request_id)
+        return True
+
+    def take(self) -> list[Prepared | Failed]:
+        """Return what has become ready, in order of submission."""
+        try:
+            os.eventfd_read(self._event)
+        except BlockingIOError:
+            return []
+        taken = []
+        while not self._ready.empty():
+            result = self._ready.get()
+            request_id = _id_of(result)
+            if request_id in self._pending:
+                self._pending.discard(request_id)
+                taken.append(result)
+        return taken
+
+    def _run(self) -> None:
+        while True:
+            request = self._submitted.get()
+            self._ready.put(self._prepared(request))
+            os.write(self._event, _SIGNAL)
+
+    def _prepared(self, request: Generate) -> Prepared | Failed:
+        if request.request_id not in self._pending:
+            return Failed(
+                request_id=request.request_id, code=FailureCode.CANCELLED, message="canceled"
+            )
+        try:
+            return prepare(self._model, request)
+        except PromptError as error:
+            return Failed(request_id=request.request_id, code=error.code, message=error.message)
+        except Exception as error:  # noqa: BLE001 - the thread serves every later request too
+            message = f"the prompt could not be prepared: {error}"
+            return Failed(request_id=request.request_id, code=FailureCode.INTERNAL, message=message)
+
+
+def _id_of(result: Prepared | Failed) -> str:
+    return result.request_id if isinstance(result, Failed) else result.request.request_id

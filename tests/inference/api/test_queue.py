@@ -1,0 +1,221 @@
+"""`GET /api/queue`, the queue's headers, `X-Priority`: waiting, and what one is told of it."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from inference.api.priority import asked_priority
+from inference.messages import Generate, Priority, QueueEntry, QueueState, Usage
+from models_app.accounts import create_key
+from models_app.models import User
+from models_app.permissions import CredentialKind, Principal, Scope
+from ollamasite.errors import BadRequest
+from tests.fakes.engine import FakeNode, Script
+from tests.fakes.http import AsgiClient
+from tests.inference.conftest import bearer_for
+
+HELLO = [{"role": "user", "content": "Hello"}]
+REQUESTS = [
+    ("/api/generate", {"prompt": "Hello"}),
+    ("/api/chat", {"messages": HELLO}),
+    ("/v1/chat/completions", {"messages": HELLO}),
+]
+
+
+def entry(user: str, position: int, **changes: Any) -> QueueEntry:
+    fields: dict[str, Any] = {
+        "request_id": f"r{position}",
+        "model": "smollm2:135m",
+        "digest": "d" * 64,
+        "user": user,
+        "priority": Priority.API,
+        "position": position,
+        "reason": "loading",
+        "waited_s": 1.5,
+        "estimate_s": 3.25,
+    }
+    return QueueEntry(**(fields | changes))
+
+
+def state(*entries: QueueEntry) -> QueueState:
+    return QueueState(request_id="", entries=entries, running=4, slots=6)
+
+
+async def test_one_sees_ones_own_requests_and_how_many_there_are(
+    node: FakeNode, api: AsgiClient
+) -> None:
+    node.queue = state(entry("bob", 1), entry("alice", 2), entry("alice", 3, estimate_s=None))
+    answer = await api.get("/api/queue")
+
+    assert answer.status == 200
+    assert answer.json() == {
+        "queue": [
+            {
+                "request_id": "r2",
+                "model": "smollm2:135m",
+                "position": 2,
+                "reason": "loading",
+                "waited_ms": 1500,
+                "estimate_ms": 3250,
+            },
+            {
+                "request_id": "r3",
+                "model": "smollm2:135m",
+                "position": 3,
+                "reason": "loading",
+                "waited_ms": 1500,
+                "estimate_ms": None,
+            },
+        ],
+        "running": 4,
+        "waiting": 3,
+        "slots": 6,
+    }
+
+
+async def test_empty_queue_is_an_empty_list(node: FakeNode, api: AsgiClient) -> None:
+    assert (await api.get("/api/queue")).json() == {
+        "queue": [],
+        "running": 0,
+        "waiting": 0,
+        "slots": 0,
+    }
+
+
+@pytest.fixture
+def admin_api(transactional_db: None, admin: User) -> AsgiClient:
+    """The administrator with a key."""
+    return AsgiClient(bearer_for(admin))
+
+
+async def test_administrator_sees_all_with_their_users(
+    node: FakeNode, admin_api: AsgiClient
+) -> None:
+    node.queue = state(entry("bob", 1), entry("root", 2))
+    seen = (await admin_api.get("/api/queue")).json()["queue"]
+
+    assert [(one["user"], one["position"]) for one in seen] == [("bob", 1), ("root", 2)]
+
+
+async def test_administrator_is_not_told_of_private_models(
+    node: FakeNode, model: str, admin_api: AsgiClient
+) -> None:
+    [listed] = (await admin_api.get("/api/tags")).json()["models"]
+    shared = entry("bob", 1, model="bob/copy:latest", digest=listed["digest"])
+    node.queue = state(shared, entry("bob", 2, model="bob/secret:latest"))
+    seen = (await admin_api.get("/api/queue")).json()["queue"]
+
+    assert [one["model"] for one in seen] == [model, None]
+
+
+@pytest.fixture
+def reading_admin_api(transactional_db: None, admin: User) -> AsgiClient:
+    """The administrator with a key that only reads."""
+    _, secret = create_key(admin, "reader", scopes=(Scope.READ,))
+    return AsgiClient({"authorization": f"Bearer {secret}"})
+
+
+async def test_key_without_the_scope_of_administration_shows_ones_own(
+    node: FakeNode, reading_admin_api: AsgiClient
+) -> None:
+    node.queue = state(entry("bob", 1), entry("root", 2))
+    seen = (await reading_admin_api.get("/api/queue")).json()["queue"]
+
+    assert [one["request_id"] for one in seen] == ["r2"]
+    assert "user" not in seen[0]
+
+
+async def test_engine_that_is_away_is_a_503(api: AsgiClient, settings: Any) -> None:
+    settings.ENGINE_SOCKET = settings.RUN_DIR / "nobody.sock"
+
+    assert (await api.get("/api/queue")).status == 503
+
+
+@pytest.mark.parametrize(("path", "body"), REQUESTS)
+@pytest.mark.parametrize("stream", [True, False])
+async def test_answer_tells_how_long_it_waited_and_where_it_stood(
+    node: FakeNode, model: str, api: AsgiClient, path: str, body: dict[str, Any], stream: bool
+) -> None:
+    node.scripts.append(Script(queue_ns=1_234_567_890, queue_position=3))
+    answer = await api.post(path, {"model": model, **body, "stream": stream})
+
+    assert (answer.headers["x-queue-ms"], answer.headers["x-queue-position"]) == ("1234", "3")
+
+
+@pytest.mark.parametrize(("path", "body"), REQUESTS)
+async def test_request_steps_back_where_it_asks_to(
+    node: FakeNode, model: str, api: AsgiClient, path: str, body: dict[str, Any]
+) -> None:
+    await api.post(path, {"model": model, **body}, headers={"x-priority": "batch"})
+
+    assert (await node.wait_for(Generate)).priority is Priority.BATCH
+
+
+async def test_request_with_a_key_is_a_programs(
+    node: FakeNode, model: str, api: AsgiClient
+) -> None:
+    await api.post("/api/chat", {"model": model, "messages": HELLO})
+
+    assert (await node.wait_for(Generate)).priority is Priority.API
+
+
+PERSON = Principal(user_id=1, username="a", is_admin=False, kind=CredentialKind.SESSION)
+PROGRAM = Principal(user_id=1, username="a", is_admin=False, kind=CredentialKind.KEY)
+
+
+def asked_by(principal: Principal, **headers: str) -> Any:
+    return SimpleNamespace(user=principal, headers=headers)
+
+
+@pytest.mark.parametrize(
+    ("principal", "text", "priority"),
+    [
+        (PERSON, "interactive", Priority.INTERACTIVE),
+        (PERSON, "batch", Priority.BATCH),
+        (PROGRAM, "api", Priority.API),
+        (PROGRAM, " Batch ", Priority.BATCH),
+    ],
+)
+def test_class_is_read_from_the_header(principal: Principal, text: str, priority: Any) -> None:
+    assert asked_priority(asked_by(principal, **{"X-Priority": text})) is priority
+
+
+def test_without_the_header_the_class_is_left_open() -> None:
+    assert asked_priority(asked_by(PROGRAM)) is None
+
+
+def test_refusal_names_what_the_caller_may_ask_for() -> None:
+    with pytest.raises(BadRequest, match="X-Priority must be one of: interactive, api, batch"):
+        asked_priority(asked_by(PERSON, **{"X-Priority": "first"}))
+
+
+@pytest.mark.parametrize(("path", "body"), REQUESTS)
+async def test_class_that_is_not_for_keys_is_refused(
+    node: FakeNode, model: str, api: AsgiClient, path: str, body: dict[str, Any]
+) -> None:
+    headers = {"x-priority": "interactive"}
+    answer = await api.post(path, {"model": model, **body}, headers=headers)
+
+    assert answer.status == 400
+    assert "X-Priority must be one of: api, batch" in answer.text
+    assert node.got(Generate) == []
+
+
+async def test_cache_of_a_model_is_its_users_own(
+    node: FakeNode, model: str, api: AsgiClient, alice: User
+) -> None:
+    await api.post("/api/chat", {"model": model, "messages": HELLO})
+    request = await node.wait_for(Generate)
+
+    assert (request.user, request.cache_group) == ("alice", f"user:{alice.pk}")
+
+
+async def test_cached_tokens_are_told_where_there_are_any(
+    node: FakeNode, model: str, api: AsgiClient
+) -> None:
+    node.scripts.append(Script(usage=Usage(prompt_tokens=10, cached_tokens=4)))
+    body = {"model": model, "messages": HELLO, "stream": False}
+    answer = (await api.post("/api/chat", body)).json()
+
+    assert (answer["prompt_eval_count"], answer["prompt_eval_cached_count"]) == (10, 4)
