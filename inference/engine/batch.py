@@ -246,8 +246,10 @@ class BatchLoop:
                 request_id = sequence.job.request.request_id
                 self._fail(request_id, FailureCode.INTERNAL, _failure(error))
             return
+        seconds = time.perf_counter() - begun
+        answers = sum(sequence.is_answering for sequence, _ in plan)
         tokens = sum(len(chunk.tokens) for _, chunk in plan)
-        self._pace.observe(tokens, time.perf_counter() - begun)
+        self._pace.observe(tokens - answers, answers, seconds)
         for (sequence, chunk), row in zip(plan, rows, strict=True):
             if sequence.slot < 0:
                 continue  # another answer of the same request has failed it

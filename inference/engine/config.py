@@ -22,7 +22,7 @@ class EngineConfig:
     watchdog_s: float = 120.0  # a runner with requests that is silent for so long is killed
     drain_s: float = 30.0
     threads: int = 0  # 0: tried at a model's first load, up to one for each CPU
-    runner_spin: int = 10_000  # how often an OpenMP thread looks before it sleeps
+    runner_spin: int = 300_000  # how often an OpenMP thread looks before it sleeps
     memory_limit_bytes: int | None = None  # of all models; None: what the machine has
     prefix_store_bytes: int = 1024**3  # of each runner, for KV states that have left their slot
 

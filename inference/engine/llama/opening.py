@@ -74,6 +74,8 @@ def measure(request: OpenModel) -> Measured:
 def load_weights(request: OpenModel, *, no_alloc: bool = False) -> Any:
     """Return llama.cpp's model. Raises LoadError."""
     backend.start_backend()
+    if request.options.numa:
+        lib.llama_numa_init(lib.GGML_NUMA_STRATEGY_DISTRIBUTE)
     model = lib.llama_model_load_from_file(request.path.encode(), _model_params(request, no_alloc))
     if not model:
         reason = backend.last_error() or "unknown reason"
@@ -145,7 +147,10 @@ def _model_params(request: OpenModel, no_alloc: bool) -> Any:  # noqa: FBT001 - 
             lib.LLAMA_LOAD_MODE_MMAP if options.use_mmap else lib.LLAMA_LOAD_MODE_NONE
         )
     if options.use_mlock:
-        params.load_mode = lib.LLAMA_LOAD_MODE_MLOCK
+        has_no_map = options.use_mmap is False
+        params.load_mode = (
+            lib.LLAMA_LOAD_MODE_MLOCK if has_no_map else lib.LLAMA_LOAD_MODE_MMAP_MLOCK
+        )
     if no_alloc:
         params.no_alloc = True
         params.load_mode = lib.LLAMA_LOAD_MODE_NONE
