@@ -321,7 +321,7 @@ def test_an_answer_from_a_restored_state_is_the_answer(model: LlamaModel) -> Non
 
 
 def test_a_paused_answer_goes_on_as_if_nothing_had_happened(model: LlamaModel) -> None:
-    # Long enough to be kept in RAM: what is computed again in other batches may differ in near ties.
+    # Long enough to be kept in RAM: what is computed again may differ where it is a near tie.
     text = TEXT + TEXT + TEXT + TEXT
     alone = Loop(model).ask("r1", text)
     loop = Loop(model, parallel=1, store_bytes=1 << 30)
