@@ -249,7 +249,10 @@ class Machine:
         """Let everything come to its end without further trouble."""
         self.act_pin(1)
         for _ in range(500):
-            waited = self.scheduler.waiting or self.scheduler.running
+            is_loading = any(
+                runner.state is RunnerState.LOADING for runner in self.scheduler.runners
+            )
+            waited = self.scheduler.waiting or self.scheduler.running or is_loading
             self.now += 1
             for act in ("measure", "ready", "gone", "step", "finish"):
                 getattr(self, f"act_{act}")(0)
