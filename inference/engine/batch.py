@@ -12,7 +12,14 @@ import time
 from typing import Final
 
 from inference.engine.logprobs import token_logprob
-from inference.engine.model import Chunk, DecodeError, Logits, Model, UnusableInput
+from inference.engine.model import (
+    SCORED_TOKENS,
+    Chunk,
+    DecodeError,
+    Logits,
+    Model,
+    UnusableInput,
+)
 from inference.engine.pace import PrefillPace
 from inference.engine.prefix_cache import WORTH_KEEPING_TOKENS, Cells
 from inference.engine.prompt import Prepared, kept_tokens
@@ -35,8 +42,6 @@ from inference.messages import (
 
 logger = logging.getLogger(__name__)
 
-# Prompt tokens that are scored in one step: each needs a row of logits.
-_SCORED_TOKENS: Final = 32
 # num_predict without a limit of its own: contract 5.
 _ENDLESS_WINDOWS: Final = 10
 
@@ -93,11 +98,7 @@ class BatchLoop:
                 self._waiting.append(sequence)
 
     def resume(self, request_id: str) -> None:
-        """Let a paused request join again."""
-        self._held.discard(request_id)
-
-    def forget(self, request_id: str) -> None:
-        """Forget what was said about a request that is never going to be added."""
+        """Let a paused request join again; one that is never going to be added is forgotten."""
         self._held.discard(request_id)
 
     def step(self) -> tuple[list[Event], list[Charge]]:
@@ -216,7 +217,7 @@ class BatchLoop:
         plan = [(sequence, sequence.chunk(1)) for sequence in answering]
         chunk_tokens = self._pace.chunk_tokens(others_answer=bool(answering))
         room = min(self._model.batch_tokens - len(plan), chunk_tokens)
-        scored = _SCORED_TOKENS
+        scored = SCORED_TOKENS
         for sequence in self._prefilling():
             most = min(room, scored) if sequence.job.needs_scores else room
             if most <= 0:

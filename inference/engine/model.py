@@ -7,7 +7,7 @@ templates.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,9 @@ import numpy.typing as npt
 from inference.messages import Sampling
 
 Logits = npt.NDArray[np.float32]
+# Rows of logits that `decode` has room for beside one for each sequence: prompts that are scored
+# need a row for every token.
+SCORED_TOKENS: Final = 32
 
 
 class LoadError(Exception):

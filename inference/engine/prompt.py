@@ -186,8 +186,7 @@ def _chat_pieces(
 
 def _counted(model: Model, prompt: "_Pieces", chat: ChatPrompt) -> int:
     """Return the tokens that count when old messages are dropped (contract 6.3)."""
-    images = sum(len(message.images) for message in chat.messages)
-    seen = images * _COUNTED_TOKENS_PER_IMAGE if model.vision is not None else 0
+    seen = _image_count(chat) * _COUNTED_TOKENS_PER_IMAGE if model.vision is not None else 0
     return len(prompt.tokens_without_images()) + seen
 
 

@@ -134,7 +134,7 @@ class Runner:
                 if isinstance(prepared, Prepared):
                     self._loop.add(prepared)
                 else:
-                    self._loop.forget(prepared.request_id)
+                    self._loop.resume(prepared.request_id)
                     events.append(prepared)
             new_events, charges = self._loop.step()
             events += new_events
@@ -154,7 +154,7 @@ class Runner:
 
     def _cancel(self, request_id: str) -> None:
         if self._loop and self._intake and self._intake.drop(request_id):
-            self._loop.forget(request_id)
+            self._loop.resume(request_id)
             self._refuse(request_id, FailureCode.CANCELLED, "request canceled")
             return
         if self._loop:

