@@ -9,12 +9,13 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from bench import compare, compare_report, fairness, overhead, processes, report, soak
+from bench import compare, compare_report, fairness, overhead, processes, repeat, report, soak
 from bench.workplace import MODELS, PEER_PYTHON, PLACE
 
 # What an idle machine uses for itself, at most.
 _QUIET_CPUS: Final = 0.2
 _DEFAULT: Final = ("compare", "fairness", "overhead")
+_ON_DEMAND: Final = ("repeat", "soak")
 
 
 def main() -> None:
@@ -25,6 +26,7 @@ def main() -> None:
         "compare": _compare,
         "fairness": _fairness,
         "overhead": _overhead,
+        "repeat": _repeat,
         "soak": _soak,
     }
     for name in asked.what or _DEFAULT:
@@ -39,7 +41,11 @@ def main() -> None:
 def _read_command_line() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
-        "what", nargs="*", choices=[*_DEFAULT, "soak", []], default=[], help="all but soak"
+        "what",
+        nargs="*",
+        choices=[*_DEFAULT, *_ON_DEMAND, []],
+        default=[],
+        help="all but the last two",
     )
     names = [model.name for model in MODELS]
     parser.add_argument("--models", nargs="+", choices=names, default=names, help="for compare")
@@ -64,6 +70,10 @@ def _fairness(asked: argparse.Namespace) -> str:
 
 def _overhead(asked: argparse.Namespace) -> str:
     return overhead.to_markdown(overhead.measure(asked.streams, profile=asked.profile))
+
+
+def _repeat(_: argparse.Namespace) -> str:
+    return repeat.to_markdown(repeat.measure())
 
 
 def _soak(asked: argparse.Namespace) -> str:

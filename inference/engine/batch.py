@@ -44,6 +44,8 @@ logger = logging.getLogger(__name__)
 
 # num_predict without a limit of its own: contract 5.
 _ENDLESS_WINDOWS: Final = 10
+# In one of so many steps the prompt that came first is computed first, else the shortest.
+_FIRST_COME_STEPS: Final = 4
 
 
 class BatchLoop:
@@ -229,11 +231,14 @@ class BatchLoop:
         return plan
 
     def _prefilling(self) -> list[Sequence]:
-        """Return who has a prompt to compute: the first come, in every other step the shortest."""
+        """Return who has a prompt to compute, the shortest first; in some steps the first come.
+
+        So a question does not wait for the documents of others, and no document for ever.
+        """
         found = [
             s for s in self._active if not s.is_answering and s.computed not in s.job.prompt.images
         ]
-        if self._step_number % 2:
+        if self._step_number % _FIRST_COME_STEPS:
             found.sort(key=lambda s: len(s.line) - s.computed)
         return found
 

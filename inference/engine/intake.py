@@ -7,13 +7,18 @@ dropped before. Knows no sockets.
 
 import os
 import queue
+import select
 import threading
+import time
 from typing import Final
 
 from inference.engine.model import Model
 from inference.engine.prompt import Prepared, PromptError, prepare
 from inference.messages import Failed, FailureCode, Generate
 
+# How long `take` waits for what was just submitted: most prompts are ready sooner, and one that
+# misses a step of the batch loop waits for all of it, ten times as long.
+_PATIENCE_S: Final = 0.01
 _SIGNAL: Final = (1).to_bytes(8, "little")
 # llguidance recurses where a schema does; `schema_limits` is measured with 8 MiB.
 _STACK_BYTES: Final = 16 * 1024 * 1024
@@ -27,6 +32,7 @@ class Intake:
         self._submitted: queue.SimpleQueue[Generate] = queue.SimpleQueue()
         self._ready: queue.SimpleQueue[Prepared | Failed] = queue.SimpleQueue()
         self._pending: set[str] = set()
+        self._has_new = False
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         before = threading.stack_size(_STACK_BYTES)
         threading.Thread(target=self._run, name="intake", daemon=True).start()
@@ -48,6 +54,7 @@ class Intake:
     def submit(self, request: Generate) -> None:
         """Put a request in line."""
         self._pending.add(request.request_id)
+        self._has_new = True
         self._submitted.put(request)
 
     def drop(self, request_id: str) -> bool:
@@ -58,19 +65,31 @@ class Intake:
         return True
 
     def take(self) -> list[Prepared | Failed]:
-        """Return what has become ready, in order of submission."""
+        """Return what has become ready, in order of submission.
+
+        Waits for a moment, once, for what was submitted since the last call.
+        """
+        deadline = time.monotonic() + (_PATIENCE_S if self._has_new else 0.0)
+        self._has_new = False
+        taken = self._collect()
+        while self._pending and (left_s := deadline - time.monotonic()) > 0:
+            select.select([self._event], [], [], left_s)
+            taken += self._collect()
+        return taken
+
+    def _collect(self) -> list[Prepared | Failed]:
         try:
             os.eventfd_read(self._event)
         except BlockingIOError:
             return []
-        taken = []
+        collected = []
         while not self._ready.empty():
             result = self._ready.get()
             request_id = _id_of(result)
             if request_id in self._pending:
                 self._pending.discard(request_id)
-                taken.append(result)
-        return taken
+                collected.append(result)
+        return collected
 
     def _run(self) -> None:
         while True:

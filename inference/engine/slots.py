@@ -103,9 +103,18 @@ class Slots:
         return best, most
 
     def _victim(self) -> int:
-        """Return the free slot whose tokens will be missed least."""
-        empty = (slot for slot in self._free if not self.cells[slot].tokens)
-        return next(empty, self._free[0])
+        """Return the free slot to take for something new.
+
+        Beside busy ones, because neighbours are computed together (8 answers: 45 ms a step in
+        neighbouring slots, 97 ms in every other slot); else the one that will be missed least.
+        """
+        return min(self._free, key=lambda slot: (-self._busy_neighbours(slot), self._is_used(slot)))
+
+    def _busy_neighbours(self, slot: int) -> int:
+        return (slot - 1 in self._busy) + (slot + 1 in self._busy)
+
+    def _is_used(self, slot: int) -> bool:
+        return bool(self.cells[slot].tokens)
 
     def _lost(self, slot: int, kept: int) -> int:
         """Return how many tokens are thrown away where a slot is reused in place."""

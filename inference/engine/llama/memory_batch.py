@@ -34,16 +34,21 @@ class TokenBatch:
         )
 
     def fill(self, chunks: Sequence[Chunk]) -> list[int]:
-        """Put the chunks in and return the index of each one's last token."""
+        """Put the chunks in and return the index of each one's last token.
+
+        llama.cpp computes neighbouring sequences together only where they come in order: 16 answers
+        take 80 ms a step so, and 140 to 190 in other orders.
+        """
         end = 0
-        rows = []
-        for chunk in chunks:
+        rows = [0] * len(chunks)
+        for index in sorted(range(len(chunks)), key=lambda index: chunks[index].sequence):
+            chunk = chunks[index]
             begin, end = end, end + len(chunk.tokens)
             self._token[begin:end] = chunk.tokens
             self._pos[begin:end] = np.arange(chunk.start, chunk.start + len(chunk.tokens))
             self._sequence[begin:end] = chunk.sequence
             self._wants[begin:end] = chunk.wants_all_logits
             self._wants[end - 1] = chunk.wants_logits or chunk.wants_all_logits
-            rows.append(end - 1)
+            rows[index] = end - 1
         self.native.n_tokens = end
         return rows

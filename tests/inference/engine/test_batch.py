@@ -139,6 +139,18 @@ def test_a_short_prompt_need_not_wait_for_a_long_one_to_be_computed() -> None:
     assert bench.text("short") == "X"
 
 
+def test_short_prompts_that_never_end_do_not_hold_up_a_long_one_for_ever() -> None:
+    bench = LoopBench(FakeModel(window_tokens=2000, batch_tokens=32), parallel=4)
+    bench.add("long", "y" * 300, num_predict=1)
+    for number in range(400):
+        for one in "ab":  # as many short ones as a step can compute, and more
+            bench.add(f"{number}{one}", f"{one}{number:03}" + "x" * 28, num_predict=1)
+        bench.step()
+        if bench.text("long"):
+            break
+    assert bench.text("long") == "Y"
+
+
 def test_a_step_never_computes_more_than_the_model_takes() -> None:
     bench = LoopBench(FakeModel(batch_tokens=8), parallel=6)
     for number in range(6):

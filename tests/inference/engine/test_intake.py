@@ -2,6 +2,7 @@
 
 import select
 import threading
+import time
 from collections.abc import Callable
 
 from inference.engine.intake import Intake
@@ -51,6 +52,28 @@ def test_requests_come_out_prepared_in_their_order() -> None:
     prepared = results[7]
     assert isinstance(prepared, Prepared)
     assert bytes(prepared.prompt.tokens) == b"text 7"
+
+
+def test_what_was_just_submitted_is_waited_for_a_moment() -> None:
+    intake = Intake(FakeModel())
+    intake.submit(asked("r1"))
+    intake.submit(asked("r2"))
+    assert ids(intake.take()) == ["r1", "r2"]
+
+
+def test_a_slow_prompt_is_waited_for_once_and_not_for_long() -> None:
+    model = HeldModel()
+    intake = Intake(model)
+    intake.submit(asked("r1"))
+    begun = time.monotonic()
+    assert intake.take() == []
+    waited_s = time.monotonic() - begun
+    begun = time.monotonic()
+    assert [intake.take() for _ in range(100)] == [[]] * 100
+    assert time.monotonic() - begun < 100 * waited_s / 2
+    assert waited_s < 1
+    model.may_go.set()
+    assert ids(taken(intake, 1)) == ["r1"]
 
 
 def test_what_cannot_be_prepared_comes_out_refused() -> None:

@@ -106,6 +106,17 @@ def test_the_longest_unused_slot_is_given_away() -> None:
     assert bench.serve(line((4, 100))) == 99
 
 
+def test_something_new_goes_beside_who_is_busy_so_that_they_are_computed_together() -> None:
+    bench = Bench(parallel=6, store_bytes=A_MEGABYTE)
+    for token in range(6):
+        bench.serve(line((token + 1, 100)))
+    busy, _ = bench.begin(line((3, 100)))  # continues where it was
+    assert busy == 2
+    chosen = [bench.begin(line((token, 100)))[0] for token in (11, 12)]
+    assert chosen == [1, 0]  # each beside a busy one, of these the longest unused
+    assert bench.serve(line((2, 100), (9, 1))) == 100  # what had to go is restored from RAM
+
+
 def test_a_few_shared_tokens_do_not_cost_another_conversation_its_slot() -> None:
     bench = Bench()
     bench.serve(line((2, 300)), BOB)
