@@ -22,6 +22,8 @@ SAMPLE_S: Final = 5.0
 _SETTLED_SHARE: Final = 0.3
 _SHAPE: Final = Shape(slots=8, window_tokens=2048)
 _WORKERS: Final = 10
+# Full before growth is counted: until then a runner grows as it should.
+_SETTINGS: Final = {"OLLAMASITE_PREFIX_STORE": "256MiB"}
 _MIB: Final = 2**20
 _KINDS: Final = (
     ("redis-server", "redis"),
@@ -53,7 +55,7 @@ def measure(minutes: float) -> Soak:
     """Run the load and watch. Raises ProcessError."""
     model = MODELS[0]
     users = [f"user{number}" for number in range(_WORKERS)]
-    site = Site("soak", _SHAPE, [SiteModel(model.name, model)], users)
+    site = Site("soak", _SHAPE, [SiteModel(model.name, model)], users, _SETTINGS)
     try:
         site.start()
         site.load(model.name, users[0])

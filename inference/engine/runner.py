@@ -38,6 +38,8 @@ from inference.frames import FrameDecoder, encode
 from inference.messages import Cancel, Embed, Event, Failed, FailureCode, Generate, Wire
 
 _PR_SET_PDEATHSIG: Final = 1
+_M_MMAP_THRESHOLD: Final = -3
+_MIB: Final = 2**20
 _READ_BYTES: Final = 256 * 1024
 _PULSE_S: Final = 10.0  # a sign of life while a prompt is prepared; the node's watchdog listens
 NOT_GENERATING: Final = "the model is made for embedding; it does not generate"
@@ -225,7 +227,11 @@ def _opened(channel: Channel, request: OpenModel) -> LlamaModel | LlamaEmbedding
 
 def _confine() -> None:
     """Give up what a runner never needs; leave when the node dies."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # States that leave the prefix cache go back to the system at once. By default glibc raises the
+    # threshold with every large block that is freed, and the heap kept a third more than was in use.
+    libc.mallopt(_M_MMAP_THRESHOLD, _MIB)
     # Ctrl-C reaches the whole terminal group; the node decides when a runner leaves.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
