@@ -230,7 +230,7 @@ def _confine() -> None:
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     # States that leave the prefix cache go back to the system at once. By default glibc raises the
-    # threshold with every large block that is freed, and the heap kept a third more than was in use.
+    # threshold with every large block that is freed, and the heap kept a third more than was used.
     libc.mallopt(_M_MMAP_THRESHOLD, _MIB)
     # Ctrl-C reaches the whole terminal group; the node decides when a runner leaves.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
