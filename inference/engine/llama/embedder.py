@@ -15,7 +15,7 @@ import llama_cpp.llama_cpp as lib
 import numpy as np
 import numpy.typing as npt
 
-from inference.engine.llama import backend
+from inference.engine.llama import backend, opening
 from inference.engine.llama.memory_batch import TokenBatch
 from inference.engine.llama.vocabulary import LlamaVocabulary
 from inference.engine.model import Chunk, DecodeError, LoadError
@@ -23,7 +23,6 @@ from inference.messages import RunnerOptions
 
 Vectors = npt.NDArray[np.float32]
 
-_GGML_TYPE_F32: Final = 0
 # llama.cpp computes and keeps the logits of every token of a context that embeds.
 _LOGITS_BYTES: Final = 128 * 1024 * 1024
 _FLOAT_BYTES: Final = 4
@@ -136,7 +135,7 @@ class LlamaEmbedder:
         # llama.cpp reserves a batch that all sequences share equally; pooling aborts on a rest.
         tokens = _batch_tokens(model, options, self.window_tokens, sees_all=sees_all)
         self.batch_tokens = -(-tokens // sequences) * sequences
-        params = _shared_params(options, threads)
+        params = opening.context_params(options, threads)
         # All sequences share the cells: those of a batch are forgotten after it, and beside them
         # there is one long input at most.
         params.kv_unified = True
@@ -207,18 +206,6 @@ def _batch_tokens(model: Any, options: RunnerOptions, window: int, *, sees_all: 
     n_vocab = int(lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model)))
     affordable = _LOGITS_BYTES // (_FLOAT_BYTES * max(1, n_vocab))
     return max(_MIN_BATCH_TOKENS, min(options.num_batch, affordable))
-
-
-def _shared_params(options: RunnerOptions, threads: int) -> Any:
-    params = lib.llama_context_default_params()
-    params.n_threads = params.n_threads_batch = options.num_thread or threads
-    if options.rope_frequency_base:
-        params.rope_freq_base = options.rope_frequency_base
-    if options.rope_frequency_scale:
-        params.rope_freq_scale = options.rope_frequency_scale
-    if options.f16_kv is False:
-        params.type_k = params.type_v = _GGML_TYPE_F32
-    return params
 
 
 def _pooling(model: Any, *, sees_all: bool) -> int:

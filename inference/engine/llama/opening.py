@@ -15,6 +15,7 @@ from msgspec import structs
 from inference.engine.llama import backend
 from inference.engine.model import SCORED_TOKENS, LoadError
 from inference.engine.runner_messages import Measured, OpenModel
+from inference.messages import RunnerOptions
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ def load_weights(request: OpenModel, *, no_alloc: bool = False) -> Any:
 def new_context(model: Any, request: OpenModel) -> Any:
     """Return a context with `parallel` sequences of one window each. Raises LoadError."""
     window = window_tokens(model, request)
-    params = _context_params(request, window)
+    params = _sequence_params(request, window)
     if _is_faster_without_flash_attention(model, window):
         params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
     context = lib.llama_init_from_model(model, params)
@@ -156,23 +157,27 @@ def _model_params(request: OpenModel, no_alloc: bool) -> Any:  # noqa: FBT001 - 
     return params
 
 
-def _context_params(request: OpenModel, window: int) -> Any:
+def context_params(options: RunnerOptions, threads: int) -> Any:
+    """Return llama.cpp's defaults with what every context of a model has by its options."""
     params = lib.llama_context_default_params()
-    options = request.options
-    # One stream of KV cells for each sequence: a sequence's attention does not see the others'.
-    params.n_ctx = window * request.parallel
-    params.n_seq_max = request.parallel
-    params.kv_unified = False
-    params.n_batch = max(options.num_batch, request.parallel)
-    params.n_ubatch = params.n_batch
-    # Without a limit there is room for the logits of a whole batch: half a gigabyte for Gemma.
-    params.n_outputs_max = min(params.n_batch, request.parallel + SCORED_TOKENS)
-    params.n_threads = options.num_thread or request.threads or request.most_threads
-    params.n_threads_batch = params.n_threads
+    params.n_threads = params.n_threads_batch = options.num_thread or threads
     if options.rope_frequency_base:
         params.rope_freq_base = options.rope_frequency_base
     if options.rope_frequency_scale:
         params.rope_freq_scale = options.rope_frequency_scale
     if options.f16_kv is False:
         params.type_k = params.type_v = _GGML_TYPE_F32
+    return params
+
+
+def _sequence_params(request: OpenModel, window: int) -> Any:
+    params = context_params(request.options, request.threads or request.most_threads)
+    # One stream of KV cells for each sequence: a sequence's attention does not see the others'.
+    params.n_ctx = window * request.parallel
+    params.n_seq_max = request.parallel
+    params.kv_unified = False
+    params.n_batch = max(request.options.num_batch, request.parallel)
+    params.n_ubatch = params.n_batch
+    # Without a limit there is room for the logits of a whole batch: half a gigabyte for Gemma.
+    params.n_outputs_max = min(params.n_batch, request.parallel + SCORED_TOKENS)
     return params
