@@ -23,9 +23,9 @@ chunks = st.builds(
 def test_every_chunk_is_found_at_its_row_and_sequences_ascend(given_chunks: list[Chunk]) -> None:
     batch = TokenBatch(CAPACITY)
     rows = batch.fill(given_chunks)
-    native = batch.native
+    native: Any = batch.native
     assert native.n_tokens == sum(len(chunk.tokens) for chunk in given_chunks)
-    sequences: list[Any] = [native.seq_id[i][0] for i in range(native.n_tokens)]
+    sequences = [native.seq_id[i][0] for i in range(native.n_tokens)]
     assert sequences == sorted(sequences)
     for chunk, last in zip(given_chunks, rows, strict=True):
         own = range(last + 1 - len(chunk.tokens), last + 1)
