@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH_STAMP := .bench/venv/.installed
+CLIENTS := .clients/venv/bin
+CLIENTS_STAMP := .clients/.installed
+JS_CLIENT := tests/contract/js
 # Settings refuse to load without secrets; tools that only read them get these. No data is touched.
 DUMMY_SETTINGS := OLLAMASITE_SECRET_KEY=unused OLLAMASITE_KEY_PEPPER=unused \
 	OLLAMASITE_DATABASE_URL=sqlite://:memory:
@@ -35,7 +38,15 @@ $(STAMP): pyproject.toml
 run: install ## Run the whole site on 127.0.0.1:11434
 	$(BIN)/ollamasite serve --host 127.0.0.1 --port 11434
 
-test: install ## Run every test and print the coverage
+# langchain-ollama, llm-ollama and, by Node.js from a wheel, the npm package `ollama`.
+$(CLIENTS_STAMP): pyproject.toml $(JS_CLIENT)/package.json $(STAMP)
+	test -x $(CLIENTS)/python || $(PYTHON) -m venv --without-pip .clients/venv
+	$(BIN)/python -m pip --python $(CLIENTS)/python install --quiet --group clients
+	$(CLIENTS)/npm install --prefix $(JS_CLIENT) --no-package-lock --no-audit --no-fund \
+		--ignore-scripts --loglevel=error
+	touch $@
+
+test: install $(CLIENTS_STAMP) ## Run every test and print the coverage
 	$(BIN)/python -m pytest --cov --cov-report=term
 
 check: install lint types ## Everything that must hold before a commit: format, lint, types, imports, migrations, fast tests

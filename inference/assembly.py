@@ -28,17 +28,24 @@ from inference.messages import (
     Unload,
 )
 from inference.prompting.errors import TemplateError
-from inference.prompting.ollama import DEFAULT_TEMPLATE, thinking_tags, variables
+from inference.prompting.ollama import DEFAULT_TEMPLATE, variables
+from inference.prompting.thoughts import without_old_thoughts
 from inference.requests import ChatRequest, CompletionRequest, GenerationRequest
 from models_app.permissions import CredentialKind, Principal
 from ollamasite.errors import BadRequest
 from registry.capabilities import has_fill_tokens
 from registry.library import ResolvedModel
+from registry.template_choice import choose_template
 
 _EVERYONE: Final = "everyone"
 # Contract 1.2: the window of this family is not shifted unless the request says so.
 _UNSHIFTED_ARCHITECTURES: Final = frozenset({"deepseek2"})
 _LEAST_SEEING_CONTEXT_TOKENS: Final = 2048
+# Contract 6.7: families whose highest level of thinking is `high`, and models that are not shown
+# again what they thought.
+_WITHOUT_MAX: Final = frozenset({"gptoss", "gpt-oss"})
+_FORGETFUL_ARCHITECTURES: Final = frozenset({"qwen3"})
+_FORGETFUL_NAMES: Final = frozenset({"deepseek-r1"})
 
 Prompt = ChatPrompt | RawPrompt | FillPrompt
 
@@ -88,12 +95,12 @@ def engine_message(
 
     Raises UnsupportedByModel, InvalidOption, InvalidImage, BadRequest.
     """
-    _check_capabilities(model, request)
-    merged = option_table.merge(model.parameters, request.options)
     common: dict[str, Any] = {"request_id": request_id, "model": model_ref(model)}
     keep_alive = request.keep_alive
     if request.is_load and keep_alive is not None and keep_alive.is_zero:
-        return Unload(**common)
+        return Unload(**common)  # of whatever kind the model is
+    _check_capabilities(model, request)
+    merged = option_table.merge(model.parameters, request.options)
     common |= {
         "runner": runner_options(model, merged),
         "user": principal.username,
@@ -117,7 +124,9 @@ def engine_message(
         top_logprobs=request.top_logprobs,
         scores_prompt=isinstance(request, CompletionRequest) and request.scores_prompt,
         json_schema=request.json_schema,
-        constrained_after=_constrained_after(model, request, prompt),
+        splits_thinking=isinstance(prompt, ChatPrompt) and bool(prompt.think),
+        output_parser=model.config.get("parser") or "",
+        renders_only=request.renders_only,
     )
 
 
@@ -136,6 +145,8 @@ def _check_capabilities(model: ResolvedModel, request: GenerationRequest) -> Non
             raise UnsupportedByModel(f"{model.full_name} does not support {capability}")
     if request.think not in {None, False} and "thinking" not in model.capabilities:
         raise UnsupportedByModel(f'"{request.model}" does not support thinking')
+    if isinstance(request, CompletionRequest) and request.raw:
+        _check_raw(request)
     if request.images and not request.is_load:
         if not model.projector:
             raise UnsupportedByModel("this model is missing data required for image input")
@@ -149,7 +160,11 @@ def _needed(request: GenerationRequest) -> Iterable[str]:
 
 
 def _shifts(model: ResolvedModel) -> bool:
-    return model.gguf.get("architecture", "") not in _UNSHIFTED_ARCHITECTURES
+    return _architecture(model) not in _UNSHIFTED_ARCHITECTURES
+
+
+def _architecture(model: ResolvedModel) -> str:
+    return str(model.gguf.get("architecture", ""))
 
 
 # ------------------------------------------------------------------ how it is to answer
@@ -159,16 +174,14 @@ def _sampling(request: GenerationRequest, merged: dict[str, Any]) -> Sampling:
     return structs.replace(option_table.sampling(merged), logit_bias=request.logit_bias)
 
 
-def _constrained_after(model: ResolvedModel, request: GenerationRequest, prompt: Prompt) -> str:
-    """Return the text behind which a schema holds: the end of the thinking, where there is any."""
-    thinks = "thinking" in model.capabilities and request.think is not False
-    if not (request.json_schema and thinks and isinstance(prompt, ChatPrompt)):
-        return ""
-    try:
-        tags = thinking_tags(prompt.template)
-    except TemplateError:  # the runner will say what is wrong with it
-        return ""
-    return tags[1] if tags else ""
+def _think(model: ResolvedModel, request: GenerationRequest) -> bool | str | None:
+    """Return whether to think, and how much: a model that can does so unless told not to."""
+    think = request.think
+    if think is None:
+        return True if "thinking" in model.capabilities else None
+    if think == "max" and _architecture(model) in _WITHOUT_MAX:
+        return "high"
+    return think
 
 
 # ------------------------------------------------------------------ prompts
@@ -178,28 +191,47 @@ def _prompt(model: ResolvedModel, request: GenerationRequest) -> Prompt:
     if isinstance(request, ChatRequest):
         return _chat_prompt(model, request)
     if request.raw:
-        return _raw_prompt(request)
+        return RawPrompt(text=request.prompt, images=request.images)
     if request.suffix:
         return _fill_prompt(model, request)
     return _completion_prompt(model, request)
 
 
 def _chat_prompt(model: ResolvedModel, request: ChatRequest) -> ChatPrompt:
+    asked = tuple(map(_with_known_role, request.messages))
     # Contract 6.1: the stored system text stands aside only for a system message that comes first.
-    begins_with_system = bool(request.messages) and request.messages[0].role == "system"
-    own = () if begins_with_system else _models_system(model)
+    own = () if asked[0].role == "system" else _models_system(model)
+    messages = (*own, *_stored_messages(model), *asked)
     return ChatPrompt(
-        messages=(*own, *_stored_messages(model), *request.messages),
-        template=model.template or DEFAULT_TEMPLATE,
+        messages=without_old_thoughts(messages) if _is_forgetful(model) else messages,
         tools=request.tools,
-        think=request.think,
+        think=_think(model, request),
+        **_template(model, has_tools=bool(request.tools)),
     )
 
 
-def _raw_prompt(request: CompletionRequest) -> RawPrompt:
+def _with_known_role(message: ChatMessage) -> ChatMessage:
+    """Return the message with the name of its role that templates know."""
+    role = message.role.lower()
+    return structs.replace(message, role="system" if role == "developer" else role)
+
+
+def _is_forgetful(model: ResolvedModel) -> bool:
+    name = model.name.rpartition("/")[2].partition(":")[0]
+    return _architecture(model) in _FORGETFUL_ARCHITECTURES or name in _FORGETFUL_NAMES
+
+
+def _template(model: ResolvedModel, *, has_tools: bool = False) -> dict[str, Any]:
+    """Return the fields of a ChatPrompt about the model's template."""
+    metadata = model.gguf.get("metadata", {})
+    renderer = model.config.get("renderer") or ""
+    chosen = choose_template(model.template, metadata, renderer=renderer, has_tools=has_tools)
+    return {"template": chosen.text or DEFAULT_TEMPLATE, "is_jinja": chosen.is_jinja}
+
+
+def _check_raw(request: CompletionRequest) -> None:
     if request.template or request.system or request.context:
         raise BadRequest("raw mode does not support template, system, or context")
-    return RawPrompt(text=request.prompt, images=request.images)
 
 
 def _fill_prompt(model: ResolvedModel, request: CompletionRequest) -> FillPrompt:
@@ -226,10 +258,10 @@ def _completion_prompt(model: ResolvedModel, request: CompletionRequest) -> Chat
             *(() if request.context else _stored_messages(model)),
             ChatMessage(role="user", content=request.prompt, images=request.images),
         ),
-        template=request.template or model.template or DEFAULT_TEMPLATE,
         is_models_template=not request.template,
-        think=request.think,
+        think=_think(model, request),
         context=request.context,
+        **({"template": request.template} if request.template else _template(model)),
     )
 
 

@@ -5,7 +5,8 @@ Every message is a JSON object in a text frame. `id` is the client's own word fo
     client  {"type": "chat", "id": "a", "model": "smollm2:135m", "messages": [{"role", "content"}],
              "options": {…}, "keep_alive": "5m"}      and every other field of /api/chat
             {"type": "stop", "id": "a"}
-    server  {"type": "token", "id": "a", "text": "…"}      and "logprobs" where they are wished
+    server  {"type": "token", "id": "a", "text": "…"}      and "thinking", "tool_calls" where there
+             are any, "logprobs" where they are wished
             {"type": "done", "id": "a", "done_reason": "stop", "total_duration": …, "eval_count": …}
             {"type": "error", "id": "a", "error": "…"}
 
@@ -19,6 +20,7 @@ Knows no engine and no row of the database. Runs on the event loop; every answer
 """
 
 import asyncio
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -29,9 +31,10 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 
 from inference import generation
-from inference.api.native import logprob_field, metrics
-from inference.api.schemas import ChatBody
-from inference.messages import Finished, Priority, Token
+from inference.api.answers import Said, last_words
+from inference.api.native_writers import logprob_field, metrics, tool_call_field
+from inference.api.schemas import ChatBody, not_supported
+from inference.messages import Finished, Priority, Token, TokenLogprob
 from inference.requests import ChatRequest
 from models_app.auth import principal_of_scope
 from models_app.permissions import CredentialKind, Principal
@@ -110,6 +113,8 @@ class ChatConsumer(AsyncWebsocketConsumer):
         if len(self._open) >= MAX_ANSWERS:
             raise BadRequest(f"at most {MAX_ANSWERS} answers can run at a time")
         request = decode(frame, ChatBody, "ChatRequest").to_request()
+        if request.renders_only:
+            raise not_supported("_debug_render_only")
         principal = await self._admit()
         if principal is None:
             return
@@ -140,9 +145,11 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
     async def _stream(self, answer_id: str, running: generation.Generation) -> None:
         async for event in running:
-            if isinstance(event, Token | Finished) and (event.text or event.logprobs):
-                logprobs = logprob_field(event.logprobs)
-                await self._tell("token", answer_id, text=event.text, **logprobs)
+            if isinstance(event, Token):
+                await self._tell("token", answer_id, **_token_fields(event, event.logprobs))
+            elif isinstance(event, Finished) and (event.text or event.logprobs):
+                fields = _token_fields(last_words(event), event.logprobs)
+                await self._tell("token", answer_id, **fields)
             if isinstance(event, Finished):
                 self._open.pop(answer_id, None)
                 counters = metrics(event, running.elapsed_ns)
@@ -151,6 +158,12 @@ class ChatConsumer(AsyncWebsocketConsumer):
     async def _tell(self, kind: str, answer_id: str | None, **fields: Any) -> None:
         message = {"type": kind, "id": answer_id, **fields}
         await self.send(text_data=encode_json(message).decode())
+
+
+def _token_fields(said: Said, logprobs: Sequence[TokenLogprob]) -> dict[str, Any]:
+    thinking = {"thinking": said.thinking} if said.thinking else {}
+    calls = tool_call_field(said.tool_calls)
+    return {"text": said.text, **thinking, **calls, **logprob_field(logprobs)}
 
 
 def _read_frame(text: str | None) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from typing import Protocol, TypeVar
 from msgspec import structs
 
 from inference.messages import LoadedModel
+from models_app.names import DEFAULT_HOST, LIBRARY, ModelName
+from models_app.permissions import Principal, may_write_library
 
 
 class NamedModel(Protocol):
@@ -23,18 +25,31 @@ class NamedModel(Protocol):
 N = TypeVar("N", bound=NamedModel)
 
 
-def visible_loaded(loaded: Iterable[LoadedModel], listed: Sequence[N]) -> list[LoadedModel]:
-    """Return the loaded models that are in one's list, under a name they have there.
+def visible_loaded(
+    principal: Principal, loaded: Iterable[LoadedModel], listed: Sequence[N]
+) -> list[LoadedModel]:
+    """Return the loaded models that a principal may know of; `listed` are those they may see.
 
-    The engine knows one name per runner, and it may be somebody else's private one.
+    The engine knows one name per runner, the one it was loaded under. It is shown to whom it
+    belongs, even when it has been deleted since (contract 11); others see a name that the model has
+    in their own list, as the first may be somebody else's private one.
     """
     names: dict[str, list[str]] = {}
-    for model in listed:
-        names.setdefault(model.digest, []).append(model.name)
-    return [
-        model
-        if model.name in names[model.digest]
-        else structs.replace(model, name=names[model.digest][0])
-        for model in loaded
-        if model.digest in names
-    ]
+    for entry in listed:
+        names.setdefault(entry.digest, []).append(entry.name)
+    visible = []
+    for model in loaded:
+        own = names.get(model.digest, [])
+        if model.name in own or _is_own_name(principal, model.name):
+            visible.append(model)
+        elif own:
+            visible.append(structs.replace(model, name=own[0]))
+    return visible
+
+
+def _is_own_name(principal: Principal, name: str) -> bool:
+    parsed = ModelName.parse(name)
+    namespace = (parsed.namespace or LIBRARY).lower()
+    if namespace == LIBRARY:
+        return may_write_library(principal)
+    return parsed.host == DEFAULT_HOST and namespace == principal.namespace.lower()

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-PROTOCOL_VERSION: Final = 2
+PROTOCOL_VERSION: Final = 3
 
 
 class Wire(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True):
@@ -57,6 +57,7 @@ class ChatPrompt(Part, frozen=True, tag="chat"):
 
     messages: tuple[ChatMessage, ...]
     template: str
+    is_jinja: bool = False  # False: it is a Go template
     is_models_template: bool = True  # False: the caller sent it
     tools: tuple[dict[str, Any], ...] = ()
     think: bool | str | None = None
@@ -191,7 +192,9 @@ class Generate(Wire, frozen=True):
     top_logprobs: int | None = None  # None: no logprobs; else how many alternatives
     scores_prompt: bool = False  # PromptScored comes before the first Token
     json_schema: str = ""  # JSON text of a schema that the answer must satisfy
-    constrained_after: str = ""  # the schema holds behind this text (a closing thinking tag)
+    splits_thinking: bool = False  # thinking comes apart from the text, a schema holds behind it
+    output_parser: str = ""  # the manifest's name of how the model writes thinking and calls
+    renders_only: bool = False  # answered by Rendered and Finished, nothing is computed
 
 
 class Embed(Wire, frozen=True):
@@ -337,14 +340,25 @@ class PromptScored(Wire, frozen=True):
     logprobs: tuple[TokenLogprob, ...]
 
 
-class Token(Wire, frozen=True):
-    """A piece of text: whole UTF-8 characters, one or several tokens' worth.
-
-    `text` may be empty where `logprobs` is not.
-    """
+class Rendered(Wire, frozen=True):
+    """The prompt as the template made it, in answer to `renders_only`."""
 
     request_id: str
     text: str
+    image_count: int = 0
+
+
+class Token(Wire, frozen=True):
+    """A piece of an answer: whole UTF-8 characters, one or several tokens' worth.
+
+    `text` is for the caller, `thinking` came before it, `tool_calls` are complete. All may be empty
+    where `logprobs` is not.
+    """
+
+    request_id: str
+    text: str = ""
+    thinking: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
     choice: int = 0
     logprobs: tuple[TokenLogprob, ...] = ()
 
@@ -428,10 +442,12 @@ class QueueState(Wire, frozen=True):
 class Events(Wire, frozen=True):
     """All events of one decode step for one connection."""
 
-    events: tuple[Started | PromptScored | Token | ChoiceEnded | Embedded | Finished | Failed, ...]
+    events: tuple[
+        Started | PromptScored | Rendered | Token | ChoiceEnded | Embedded | Finished | Failed, ...
+    ]
 
 
 Request = Generate | Embed | Load
-Event = Started | PromptScored | Token | ChoiceEnded | Embedded | Finished | Failed
+Event = Started | PromptScored | Rendered | Token | ChoiceEnded | Embedded | Finished | Failed
 ToNode = Hello | Generate | Embed | Load | Unload | Cancel | ListLoaded | GetQueue | Ping
 FromNode = Welcome | Pong | Events | LoadedModels | QueueState

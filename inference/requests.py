@@ -29,6 +29,7 @@ class AskedGeneration:
     `shift`: None leaves it to the model's architecture. `json_schema` is JSON text that the answer
     must satisfy, empty for none. `top_logprobs`: None for no log probabilities, else how many
     alternatives. `logit_bias` has pairs of a token id and what is added to its logit.
+    `renders_only`: the prompt as the model would get it, and no answer.
     """
 
     model: str
@@ -41,6 +42,7 @@ class AskedGeneration:
     top_logprobs: int | None = None
     choices: int = 1
     logit_bias: tuple[tuple[int, float], ...] = ()
+    renders_only: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,7 @@ async def home(request: HttpRequest) -> HttpResponse:
     principal = request.principal  # type: ignore[attr-defined] # set by the gate
     listed = await sync_to_async(library.list_models)(principal)
     in_memory = await _loaded_models()
-    loaded = visible_loaded(in_memory or (), listed)
+    loaded = visible_loaded(principal, in_memory or (), listed)
     context = {
         "is_engine_available": in_memory is not None,
         "loaded": overview.loaded_rows(loaded),

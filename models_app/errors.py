@@ -1,5 +1,7 @@
 """Refusals about names and access. Knows no dialect; `ollamasite.errors` draws the tree."""
 
+import json
+
 from ollamasite.errors import BadRequest, NotFound
 
 
@@ -8,6 +10,17 @@ class InvalidModelName(BadRequest):
 
     code = "invalid_model_name"
     default_message = "invalid model name"
+
+
+class ConflictingSuffixes(InvalidModelName):
+    """The name asks for two sources at once (contract 2.3)."""
+
+    code = "conflicting_suffixes"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"use either :local or :cloud, not both: {json.dumps(name, ensure_ascii=False)}"
+        )
 
 
 class ModelNotFound(NotFound):

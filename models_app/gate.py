@@ -4,10 +4,15 @@ Runs after the session is known and before every view, the unknown routes includ
 view; what a refusal looks like is decided in `ollamasite.error_responses`.
 """
 
-from collections.abc import Awaitable, Callable
+import io
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
-from django.http import HttpRequest, HttpResponseRedirect
+from django.contrib.auth.middleware import AuthenticationMiddleware
+from django.contrib.sessions.middleware import SessionMiddleware
+from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import Resolver404, resolve
@@ -19,6 +24,8 @@ from models_app.permissions import Principal
 from ollamasite.error_responses import Dialect, dialect_of, to_response
 from ollamasite.errors import Forbidden, ServiceError, Unauthenticated
 from ollamasite.http import is_page_request
+
+_BODY_HEADERS: Final = frozenset({b"content-type", b"content-length"})
 
 
 class GateMiddleware:
@@ -39,15 +46,38 @@ class GateMiddleware:
         principal: Principal | None = None
         if not rule.is_open(request.method or ""):
             try:
-                principal = await sync_to_async(principal_of_request)(request)
-            except Unauthenticated as error:
+                principal = await sync_to_async(_admit)(request, rule)
+            except (Unauthenticated, Forbidden) as error:
                 return _refuse(request, error)
-            if not rule.admits(principal):
-                return _refuse(request, Forbidden())
         request.principal = principal  # type: ignore[attr-defined]
         if route is None and (target := _without_slash(request)):
             return target
         return await self._get_response(request)
+
+
+def admit_scope(scope: Mapping[str, Any], route: str) -> Principal:
+    """Return who sends a request that does not go through Django's handler.
+
+    Reads no byte of its body. Raises Unauthenticated, Forbidden.
+    """
+    # What the body is said to be is left out: looking for a form's CSRF token would parse it.
+    headers = [item for item in scope["headers"] if item[0] not in _BODY_HEADERS]
+    request = ASGIRequest({**scope, "headers": headers}, io.BytesIO())
+    SessionMiddleware(_no_view).process_request(request)
+    AuthenticationMiddleware(_no_view).process_request(request)
+    return _admit(request, policy.ROUTES[route])
+
+
+def _admit(request: HttpRequest, rule: policy.Rule) -> Principal:
+    principal = principal_of_request(request)
+    if not rule.admits(principal):
+        raise Forbidden
+    return principal
+
+
+def _no_view(request: HttpRequest) -> HttpResponseBase:
+    del request
+    return HttpResponse()
 
 
 def _route_of(path: str) -> str | None:
@@ -62,7 +92,8 @@ def _without_slash(request: HttpRequest) -> HttpResponseBase | None:
     path = request.path_info.rstrip("/")
     if not request.path_info.endswith("/") or not path or _route_of(path) is None:
         return None
-    response = HttpResponseRedirect(path)
+    query = request.META.get("QUERY_STRING", "")
+    response = HttpResponseRedirect(f"{path}?{query}" if query else path)
     response.status_code = 301 if request.method == "GET" else 307
     return response
 

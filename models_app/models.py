@@ -67,6 +67,7 @@ class Manifest(models.Model):
     digest = models.CharField(max_length=64, unique=True)
     body = models.BinaryField()
     config = models.JSONField(default=dict)
+    size_bytes = models.PositiveBigIntegerField(default=0)  # of all its layers and the config
     created_at = models.DateTimeField(default=timezone.now)
     blobs: "models.ManyToManyField[Blob, Layer]" = models.ManyToManyField(
         Blob, through="Layer", related_name="manifests"
@@ -92,6 +93,23 @@ class Layer(models.Model):
 
     def __str__(self) -> str:
         return f"{self.media_type} {self.blob}"
+
+
+class Upload(models.Model):
+    """A file of the store that somebody has brought and that is no layer of theirs yet."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="uploads")
+    digest = models.CharField(max_length=64, db_index=True)  # 64 hex, lower case
+    size_bytes = models.PositiveBigIntegerField()
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["user", "digest"], name="upload_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"sha256:{self.digest}"
 
 
 class Visibility(models.TextChoices):

@@ -43,6 +43,7 @@ _LIVENESS: Final = Rule(Access.SIGNED_IN, open_methods=frozenset({"GET", "HEAD"}
 _PAGE: Final = Rule(Access.SIGNED_IN)
 _READ: Final = Rule(Access.SIGNED_IN, Scope.READ)
 _USE: Final = Rule(Access.SIGNED_IN, Scope.USE)
+_WRITE: Final = Rule(Access.SIGNED_IN, Scope.WRITE)
 
 # Keys are routes as the URLconf spells them.
 ROUTES: Final[dict[str, Rule]] = {
@@ -53,10 +54,15 @@ ROUTES: Final[dict[str, Rule]] = {
     "signout": _PAGE,
     "home": _PAGE,
     "api/version": _READ,
+    "api/status": _READ,
     "api/tags": _READ,
     "api/ps": _READ,
     "api/queue": _READ,
     "api/show": _READ,
+    "api/create": _WRITE,
+    "api/copy": _WRITE,
+    "api/delete": _WRITE,
+    "api/blobs/<str:digest>": _WRITE,
     "api/generate": _USE,
     "api/chat": _USE,
     "api/embed": _USE,

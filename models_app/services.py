@@ -8,10 +8,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from models_app.errors import ModelNotFound
-from models_app.models import Blob, CacheScope, LanguageModel, Layer, Manifest, Tag, Visibility
+from models_app.models import (
+    Blob,
+    CacheScope,
+    LanguageModel,
+    Layer,
+    Manifest,
+    Tag,
+    Upload,
+    Visibility,
+)
 from models_app.names import LIBRARY, ModelName
 
 
@@ -40,16 +50,70 @@ def write_tag(name: ModelName, manifest: NewManifest, *, owner_id: int | None) -
     """Point a name at a manifest, creating what is missing, and return the name as it is stored.
 
     A name that exists in another spelling is overwritten under its old one. A new model is seen
-    by everyone if it is in the library, by its owner alone elsewhere.
+    by everyone if it is in the library, by its owner alone elsewhere. Files that the owner has
+    uploaded for it are its layers from now on and uploads no longer.
     """
-    written = {"manifest": _manifest(manifest), "modified_at": timezone.now()}
-    tag, _ = Tag.objects.update_or_create(
-        model=_model(name, owner_id),
-        name__iexact=name.tag,
-        defaults=written,
-        create_defaults=written | {"name": name.tag},
+    stored = _point(name, _manifest(manifest), owner_id)
+    if owner_id is not None:
+        digests = {layer.digest for layer in manifest.layers}
+        Upload.objects.filter(user_id=owner_id, digest__in=digests).delete()
+    return stored
+
+
+@transaction.atomic
+def copy_tag(digest: str, name: ModelName, *, owner_id: int | None) -> ModelName:
+    """Point a name at the manifest of this digest and return the name as it is stored.
+
+    Raises ModelNotFound where the manifest has been deleted meanwhile.
+    """
+    manifest = Manifest.objects.select_for_update().filter(digest=digest).first()
+    if manifest is None:
+        raise ModelNotFound(name.short)
+    return _point(name, manifest, owner_id)
+
+
+@transaction.atomic
+def delete_tag(name: ModelName) -> None:
+    """Delete a stored name, and its model with the last of its tags. Raises ModelNotFound."""
+    model = LanguageModel.objects.select_for_update().filter(
+        host=name.host, namespace=name.namespace or LIBRARY, name=name.model
     )
-    return tag.full_name
+    tag = Tag.objects.filter(model=model.first(), name=name.tag).first()
+    if tag is None:
+        raise ModelNotFound(name.short)
+    tag.delete()
+    if not tag.model.tags.exists():
+        tag.model.delete()
+
+
+@transaction.atomic
+def drop_unused() -> list[str]:
+    """Delete manifests without a name and blobs without a manifest; return the blobs' digests.
+
+    What somebody is about to name is locked by them and left alone.
+    """
+    is_named = Exists(Tag.objects.filter(manifest=OuterRef("pk")))
+    manifests = Manifest.objects.select_for_update(skip_locked=True).filter(~is_named)
+    keys = list(manifests.values_list("pk", flat=True))
+    if not keys:
+        return []
+    used = list(Blob.objects.filter(manifests__in=keys).values_list("pk", flat=True).distinct())
+    Manifest.objects.filter(pk__in=keys).delete()
+    is_layer = Exists(Layer.objects.filter(blob=OuterRef("pk")))
+    blobs = Blob.objects.select_for_update(skip_locked=True).filter(~is_layer, pk__in=used)
+    dropped = list(blobs.values_list("pk", "digest"))
+    Blob.objects.filter(pk__in=[key for key, _ in dropped]).delete()
+    return [digest for _, digest in dropped]
+
+
+@transaction.atomic
+def record_upload(user_id: int, digest: str, size_bytes: int) -> None:
+    """Note that a user has brought a file, so that they may use it."""
+    Upload.objects.update_or_create(
+        user_id=user_id,
+        digest=digest,
+        defaults={"size_bytes": size_bytes, "created_at": timezone.now()},
+    )
 
 
 @transaction.atomic
@@ -76,10 +140,22 @@ def set_model(
     return model
 
 
+def _point(name: ModelName, manifest: Manifest, owner_id: int | None) -> ModelName:
+    written = {"manifest": manifest, "modified_at": timezone.now()}
+    tag, _ = Tag.objects.update_or_create(
+        model=_model(name, owner_id),
+        name__iexact=name.tag,
+        defaults=written,
+        create_defaults=written | {"name": name.tag},
+    )
+    return tag.full_name
+
+
 def _model(name: ModelName, owner_id: int | None) -> LanguageModel:
     namespace = name.namespace or LIBRARY
     is_shared = namespace.lower() == LIBRARY
-    model, _ = LanguageModel.objects.get_or_create(
+    # Locked, as the rows below: a deletion that runs beside this must see what it is used for.
+    model, _ = LanguageModel.objects.select_for_update().get_or_create(
         host__iexact=name.host,
         namespace__iexact=namespace,
         name__iexact=name.model,
@@ -95,20 +171,29 @@ def _model(name: ModelName, owner_id: int | None) -> LanguageModel:
 
 
 def _manifest(new: NewManifest) -> Manifest:
-    row, is_new = Manifest.objects.get_or_create(
-        digest=new.digest, defaults={"body": new.body, "config": new.config}
+    size_bytes = sum(layer.size_bytes for layer in new.layers)
+    row, is_new = Manifest.objects.select_for_update().get_or_create(
+        digest=new.digest,
+        defaults={"body": new.body, "config": new.config, "size_bytes": size_bytes},
     )
     if is_new:
-        blobs = [_blob(layer) for layer in new.layers]
+        # In one order for everybody: two that lock the same blobs must not wait for each other.
+        ordered = sorted(new.layers, key=lambda layer: layer.digest)
+        blobs = {layer.digest: _blob(layer) for layer in ordered}
         Layer.objects.bulk_create(
-            Layer(manifest=row, blob=blob, position=position, media_type=layer.media_type)
-            for position, (layer, blob) in enumerate(zip(new.layers, blobs, strict=True))
+            Layer(
+                manifest=row,
+                blob=blobs[layer.digest],
+                position=position,
+                media_type=layer.media_type,
+            )
+            for position, layer in enumerate(new.layers)
         )
     return row
 
 
 def _blob(layer: NewLayer) -> Blob:
-    row, is_new = Blob.objects.get_or_create(
+    row, is_new = Blob.objects.select_for_update().get_or_create(
         digest=layer.digest, defaults={"size_bytes": layer.size_bytes, "gguf": layer.gguf}
     )
     if not is_new and layer.gguf is not None and row.gguf is None:

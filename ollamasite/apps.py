@@ -1,6 +1,6 @@
-"""Makes the Celery application known in every Django process, for `shared_task` and `delay`.
+"""Wires up what every Django process needs: the Celery application, the check of new templates.
 
-Knows nothing of the other apps.
+Knows nothing of what either is used for.
 """
 
 from django.apps import AppConfig
@@ -13,8 +13,12 @@ class OllamasiteConfig(AppConfig):
     verbose_name = "Site"
 
     def ready(self) -> None:
-        """Make our Celery application the one that tasks of all threads belong to."""
-        # Not at the top: its tasks may import models, which exist only now.
+        """Make our Celery application everybody's, and tell the registry how to read templates."""
+        # Not at the top: tasks may import models, which exist only now.
+        from inference.prompting.errors import TemplateError
+        from inference.prompting.ollama import variables
         from ollamasite.celery import app
+        from registry.template_check import use_check
 
         app.set_default()
+        use_check(variables, TemplateError)

@@ -1,4 +1,4 @@
-"""The ASGI application: guard → static files → Django for HTTP, Channels for WebSockets.
+"""The ASGI application: CORS → guard → static files → Django, Channels or the blob application.
 
 Knows no feature. Static files are served here and not by a view, so that they need neither a
 thread nor the gate.
@@ -15,6 +15,7 @@ from django.core.asgi import get_asgi_application
 from django.urls import re_path
 from servestatic.asgi import ServeStaticASGI  # type: ignore[import-untyped]
 
+from ollamasite.cors import Cors
 from ollamasite.guard import Guard
 from ollamasite.key_handler import KeyHandler, carries_key
 
@@ -23,13 +24,24 @@ _django = get_asgi_application()
 _with_key = KeyHandler()
 
 from inference.routing import websocket_urlpatterns  # noqa: E402 - see above
+from registry import blob_app  # noqa: E402 - see above
 
 NO_SUCH_SOCKET: Final = 4404
 
 
 async def _http(scope: Any, receive: Any, send: Any) -> None:
+    if blob_app.is_upload(scope):
+        await blob_app.serve(scope, receive, send)
+        return
     handler = _with_key if carries_key(scope) else _django
     await handler(scope, receive, send)
+
+
+def _body_limit(scope: Any) -> int:
+    limit: int = settings.MAX_BODY_BYTES
+    if blob_app.is_upload(scope):
+        limit = settings.MAX_BLOB_BYTES
+    return limit
 
 
 async def _refuse_socket(scope: Any, receive: Any, send: Any) -> None:
@@ -69,8 +81,11 @@ def _with_static_files(application: Any) -> Any:
 _no_such_route: Any = _refuse_socket
 _routes: Any = [*websocket_urlpatterns, re_path("", _no_such_route)]
 _sockets = AuthMiddlewareStack(URLRouter(_routes))
-application = Guard(
-    _with_static_files(ProtocolTypeRouter({"http": _http, "websocket": _sockets})),
-    site_hosts=settings.SITE_HOSTS,
-    max_body_bytes=settings.MAX_BODY_BYTES,
+application = Cors(
+    Guard(
+        _with_static_files(ProtocolTypeRouter({"http": _http, "websocket": _sockets})),
+        site_hosts=settings.SITE_HOSTS,
+        body_limit=_body_limit,
+    ),
+    origins=settings.ORIGINS,
 )

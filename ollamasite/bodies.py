@@ -30,7 +30,8 @@ def decode(data: object, cls: type[T], go_name: str) -> T:
 
     `go_name` is what Go calls the struct, with its package if that is not `api`:
     `ShowRequest`, `openai.ChatCompletionRequest`. A nested struct that Go decodes on its own
-    names itself in a class variable `go_name`.
+    names itself in a class variable `go_name`; fields whose Go type has a name of its own are in
+    `go_types`.
     """
     package, _, struct = go_name.rpartition(".")
     place = _Place(package=package or _DEFAULT_PACKAGE, struct=struct)
@@ -50,9 +51,18 @@ class _Place:
     package: str
     struct: str
     path: tuple[str, ...] = ()
+    go_type: str = ""  # empty: as the struct's annotation says
 
-    def field(self, name: str) -> "_Place":
-        return _Place(self.package, self.struct, (*self.path, name))
+    def field(self, name: str, cls: type) -> "_Place":
+        go_type = getattr(cls, "go_types", {}).get(name, "")
+        return _Place(self.package, self.struct, (*self.path, name), go_type)
+
+    @property
+    def item(self) -> "_Place":
+        """Any item of the list that is here."""
+        is_list = self.go_type.startswith("[]")
+        item_type = self.go_type.removeprefix("[]") if is_list else ""
+        return _Place(self.package, self.struct, self.path, item_type)
 
     def inside(self, cls: type) -> "_Place":
         own_name = getattr(cls, "go_name", None)
@@ -61,7 +71,8 @@ class _Place:
     def refusal(self, value: object, expected: inspect.Type) -> InvalidBody:
         field = f"struct field {self.struct}.{'.'.join(self.path)}" if self.path else "value"
         root = f"{self.package}.{self.struct}"
-        go_type = _go_type(expected, self.package) if self.path else root
+        named = self.go_type or _go_type(expected, self.package)
+        go_type = named if self.path else root
         kind = _json_kind(value)
         if kind == "number" and isinstance(expected, inspect.IntType):
             kind = f"number {value!r}"
@@ -80,9 +91,9 @@ def _prepare(value: object, expected: inspect.Type, place: _Place) -> object:
     if not _fits(value, expected):
         raise place.refusal(value, expected)
     if isinstance(expected, _SEQUENCES) and isinstance(value, list):
-        return [_prepare(item, expected.item_type, place) for item in value]
+        return [_prepare(item, expected.item_type, place.item) for item in value]
     if isinstance(expected, inspect.DictType) and isinstance(value, dict):
-        return {key: _prepare(item, expected.value_type, place) for key, item in value.items()}
+        return {key: _prepare(item, expected.value_type, place.item) for key, item in value.items()}
     return value
 
 
@@ -95,7 +106,7 @@ def _prepare_struct(value: object, expected: inspect.StructType, place: _Place) 
         field = fields.get(key) or fields.get(key.lower())
         if field is not None and item is not None:
             name = field.encode_name
-            prepared[name] = _prepare(item, field.type, place.field(name))
+            prepared[name] = _prepare(item, field.type, place.field(name, expected.cls))
     return prepared
 
 

@@ -69,6 +69,17 @@ class Environment:
         """Return a comma-separated list without its empty items."""
         return [item.strip() for item in self.text(name, default).split(",") if item.strip()]
 
+    def origins(self, name: str) -> list[str]:
+        """Return a comma-separated list of `scheme://host[:port]`, each with at most one `*`."""
+        items = [item.lower().rstrip("/") for item in self.names_list(name)]
+        for item in items:
+            if item.count("*") > 1 or (item != "*" and "://" not in item):
+                raise ImproperlyConfigured(
+                    f"{name}: {item!r} cannot be used: write origins such as https://chat.example "
+                    "or https://*.example, or * for every origin."
+                )
+        return items
+
     def choice(self, name: str, default: str, choices: Collection[str]) -> str:
         """Return one of the given values."""
 

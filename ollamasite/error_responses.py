@@ -97,6 +97,7 @@ def to_response(error: errors.ServiceError, request: HttpRequest) -> HttpRespons
     """Return the whole answer for an error raised before the first byte."""
     dialect = dialect_of(request.path_info)
     headers = dict(error.headers)
+    own_type = headers.pop("Content-Type", "")
     if error.status == errors.Unauthenticated.status:
         headers.setdefault("WWW-Authenticate", 'Bearer realm="ollamasite"')
     if type(error) in _ROUTER_ERRORS and not _wants_page(request, dialect):
@@ -111,7 +112,7 @@ def to_response(error: errors.ServiceError, request: HttpRequest) -> HttpRespons
     return json_response(
         to_payload(error, dialect),
         status=error.status,
-        content_type=JSON if is_late else JSON_UTF8,
+        content_type=own_type or (JSON if is_late else JSON_UTF8),
         newline=is_late,
         headers=headers,
     )

@@ -7,7 +7,7 @@ rebinding. Knows no route and no user.
 
 import ipaddress
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from asgiref.typing import (
@@ -19,22 +19,25 @@ from asgiref.typing import (
     Scope,
 )
 
-from ollamasite.error_responses import dialect_of, to_payload
 from ollamasite.errors import BodyTooLarge
-from ollamasite.http import JSON_UTF8, encode_json
+from ollamasite.raw_answers import answer, refuse
 
 _LOCAL_SUFFIXES: Final = (".localhost", ".local", ".internal")
 
 
 class Guard:
-    """Wraps the site's ASGI application."""
+    """Wraps the site's ASGI application. `body_limit` tells a request's limit in bytes."""
 
     def __init__(
-        self, application: ASGI3Application, *, site_hosts: Iterable[str], max_body_bytes: int
+        self,
+        application: ASGI3Application,
+        *,
+        site_hosts: Iterable[str],
+        body_limit: Callable[[Any], int],
     ) -> None:
         self._application = application
         self._hosts = {"localhost", socket.gethostname().lower(), *map(str.lower, site_hosts)}
-        self._max_body_bytes = max_body_bytes
+        self._body_limit = body_limit
 
     async def __call__(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
@@ -50,9 +53,12 @@ class Guard:
             await self._application(scope, receive, send)
 
     def is_known_host(self, header: str) -> bool:
-        """Whether a Host header names this site: its names, a local name or an IP address."""
+        """Whether a Host header names this site: its names, a local name or an IP address.
+
+        No browser leaves it out, so without one there is nobody to be led astray.
+        """
         host = _without_port(header).rstrip(".").lower()
-        if host in self._hosts or host.endswith(_LOCAL_SUFFIXES):
+        if not header or host in self._hosts or host.endswith(_LOCAL_SUFFIXES):
             return True
         try:
             ipaddress.ip_address(host)
@@ -63,9 +69,10 @@ class Guard:
     async def _serve_limited(
         self, scope: Any, receive: ASGIReceiveCallable, send: ASGISendCallable
     ) -> None:
+        limit = self._body_limit(scope)
         declared = _header(scope, b"content-length")
-        if declared.isdigit() and int(declared) > self._max_body_bytes:
-            await _refuse_body(scope, send)
+        if declared.isdigit() and int(declared) > limit:
+            await refuse(send, BodyTooLarge(), scope["path"], closes=True)
             return
         received = 0
         is_too_large = False
@@ -76,7 +83,7 @@ class Guard:
             event = await receive()
             if event["type"] == "http.request":
                 received += len(event["body"])
-                is_too_large = received > self._max_body_bytes
+                is_too_large = received > limit
             # To the application it looks as if the client had left: it cleans up and says nothing.
             return {"type": "http.disconnect"} if is_too_large else event
 
@@ -87,7 +94,7 @@ class Guard:
 
         await self._application(scope, counted, noted)
         if is_too_large and not has_started:
-            await _refuse_body(scope, send)
+            await refuse(send, BodyTooLarge(), scope["path"], closes=True)
 
 
 def _header(scope: Any, name: bytes) -> str:
@@ -107,25 +114,4 @@ async def _refuse_host(scope: Scope, send: ASGISendCallable) -> None:
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008, "reason": "unknown host"})
         return
-    await _answer(send, 403, [(b"content-length", b"0")], b"")
-
-
-async def _refuse_body(scope: Any, send: ASGISendCallable) -> None:
-    error = BodyTooLarge()
-    body = encode_json(to_payload(error, dialect_of(scope["path"])))
-    headers = [
-        (b"content-type", JSON_UTF8.encode()),
-        (b"content-length", str(len(body)).encode()),
-        # The rest of the body is not read: the connection cannot be used again.
-        (b"connection", b"close"),
-    ]
-    await _answer(send, error.status, headers, body)
-
-
-async def _answer(
-    send: ASGISendCallable, status: int, headers: list[tuple[bytes, bytes]], body: bytes
-) -> None:
-    await send(
-        {"type": "http.response.start", "status": status, "headers": headers, "trailers": False}
-    )
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    await answer(send, 403)

@@ -14,6 +14,7 @@ import msgspec
 from django.http import HttpRequest, HttpResponse
 from rest_framework.negotiation import DefaultContentNegotiation
 
+from ollamasite import json_errors
 from ollamasite.errors import InvalidBody
 
 JSON_UTF8: Final = "application/json; charset=utf-8"
@@ -32,18 +33,8 @@ _GO_ESCAPES: Final = (
     ("\u2029".encode(), b"\\u2029"),
 )
 _SURROGATE_ESCAPE: Final = re.compile(r"\\u[dD][89a-fA-F]")
-_OBJECT_KEY: Final = "looking for beginning of object key string"
-_MESSAGES: Final = {
-    "Expecting property name enclosed in double quotes": _OBJECT_KEY,
-    "Expecting value": "looking for beginning of value",
-    "Expecting ':' delimiter": "after object key",
-    "Expecting ',' delimiter": "after object key:value pair",
-    "Illegal trailing comma before end of object": _OBJECT_KEY,
-    "Illegal trailing comma before end of array": "looking for beginning of value",
-    "Invalid control character at": "in string literal",
-    "Invalid \\escape": "in string escape code",
-    "Invalid \\uXXXX escape": "in \\u hexadecimal character escape",
-}
+# Far more than any schema or conversation has, and safe for all that walks values by recursion.
+MAX_JSON_DEPTH: Final = 256
 
 
 def encode_json(value: Any) -> bytes:
@@ -79,16 +70,20 @@ def read_json(body: bytes, *, empty_message: str) -> Any:
     try:
         value, _ = _decoder.raw_decode(text)
     except json.JSONDecodeError as error:
-        raise InvalidBody(_go_message(error)) from error
+        raise InvalidBody(json_errors.go_message(error)) from error
     except RecursionError as error:
-        raise InvalidBody("exceeded max depth") from error
+        raise InvalidBody(json_errors.TOO_DEEP) from error
+    if _is_deeper_than(MAX_JSON_DEPTH, value):
+        raise InvalidBody(json_errors.TOO_DEEP)
     if _SURROGATE_ESCAPE.search(text):
         value = _without_lone_surrogates(value)
     return value
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise InvalidBody(f"invalid character '{name[0]}' looking for beginning of value")
+    if name.startswith("-"):
+        raise InvalidBody(json_errors.invalid(name, 1, "in numeric literal"))
+    raise InvalidBody(json_errors.invalid(name, 0, "looking for beginning of value"))
 
 
 def _parse_float(text: str) -> float:
@@ -103,36 +98,36 @@ def _parse_int(text: str) -> int | float:
     return int(text) if len(text) <= 19 else _parse_float(text)  # noqa: PLR2004 - digits of 2^63
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object; of equal keys the last counts, also beside other spellings of its name."""
+    whole = dict(pairs)
+    if len(whole) == len(pairs):
+        return whole
+    in_order: dict[str, Any] = {}
+    for key, value in pairs:
+        in_order.pop(key, None)
+        in_order[key] = value
+    return in_order
+
+
 _decoder = json.JSONDecoder(
-    parse_constant=_refuse_constant, parse_float=_parse_float, parse_int=_parse_int
+    object_pairs_hook=_object,
+    parse_constant=_refuse_constant,
+    parse_float=_parse_float,
+    parse_int=_parse_int,
 )
 
 
-def _go_message(error: json.JSONDecodeError) -> str:
-    if error.pos >= len(error.doc) or error.msg.startswith("Unterminated string"):
-        return "unexpected EOF"
-    character = error.doc[error.pos]
-    if error.msg.startswith("Invalid \\escape"):
-        character = error.doc[error.pos + 1 : error.pos + 2]
-    shown = {"'": r"'\''", '"': "'\"'", "\n": r"'\n'", "\t": r"'\t'", "\r": r"'\r'"}
-    where = _MESSAGES.get(error.msg.partition(":")[0] if "escape" in error.msg else error.msg)
-    if error.msg == "Expecting ',' delimiter" and _is_in_array(error.doc[: error.pos]):
-        where = "after array element"
-    quoted = shown.get(character, f"'{character}'")
-    return f"invalid character {quoted} {where or 'looking for beginning of value'}"
-
-
-def _is_in_array(text: str) -> bool:
-    brackets = re.sub(r'"(?:[^"\\]|\\.)*"', "", text)
-    depth = 0
-    for character in reversed(brackets):
-        if character in "]}":
-            depth += 1
-        elif character in "[{":
-            if depth == 0:
-                return character == "["
-            depth -= 1
-    return False
+def _is_deeper_than(limit: int, value: Any) -> bool:
+    boxes = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(limit):
+        boxes = [
+            item
+            for box in boxes
+            for item in (box.values() if isinstance(box, dict) else box)
+            if isinstance(item, (dict, list))
+        ]
+    return bool(boxes)
 
 
 def _without_lone_surrogates(value: Any) -> Any:

@@ -41,7 +41,19 @@ BIND_HOST = env.text("OLLAMASITE_HOST", "127.0.0.1")
 BIND_PORT = env.integer("OLLAMASITE_PORT", 11434)
 # Names that clients may use for this site besides localhost, this machine's name and IP addresses.
 SITE_HOSTS = env.names_list("OLLAMASITE_ALLOWED_HOSTS")
+# Web pages of these origins may call the API from a browser; Ollama's own list, after one's own.
+ORIGINS = [
+    *env.origins("OLLAMASITE_ORIGINS"),
+    *(
+        f"{scheme}://{host}{port}"
+        for host in ("localhost", "127.0.0.1", "0.0.0.0")  # noqa: S104 - a name, nothing is bound
+        for port in ("", ":*")
+        for scheme in ("http", "https")
+    ),
+    *("app://*", "file://*", "tauri://*", "vscode-webview://*", "vscode-file://*"),
+]
 MAX_BODY_BYTES = env.integer("OLLAMASITE_MAX_BODY_BYTES", 100 * 1024 * 1024, minimum=1024)
+MAX_BLOB_BYTES = env.size("OLLAMASITE_MAX_BLOB", 1024**4)
 DRAIN_S = env.seconds("OLLAMASITE_DRAIN_TIMEOUT", 30.0)
 # `ollamasite.guard` refuses foreign Host headers before Django is reached, with rules (IP
 # addresses, *.local) that ALLOWED_HOSTS cannot express.

@@ -5,6 +5,8 @@ from django.urls import include, path
 from inference.api import embed, native, openai, openai_embed
 from inference.api import queue as queue_api
 from ollamasite import health
+from registry.api import blobs, models
+from registry.api import create as registry_create
 from registry.api import native as registry_native
 from registry.api import openai as registry_openai
 
@@ -14,10 +16,15 @@ urlpatterns = [
     path("readyz", health.readyz),
     # Ollama's dialect
     path("api/version", native.VersionView.as_view()),
+    path("api/status", registry_native.StatusView.as_view()),
     path("api/tags", registry_native.TagsView.as_view()),
     path("api/ps", native.PsView.as_view()),
     path("api/queue", queue_api.QueueView.as_view()),
     path("api/show", registry_native.ShowView.as_view()),
+    path("api/create", registry_create.CreateView.as_view()),
+    path("api/copy", models.CopyView.as_view()),
+    path("api/delete", models.DeleteView.as_view()),
+    path("api/blobs/<str:digest>", blobs.BlobView.as_view()),
     path("api/generate", native.GenerateView.as_view()),
     path("api/chat", native.ChatView.as_view()),
     path("api/embed", embed.EmbedView.as_view()),

@@ -6,15 +6,20 @@
 
 Every write is hashed on its way in and compared with what was promised, flushed to disk and only
 then renamed into place, so a crash leaves at most a draft. Memory stays flat whatever the size.
+
+A blob is removed when nothing needs it any longer. Whoever finds one and is about to say in the
+database that it is needed holds the store `in_use` meanwhile; nothing is removed then.
 Knows nothing of manifests, formats and the database.
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, Final
@@ -22,10 +27,14 @@ from typing import IO, BinaryIO, Final
 from django.conf import settings
 
 from registry.digest import Digest
-from registry.errors import BlobNotFound, DigestMismatch
+from registry.errors import BlobNotFound, DigestMismatch, StorageFull
 
 _CHUNK_BYTES: Final = 1024 * 1024
 _BLOB_MODE: Final = 0o440
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+# How long a removal waits for those who hold the store; what it cannot remove lies there unused.
+_PATIENCE_S: Final = 2.0
+_POLL_S: Final = 0.05
 # ioctl(2) FICLONE: share the data blocks of another file, where the file system can.
 _FICLONE: Final = 0x40049409
 
@@ -73,13 +82,11 @@ class BlobStore:
             return _digest_of(file) == digest
 
     def write(self, chunks: Iterable[bytes], *, expected: Digest | None = None) -> StoredBlob:
-        """Store what the chunks add up to. Raises DigestMismatch, and then stores nothing."""
-        with self._draft() as draft:
-            hasher = hashlib.sha256()
+        """Store what the chunks add up to, or nothing. Raises DigestMismatch, StorageFull."""
+        with self.draft() as draft:
             for chunk in chunks:
-                hasher.update(chunk)
-                draft.write(chunk)
-            return self._keep(draft, Digest(hasher.hexdigest()), expected)
+                draft.add(chunk)
+            return draft.keep(expected)
 
     def write_bytes(self, data: bytes) -> StoredBlob:
         """Store some bytes."""
@@ -91,57 +98,120 @@ class BlobStore:
     def import_file(self, source: Path, *, expected: Digest | None = None) -> StoredBlob:
         """Store a copy of a local file, sharing its disk blocks where the file system can.
 
-        Raises DigestMismatch.
+        Raises DigestMismatch, StorageFull.
         """
         with source.open("rb") as file:
-            with self._draft() as draft:
-                if _clone(file, draft):
-                    # What is hashed is our own copy: the source may change meanwhile.
-                    draft.seek(0)
-                    return self._keep(draft, _digest_of(draft), expected)
+            with self.draft() as draft:
+                if draft.clone(file):
+                    return draft.keep(expected)
             return self.write(_chunks_of(file), expected=expected)
 
+    def draft(self) -> "Draft":
+        """Begin a blob; the caller closes it, which leaves nothing unless it was kept."""
+        self.make_root()
+        with _disk_errors():
+            return Draft(self)
+
     @contextlib.contextmanager
-    def _draft(self) -> Iterator[IO[bytes]]:
+    def in_use(self) -> Iterator[None]:
+        """Let no blob be removed while this is held; many may hold it at once."""
+        with self._folder() as descriptor:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            yield
+
+    def remove(self, digests: Iterable[Digest], *, is_wanted: Callable[[Digest], bool]) -> bool:
+        """Remove those blobs that are not wanted, if the store is not in use for long.
+
+        `is_wanted` is asked while nobody else can begin to need one. Returns whether it was done.
+        """
+        with self._folder() as descriptor:
+            if not _lock_alone(descriptor):
+                return False
+            for digest in digests:
+                if not is_wanted(digest):
+                    self.path(digest).unlink(missing_ok=True)
+            return True
+
+    def make_root(self) -> None:
+        """Create the folder if it is not there."""
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=self.root, prefix="draft-", delete=False) as draft:
-            try:
-                yield draft
-            finally:
-                Path(draft.name).unlink(missing_ok=True)
 
-    def _keep(self, draft: IO[bytes], digest: Digest, expected: Digest | None) -> StoredBlob:
-        if expected is not None and digest != expected:
-            raise DigestMismatch(str(expected), str(digest))
-        draft.flush()
-        os.fchmod(draft.fileno(), _BLOB_MODE)
-        os.fsync(draft.fileno())
-        size_bytes = os.fstat(draft.fileno()).st_size
-        is_new = not self.exists(digest)
-        # Replacing a blob that is there already mends one that the disk has spoilt.
-        Path(draft.name).replace(self.path(digest))
-        self._sync_directory()
-        return StoredBlob(digest, size_bytes, is_new)
-
-    def _sync_directory(self) -> None:
+    @contextlib.contextmanager
+    def _folder(self) -> Iterator[int]:
+        self.make_root()
         descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            os.fsync(descriptor)
+            yield descriptor
         finally:
-            os.close(descriptor)
+            os.close(descriptor)  # and with it the lock
+
+
+class Draft:
+    """A blob on its way in, hashed as it is written."""
+
+    def __init__(self, store: BlobStore) -> None:
+        self._store = store
+        self._hasher = hashlib.sha256()
+        self._file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed by `close`
+            dir=store.root, prefix="draft-", delete=False
+        )
+
+    def __enter__(self) -> "Draft":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def digest(self) -> Digest:
+        """The digest of what has been written so far."""
+        return Digest(self._hasher.hexdigest())
+
+    def add(self, chunk: bytes) -> None:
+        """Write the next bytes. Raises StorageFull."""
+        self._hasher.update(chunk)
+        with _disk_errors():
+            self._file.write(chunk)
+
+    def clone(self, source: IO[bytes]) -> bool:
+        """Take over a whole file by sharing its disk blocks; false where that cannot be done."""
+        try:
+            fcntl.ioctl(self._file.fileno(), _FICLONE, source.fileno())
+        except OSError:
+            return False
+        # What is hashed is our own copy: the source may change meanwhile.
+        self._file.seek(0)
+        for chunk in _chunks_of(self._file):
+            self._hasher.update(chunk)
+        return True
+
+    def keep(self, expected: Digest | None = None) -> StoredBlob:
+        """Make it a blob of the store. Raises StorageFull, or DigestMismatch and keeps nothing."""
+        digest = self.digest
+        if expected is not None and digest != expected:
+            raise DigestMismatch(str(expected), str(digest))
+        descriptor = self._file.fileno()
+        with _disk_errors():
+            self._file.flush()
+            os.fchmod(descriptor, _BLOB_MODE)
+            os.fsync(descriptor)
+        size_bytes = os.fstat(descriptor).st_size
+        is_new = not self._store.exists(digest)
+        # Replacing a blob that is there already mends one that the disk has spoilt.
+        Path(self._file.name).replace(self._store.path(digest))
+        _sync_folder(self._store.root)
+        return StoredBlob(digest, size_bytes, is_new)
+
+    def close(self) -> None:
+        """Let go of the file; what was not kept is gone."""
+        with contextlib.suppress(OSError):  # a full disk may refuse the last bytes once more
+            self._file.close()
+        Path(self._file.name).unlink(missing_ok=True)
 
 
 def blob_store() -> BlobStore:
     """Return the site's store."""
     return BlobStore(Path(settings.BLOBS_DIR))
-
-
-def _clone(source: IO[bytes], target: IO[bytes]) -> bool:
-    try:
-        fcntl.ioctl(target.fileno(), _FICLONE, source.fileno())
-    except OSError:
-        return False
-    return True
 
 
 def _digest_of(file: IO[bytes]) -> Digest:
@@ -154,3 +224,35 @@ def _digest_of(file: IO[bytes]) -> Digest:
 def _chunks_of(file: IO[bytes]) -> Iterator[bytes]:
     while chunk := file.read(_CHUNK_BYTES):
         yield chunk
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _lock_alone(descriptor: int) -> bool:
+    end = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                return False
+            time.sleep(_POLL_S)
+        else:
+            return True
+
+
+@contextlib.contextmanager
+def _disk_errors() -> Iterator[None]:
+    """Raise StorageFull where the disk, or the user's share of it, is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise StorageFull from error
+        raise

@@ -1,157 +1,169 @@
-"""Create a model: from an uploaded GGUF file, or from another model with some layers changed.
+"""Create a model: from uploaded GGUF files, or from another model with some layers changed.
 
 The starter model, `/api/create` and whatever else makes a model come through here. Merge rules
 and status lines: contract/ollama.md 4.5. Knows no HTTP; templates are not executed here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Any, Final
 
 import msgspec
-from msgspec import structs
 
 from models_app import selectors, services
 from models_app.names import ModelName
 from models_app.permissions import Principal
 from models_app.services import NewLayer, NewManifest
-from registry import gguf, manifests, progress
-from registry.blobs import BlobStore, StoredBlob, blob_store
+from registry import create_source, manifests, progress, quantize, removal
+from registry.blobs import BlobStore, blob_store
 from registry.capabilities import capabilities_of
+from registry.create_source import Source, layer_of
 from registry.digest import Digest
 from registry.errors import InvalidCreate
 from registry.library import ResolvedModel, write_target
 from registry.manifests import Config, LayerRef, Manifest
 from registry.progress import Progress, Report
+from registry.template_check import check_template
 
 # What a model may have many of is added to; of everything else the new one replaces the old.
 _MANY: Final = frozenset({manifests.LICENSE})
+_MAX_LAYERS: Final = 256
+_MAX_NAME_CHARS: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CreateModel:
-    """What to create. Either `base` or `files` says where the weights come from.
+class NewContents:
+    """What a model is made of, its base excepted.
 
-    `principal` is None where the site itself writes to its library. Empty texts and messages
-    that are None leave what the base has.
+    Empty texts, and messages that are None, leave what the base has. `files` and `adapters` are
+    uploaded blobs by their relative path; `files` without any is not the same as no `files`.
     """
 
-    name: str
-    principal: Principal | None
-    base: ResolvedModel | None = None
     files: Mapping[str, Digest] | None = None
+    adapters: Mapping[str, Digest] | None = None
     template: str = ""
     system: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     license: tuple[str, ...] = ()
     messages: tuple[tuple[str, str], ...] | None = None
+    quantize: str = ""
+    renderer: str = ""
+    parser: str = ""
+    requires: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """Where the weights come from, with the layers and texts that come with them."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateModel(NewContents):
+    """What to create. Either `base` or `files` says where the weights come from.
 
-    layers: tuple[LayerRef, ...]
-    gguf: Mapping[str, Any]
-    template: str = ""
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    `principal` is None where the site itself writes to its library. Files are not looked at
+    where there is a base.
+    """
+
+    name: str
+    principal: Principal | None
+    base: ResolvedModel | None = None
 
 
 def create_model(request: CreateModel, *, report: Report = progress.ignore) -> ModelName:
     """Create or overwrite a model and return its name as it is stored.
 
-    Raises InvalidModelName, NotYourModel, InvalidCreate, BlobNotFound, GgufError.
+    Blocks, for minutes where weights are quantized. Nothing is visible before the end. Raises
+    InvalidModelName, NotYourModel, InvalidCreate, InvalidTemplate, BlobNotFound, GgufError,
+    StorageFull, QuantizeFailed.
     """
     target = write_target(request.principal, ModelName.parse(request.name))
+    _check_texts(request)
     store = blob_store()
     source = _source(request, store, report)
-    layers = _merged_layers(request, source, store, report)
-    has_projector = any(layer.mediaType == manifests.PROJECTOR for layer in layers)
-    config = _config(source.gguf, request.template or source.template, has_projector=has_projector)
-    stored = store.write_bytes(manifests.print_config(config))
-    manifest = Manifest(config=_layer_ref(stored, manifests.CONFIG_TYPE), layers=layers)
-    report(Progress(status="writing manifest"))
     owner_id = request.principal.user_id if request.principal else None
-    name = services.write_tag(
-        target, _new_manifest(manifest, config, source.gguf), owner_id=owner_id
-    )
+    # From here on nothing that the model needs is removed by somebody else.
+    with store.in_use():
+        _require_files(source, store)
+        layers = _merged_layers(request, source, store, report)
+        config = _config(request, source, layers)
+        stored = store.write_bytes(manifests.print_config(config))
+        manifest = Manifest(config=layer_of(stored, manifests.CONFIG_TYPE), layers=layers)
+        report(Progress(status="writing manifest"))
+        written = _new_manifest(manifest, config, source.ggufs)
+        name = services.write_tag(target, written, owner_id=owner_id)
+    removal.remove_unused()  # what the name stood for until now
     report(Progress(status="success"))
     return name
 
 
-# ------------------------------------------------------------------ where the weights come from
+def _check_texts(request: CreateModel) -> None:
+    """Refuse what could be stored and not be used afterwards. Raises InvalidCreate."""
+    if request.template:
+        check_template(request.template)
+    if request.quantize:
+        quantize.parse_kind(request.quantize)
+    for field_name in ("renderer", "parser", "requires"):
+        text = getattr(request, field_name)
+        if len(text) > _MAX_NAME_CHARS or not text.isprintable():
+            raise InvalidCreate(f"{field_name} is not a name")
 
 
-def _source(request: CreateModel, store: BlobStore, report: Report) -> _Source:
+def _source(request: CreateModel, store: BlobStore, report: Report) -> Source:
     if request.base is not None:
-        return _source_of_model(request.base)
-    if request.files is None:
+        source = create_source.source_of_model(request.base)
+    elif request.files is not None:
+        source = create_source.source_of_files(request.files, store, report)
+    else:
         raise InvalidCreate("neither 'from' or 'files' was specified")
-    return _source_of_file(_only_file(request.files), store, report)
+    if request.adapters is not None:
+        source = create_source.with_adapters(source, request.adapters, store, report)
+    if request.quantize:
+        source = create_source.quantized(source, request.quantize, store, report)
+    return source
 
 
-def _source_of_model(base: ResolvedModel) -> _Source:
-    layers = tuple(structs.replace(layer, source=base.name) for layer in base.manifest.layers)
-    return _Source(layers, base.gguf, base.template, base.parameters)
-
-
-def _source_of_file(digest: Digest, store: BlobStore, report: Report) -> _Source:
-    report(Progress(status="parsing GGUF"))
-    size_bytes = store.size_bytes(digest)
-    found = gguf.read_gguf(store.path(digest))
-    layer = LayerRef(mediaType=manifests.MODEL, digest=str(digest), size=size_bytes)
-    return _Source((layer,), found.to_json())
-
-
-def _only_file(files: Mapping[str, Digest]) -> Digest:
-    for name in files:
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts:
-            raise InvalidCreate("file path must be relative")
-    if not files:
-        raise InvalidCreate("unknown type")
-    if len(files) > 1:
-        raise InvalidCreate("only a single GGUF file is supported")
-    return next(iter(files.values()))
+def _require_files(source: Source, store: BlobStore) -> None:
+    """Raise BlobNotFound if a file was removed while others were read."""
+    for layer in source.layers:
+        store.size_bytes(layer.blob)
 
 
 # ------------------------------------------------------------------ layers
 
 
 def _merged_layers(
-    request: CreateModel, source: _Source, store: BlobStore, report: Report
+    request: CreateModel, source: Source, store: BlobStore, report: Report
 ) -> tuple[LayerRef, ...]:
-    added = _added_layers(request, source)
+    added = list(_added_layers(request, source))
     replaced = {media_type for media_type, _ in added} - _MANY
     layers = [layer for layer in source.layers if layer.mediaType not in replaced]
+    if len(layers) + len(added) > _MAX_LAYERS:
+        raise InvalidCreate(f"a model may have {_MAX_LAYERS} layers at most")
     for layer in layers:
         _report_layer(layer.digest, report, is_new=not selectors.has_blob(layer.blob.hex))
     for media_type, body in added:
         blob = store.write_bytes(body)
         _report_layer(str(blob.digest), report, is_new=blob.is_new)
-        layers.append(_layer_ref(blob, media_type))
+        layers.append(layer_of(blob, media_type))
     return tuple(layers)
 
 
-def _added_layers(request: CreateModel, source: _Source) -> list[tuple[str, bytes]]:
-    added: list[tuple[str, bytes]] = []
+def _added_layers(request: CreateModel, source: Source) -> Iterator[tuple[str, bytes]]:
+    for media_type, body in _given_layers(request, source):
+        if len(body) > manifests.MAX_TEXT_BYTES:
+            kind = media_type.rpartition(".")[2]
+            raise InvalidCreate(f"the {kind} is larger than {manifests.MAX_TEXT_BYTES} bytes")
+        yield media_type, body
+
+
+def _given_layers(request: CreateModel, source: Source) -> Iterator[tuple[str, bytes]]:
     if request.template:
-        added.append((manifests.TEMPLATE, request.template.encode()))
+        yield manifests.TEMPLATE, request.template.encode()
     if request.system:
-        added.append((manifests.SYSTEM, request.system.encode()))
-    added += [(manifests.LICENSE, text.encode()) for text in request.license]
+        yield manifests.SYSTEM, request.system.encode()
+    for text in request.license:
+        yield manifests.LICENSE, text.encode()
     given = {name: value for name, value in request.parameters.items() if value is not None}
     if given:
-        merged = {**source.parameters, **given}
-        added.append((manifests.PARAMS, manifests.print_parameters(merged)))
+        yield manifests.PARAMS, manifests.print_parameters({**source.parameters, **given})
     if request.messages is not None:
-        added.append((manifests.MESSAGES, manifests.print_messages(request.messages)))
-    return added
-
-
-def _layer_ref(blob: StoredBlob, media_type: str) -> LayerRef:
-    return LayerRef(mediaType=media_type, digest=str(blob.digest), size=blob.size_bytes)
+        yield manifests.MESSAGES, manifests.print_messages(request.messages)
 
 
 def _report_layer(digest: str, report: Report, *, is_new: bool) -> None:
@@ -162,25 +174,40 @@ def _report_layer(digest: str, report: Report, *, is_new: bool) -> None:
 # ------------------------------------------------------------------ config and rows
 
 
-def _config(gguf_info: Mapping[str, Any], template: str, *, has_projector: bool) -> Config:
-    architecture = gguf_info["architecture"]
+def _config(request: CreateModel, source: Source, layers: tuple[LayerRef, ...]) -> Config:
+    gguf = source.gguf
+    architecture = gguf["architecture"]
+    template = request.template or source.template
+    has_projector = any(layer.mediaType == manifests.PROJECTOR for layer in layers)
+    renderer = request.renderer or source.config.get("renderer", "")
+    parser = request.parser or source.config.get("parser", "")
     return Config(
         model_format="gguf",
         model_family=architecture,
         model_families=(architecture,),
-        model_type=gguf_info["parameter_size"],
-        file_type=gguf_info["quantization_level"],
+        model_type=gguf["parameter_size"],
+        file_type=gguf["quantization_level"],
+        renderer=renderer,
+        parser=parser,
+        requires=request.requires or source.config.get("requires", ""),
         capabilities=capabilities_of(
-            architecture, gguf_info["metadata"], template, has_projector=has_projector
+            architecture,
+            gguf["metadata"],
+            template,
+            has_projector=has_projector,
+            parser=parser,
+            renderer=renderer,
         ),
-        context_length=gguf_info["context_length"] or 0,
-        embedding_length=gguf_info["embedding_length"] or 0,
+        context_length=gguf["context_length"] or 0,
+        embedding_length=gguf["embedding_length"] or 0,
         architecture="amd64",
         os="linux",
     )
 
 
-def _new_manifest(manifest: Manifest, config: Config, gguf_info: Mapping[str, Any]) -> NewManifest:
+def _new_manifest(
+    manifest: Manifest, config: Config, ggufs: Mapping[str, Mapping[str, Any]]
+) -> NewManifest:
     body = manifests.print_manifest(manifest)
     return NewManifest(
         digest=Digest.of(body).hex,
@@ -191,8 +218,13 @@ def _new_manifest(manifest: Manifest, config: Config, gguf_info: Mapping[str, An
                 digest=layer.blob.hex,
                 size_bytes=layer.size,
                 media_type=layer.mediaType,
-                gguf=dict(gguf_info) if layer.mediaType == manifests.MODEL else None,
+                gguf=_gguf_of(layer, ggufs),
             )
             for layer in (manifest.config, *manifest.layers)
         ],
     )
+
+
+def _gguf_of(layer: LayerRef, ggufs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+    found = ggufs.get(layer.blob.hex)
+    return dict(found) if found is not None else None

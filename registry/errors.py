@@ -1,6 +1,8 @@
 """Refusals about stored files and formats. Knows no dialect; `ollamasite.errors` draws the tree."""
 
+from models_app.errors import ModelNotFound
 from ollamasite.errors import BadRequest, Forbidden, NotFound, ServiceError
+from registry.go_text import format_literal
 
 
 class InvalidDigest(BadRequest):
@@ -28,6 +30,14 @@ class BlobNotFound(NotFound):
         super().__init__(f"blob {digest} not found")
 
 
+class StorageFull(ServiceError):
+    """The disk has no room for the file."""
+
+    code = "storage_full"
+    status = 507
+    default_message = "not enough disk space"
+
+
 class GgufError(BadRequest):
     """The file is not a GGUF model that can be used; the message says why."""
 
@@ -46,6 +56,53 @@ class InvalidCreate(BadRequest):
     """A model cannot be created from what was given."""
 
     code = "invalid_create"
+
+
+class InvalidModelfile(BadRequest):
+    """The text is not a Modelfile; the message says in which line and why."""
+
+    code = "invalid_modelfile"
+
+
+class InvalidTemplate(BadRequest):
+    """A chat template cannot be read."""
+
+    code = "invalid_template"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"template error: {reason}")
+
+
+class CloudDisabled(Forbidden):
+    """The request asks for a model that runs elsewhere; this site has no such models."""
+
+    code = "cloud_disabled"
+    default_message = "ollama cloud is disabled: remote models are not available"
+
+
+class QuantizeFailed(ServiceError):
+    """Quantizing a model did not work; the message says why."""
+
+    code = "quantize_failed"
+
+
+class NameIsInvalid(BadRequest):
+    """What copy and delete say to a text that is no model name."""
+
+    code = "name_is_invalid"
+
+    def __init__(self, field: str, name: str) -> None:
+        super().__init__(f"{field} {format_literal(name)} is invalid")
+
+
+class CopySourceNotFound(ModelNotFound):
+    """What copy says to a source that is not there, or that the caller may not know of."""
+
+    code = "copy_source_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.message = f"model {format_literal(name)} not found"
 
 
 class ModelRequired(BadRequest):

@@ -2,7 +2,8 @@
 
 A file is hostile until read: every count, length and offset is checked against a limit and the
 file's size before it is used, arrays are walked without being built, and all that can be wrong
-ends in a GgufError. Knows nothing of the store, of manifests and of llama.cpp.
+ends in a GgufError. Uploaded files are read in a process of their own: `registry.gguf_process`.
+Knows nothing of the store, of manifests and of llama.cpp.
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3.
 """
 
@@ -13,7 +14,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from registry.errors import GgufError
 from registry.gguf_types import FILE_TYPES, SCALARS, TENSOR_TYPES, ValueType
@@ -40,26 +41,51 @@ _MAX_FLOAT32: Final = 3.4028234e38
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A tensor's entry: its dimensions run from the fastest to the slowest."""
+    """A tensor's entry: its dimensions run from the fastest to the slowest.
+
+    `offset_bytes` counts from `GgufFile.data_offset`.
+    """
 
     name: str
     type: str
     shape: tuple[int, ...]
     elements: int
+    offset_bytes: int
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class GgufFile:
-    """A file's metadata. Arrays that were not asked for are None, empty ones stay empty."""
+    """A file's metadata. Arrays that were not asked for are None, empty ones stay empty.
+
+    `key_spans`: from which byte to which byte of the file a key and its value are.
+    """
 
     version: int
     metadata: Mapping[str, Any]
     tensors: tuple[Tensor, ...]
+    data_offset: int
+    key_spans: Mapping[str, tuple[int, int]]
 
     @property
     def architecture(self) -> str:
-        """`llama`, `bert`, …."""
-        return str(self.metadata["general.architecture"])
+        """`llama`, `bert`, …; empty in the later parts of a split model, which do not say."""
+        return str(self.metadata.get("general.architecture", ""))
+
+    @property
+    def alignment(self) -> int:
+        """What the offsets of tensors are multiples of, in bytes."""
+        return int(self.metadata.get("general.alignment", _DEFAULT_ALIGNMENT))
+
+    @property
+    def split_count(self) -> int:
+        """Of how many files the model consists; 1 where it is not split."""
+        return self._count("split.count") or 1
+
+    @property
+    def split_number(self) -> int:
+        """Which of these files this is, from 0."""
+        return self._count("split.no") or 0
 
     @property
     def parameter_count(self) -> int:
@@ -105,10 +131,20 @@ class GgufFile:
 def read_gguf(path: Path, *, with_arrays: bool = False) -> GgufFile:
     """Read a file's metadata; arrays are built only when asked for. Raises GgufError."""
     with path.open("rb") as file:
-        if file.read(len(_MAGIC)) != _MAGIC:
-            raise GgufError
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _Reader(data, with_arrays=with_arrays).read()
+        return read_open_gguf(file, with_arrays=with_arrays)
+
+
+def read_open_gguf(file: BinaryIO, *, with_arrays: bool = False) -> GgufFile:
+    """Read the metadata of a file that is open at its start. Raises GgufError."""
+    if file.read(len(_MAGIC)) != _MAGIC:
+        raise GgufError
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return _Reader(data, with_arrays=with_arrays).read()
+
+
+def starts_like_gguf(file: BinaryIO) -> bool:
+    """Whether a file that is open at its start begins as GGUF files do."""
+    return file.read(len(_MAGIC)) == _MAGIC
 
 
 def format_parameter_count(count: int) -> str:
@@ -133,12 +169,13 @@ class _Reader:
         version = self._version()
         tensor_count = self._bounded(_MAX_TENSORS, "tensors")
         key_count = self._bounded(_MAX_KEYS, "metadata keys")
-        metadata = self._metadata(key_count)
-        architecture = metadata.get("general.architecture")
-        if not isinstance(architecture, str) or not _ARCHITECTURE.fullmatch(architecture):
-            raise GgufError("the GGUF file does not name its architecture")
-        tensors = self._tensors(tensor_count, _alignment(metadata))
-        return GgufFile(version=version, metadata=metadata, tensors=tensors)
+        metadata, key_spans = self._metadata(key_count)
+        _check_architecture(metadata)
+        alignment = _alignment(metadata)
+        tensors = self._tensors(tensor_count)
+        data_offset = -(-self._offset // alignment) * alignment
+        _check_places(tensors, alignment, self._size - data_offset)
+        return GgufFile(version, metadata, tensors, data_offset, key_spans)
 
     # ------------------------------------------------------------ header and metadata
 
@@ -150,14 +187,17 @@ class _Reader:
             raise GgufError("big-endian GGUF files are not supported")
         raise GgufError(f"GGUF version {version} is not supported, only 2 and 3")
 
-    def _metadata(self, count: int) -> dict[str, Any]:
+    def _metadata(self, count: int) -> tuple[dict[str, Any], dict[str, tuple[int, int]]]:
         metadata: dict[str, Any] = {}
+        spans: dict[str, tuple[int, int]] = {}
         for _ in range(count):
+            start = self._offset
             key = self._name(_MAX_KEY_BYTES, "metadata key")
             if key in metadata:
                 raise GgufError(f"the GGUF file has the key {key!r} twice")
             metadata[key] = self._value(self._u32())
-        return metadata
+            spans[key] = (start, self._offset)
+        return metadata, spans
 
     def _value(self, value_type: int) -> Any:
         if value_type == ValueType.STRING:
@@ -207,25 +247,16 @@ class _Reader:
 
     # ------------------------------------------------------------ tensors
 
-    def _tensors(self, count: int, alignment: int) -> tuple[Tensor, ...]:
-        names: set[str] = set()
-        tensors: list[Tensor] = []
-        ends: list[int] = []
+    def _tensors(self, count: int) -> tuple[Tensor, ...]:
+        tensors: dict[str, Tensor] = {}
         for _ in range(count):
-            tensor, end = self._tensor(alignment)
-            if tensor.name in names:
+            tensor = self._tensor()
+            if tensor.name in tensors:
                 raise GgufError(f"the GGUF file has the tensor {tensor.name!r} twice")
-            names.add(tensor.name)
-            tensors.append(tensor)
-            ends.append(end)
-        if ends:
-            data_start = -(-self._offset // alignment) * alignment
-            if data_start + max(ends) > self._size:
-                raise _cut_short()
-        return tuple(tensors)
+            tensors[tensor.name] = tensor
+        return tuple(tensors.values())
 
-    def _tensor(self, alignment: int) -> tuple[Tensor, int]:
-        """Return a tensor's entry and where its data ends, counted from the data's start."""
+    def _tensor(self) -> Tensor:
         name = self._name(_MAX_TENSOR_NAME_BYTES, "tensor name")
         shape = self._shape(name)
         elements = math.prod(shape)
@@ -238,10 +269,8 @@ class _Reader:
         if shape[0] % tensor_type.block_elements:
             raise GgufError(f"tensor {name!r} has rows that are no multiple of its block size")
         offset = self._u64()
-        if offset % alignment:
-            raise GgufError(f"tensor {name!r} does not begin on a multiple of {alignment}")
         size_bytes = elements // tensor_type.block_elements * tensor_type.block_bytes
-        return Tensor(name, tensor_type.name, shape, elements), offset + size_bytes
+        return Tensor(name, tensor_type.name, shape, elements, offset, size_bytes)
 
     def _shape(self, name: str) -> tuple[int, ...]:
         dimensions = self._u32()
@@ -304,6 +333,32 @@ def _alignment(metadata: Mapping[str, Any]) -> int:
     if not is_power_of_two or alignment > _MAX_ALIGNMENT:
         raise GgufError("the GGUF file's alignment is no power of two")
     return int(alignment)
+
+
+def _check_architecture(metadata: Mapping[str, Any]) -> None:
+    architecture = metadata.get("general.architecture")
+    if architecture is None and _is_later_part(metadata):
+        return
+    if not isinstance(architecture, str) or not _ARCHITECTURE.fullmatch(architecture):
+        raise GgufError("the GGUF file does not name its architecture")
+
+
+def _is_later_part(metadata: Mapping[str, Any]) -> bool:
+    number, count = metadata.get("split.no"), metadata.get("split.count")
+    return type(number) is int and type(count) is int and 0 < number < count
+
+
+def _check_places(tensors: tuple[Tensor, ...], alignment: int, data_bytes: int) -> None:
+    """Refuse tensors that are not where they may be: aligned, in the file, one after another."""
+    end = 0
+    for tensor in sorted(tensors, key=lambda tensor: tensor.offset_bytes):
+        if tensor.offset_bytes % alignment:
+            raise GgufError(f"tensor {tensor.name!r} does not begin on a multiple of {alignment}")
+        if tensor.offset_bytes < end:
+            raise GgufError(f"tensor {tensor.name!r} overlaps another")
+        end = tensor.offset_bytes + tensor.size_bytes
+        if end > data_bytes:
+            raise _cut_short()
 
 
 def _to_bool(value: int) -> bool:

@@ -1,4 +1,4 @@
-"""The models there are: resolve, list, and where one may write.
+"""The models there are: resolve, list, copy, delete, and where one may write.
 
 `resolve` is the only way from a name to a model, so access cannot be skipped: what one may not
 see answers exactly like what does not exist. Knows no HTTP and no wire shape.
@@ -13,16 +13,16 @@ from typing import Any, Final
 
 import msgspec
 
-from models_app import selectors
-from models_app.errors import ModelNotFound
+from models_app import selectors, services
+from models_app.errors import InvalidModelName, ModelNotFound
 from models_app.names import LIBRARY, ModelName
 from models_app.permissions import Principal, Verb, may_write_library
-from models_app.selectors import TagRecord
-from registry import manifests
+from models_app.selectors import ListedTag, TagRecord
+from registry import manifests, removal
 from registry.blobs import blob_store
-from registry.capabilities import capabilities_of
+from registry.capabilities import capabilities_of, with_parser
 from registry.digest import Digest
-from registry.errors import InvalidManifest, NotYourModel
+from registry.errors import CopySourceNotFound, InvalidManifest, NameIsInvalid, NotYourModel
 from registry.manifests import LayerRef, Manifest
 
 _CACHED_MODELS: Final = 128
@@ -118,11 +118,13 @@ def resolve(principal: Principal, name: str | ModelName, verb: Verb) -> Resolved
     its display form; NotYourModel.
     """
     record = _find(principal, name)
-    if verb is Verb.MANAGE and not _may_manage(principal, record):
-        raise NotYourModel(f"you may not change the model '{record.name.short}'")
+    if verb is Verb.MANAGE:
+        _require_manager(principal, record)
     contents = _contents(record.manifest)
+    known = {field.name: getattr(contents, field.name) for field in fields(contents)}
+    known["capabilities"] = with_parser(contents.capabilities, record.config.get("parser") or "")
     return ResolvedModel(
-        **{field.name: getattr(contents, field.name) for field in fields(contents)},
+        **known,
         name=record.name.short,
         full_name=record.name.full,
         digest=record.digest,
@@ -135,7 +137,37 @@ def resolve(principal: Principal, name: str | ModelName, verb: Verb) -> Resolved
 
 def list_models(principal: Principal) -> list[ListedModel]:
     """Return the models that the principal may see, the newest first."""
-    return [_listed(record) for record in selectors.visible_tags(principal)]
+    return [_listed(tag) for tag in selectors.visible_tags(principal)]
+
+
+def copy_model(principal: Principal, source: str, destination: str) -> None:
+    """Give a model one more name, or point an existing one at it.
+
+    Raises NameIsInvalid, CopySourceNotFound, NotYourModel.
+    """
+    source_name = _parse_exactly("source", source)
+    target = _parse_exactly("destination", destination)
+    record = selectors.find_tag(principal, source_name)
+    if record is None:
+        raise CopySourceNotFound(source)
+    target = write_target(principal, target)
+    if target.full.lower() == record.name.full.lower():
+        return
+    services.copy_tag(record.digest, target, owner_id=principal.user_id)
+    removal.remove_unused()
+
+
+def delete_model(principal: Principal, name: str) -> None:
+    """Delete a name, and what no other name needs of its model; a loaded model stays loaded.
+
+    Raises NameIsInvalid, ModelNotFound, NotYourModel.
+    """
+    record = selectors.find_tag(principal, _parse_exactly("name", name))
+    if record is None:
+        raise ModelNotFound(name)
+    _require_manager(principal, record)
+    services.delete_tag(record.name)
+    removal.remove_unused()
 
 
 def write_target(principal: Principal | None, name: ModelName) -> ModelName:
@@ -168,8 +200,23 @@ def _find(principal: Principal, name: str | ModelName) -> TagRecord:
     return record
 
 
+def _parse_exactly(field: str, text: str) -> ModelName:
+    # Unlike other routes, copy and delete do not overlook blanks (contract section 11, 4.7).
+    if text != text.strip():
+        raise NameIsInvalid(field, text)
+    try:
+        return ModelName.parse(text)
+    except InvalidModelName as error:
+        raise NameIsInvalid(field, text) from error
+
+
+def _require_manager(principal: Principal, record: TagRecord) -> None:
+    if not _may_manage(principal, record):
+        raise NotYourModel(f"you may not change the model '{record.name.short}'")
+
+
 def _may_manage(principal: Principal, record: TagRecord) -> bool:
-    if record.name.namespace == LIBRARY:
+    if (record.name.namespace or LIBRARY).lower() == LIBRARY:
         return may_write_library(principal)
     return record.owner_id == principal.user_id
 
@@ -228,14 +275,14 @@ def _read(layer: LayerRef) -> bytes:
     return body
 
 
-def _listed(record: TagRecord) -> ListedModel:
-    config = record.config
+def _listed(tag: ListedTag) -> ListedModel:
+    config = tag.config
     return ListedModel(
-        name=record.name.short,
-        namespace=record.name.namespace or LIBRARY,
-        digest=record.digest,
-        size_bytes=manifests.parse_manifest(record.manifest).size_bytes,
-        modified_at=record.modified_at,
+        name=tag.name.short,
+        namespace=tag.name.namespace or LIBRARY,
+        digest=tag.digest,
+        size_bytes=tag.size_bytes,
+        modified_at=tag.modified_at,
         details=_details(config, ""),
         context_length=config.get("context_length"),
         embedding_length=config.get("embedding_length"),

@@ -25,6 +25,8 @@ SYSTEM: Final = f"{_LAYER_PREFIX}system"
 PARAMS: Final = f"{_LAYER_PREFIX}params"
 MESSAGES: Final = f"{_LAYER_PREFIX}messages"
 LICENSE: Final = f"{_LAYER_PREFIX}license"
+# The most that a layer which is held in memory as a whole may have.
+MAX_TEXT_BYTES: Final = 4 * 1024 * 1024
 
 
 class LayerRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -68,6 +70,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     model_families: tuple[str, ...]
     model_type: str
     file_type: str
+    renderer: str = ""
+    parser: str = ""
+    requires: str = ""
     capabilities: tuple[str, ...] = ()
     context_length: int = 0
     embedding_length: int = 0

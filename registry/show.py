@@ -1,13 +1,18 @@
 """The texts and tables with which a model is shown (contract/ollama.md 1.8).
 
-Pure but for the GGUF file, which is read again only when its arrays are asked for. Knows no HTTP
+Pure but for GGUF files, which are read again only when their arrays are asked for. Knows no HTTP
 and no wire shape.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
-from registry.gguf import read_gguf
+from models_app import selectors
+from registry.blobs import blob_store
+from registry.digest import Digest
+from registry.errors import GgufError
+from registry.gguf_process import inspect
 from registry.go_text import format_literal
 from registry.library import ResolvedModel
 from registry.modelfile import (
@@ -16,6 +21,7 @@ from registry.modelfile import (
     parameter_commands,
     print_modelfile,
 )
+from registry.template_choice import choose_template
 
 _KEY_WIDTH: Final = 30
 _HIDDEN_KEYS: Final = frozenset({"general.name", "tokenizer.chat_template"})
@@ -28,15 +34,32 @@ def modelfile_text(model: ResolvedModel, *, system: str, options: Mapping[str, A
         "# To build a new Modelfile based on this, replace FROM with:\n"
         f"# FROM {model.name}\n\n"
     )
-    texts = (("template", model.template), ("system", system))
+    config = model.config
+    texts = {
+        "template": model.template,
+        "system": system,
+        "renderer": config.get("renderer", ""),
+        "parser": config.get("parser", ""),
+        "requires": config.get("requires", ""),
+    }
     commands = [
         Command("model", str(model.weights_path)),
-        *(Command(name, text) for name, text in texts if text),
+        *(Command("adapter", _path(digest)) for digest in model.adapters),
+        *(Command("model", _path(digest)) for digest in (model.projector,) if digest),
+        *(Command(name, text) for name, text in texts.items() if text),
         *parameter_commands({**model.parameters, **options}),
         *(Command("license", text) for text in model.license),
         *message_commands(model.messages),
     ]
     return head + print_modelfile(commands)
+
+
+def jinja_template(model: ResolvedModel) -> str:
+    """Return the template of the GGUF file itself; empty where it has none.
+
+    A Modelfile cannot have it: there a template is in Go's language.
+    """
+    return choose_template("", model.gguf.get("metadata", {})).text
 
 
 def parameters_text(parameters: Mapping[str, Any]) -> str:
@@ -50,12 +73,34 @@ def parameters_text(parameters: Mapping[str, Any]) -> str:
 
 def model_info(model: ResolvedModel, *, is_verbose: bool) -> dict[str, Any]:
     """Return the GGUF metadata sorted by key; arrays are None unless verbose. Raises GgufError."""
-    metadata = model.gguf.get("metadata", {})
+    gguf: Mapping[str, Any] = model.gguf
     if is_verbose:
-        metadata = read_gguf(model.weights_path, with_arrays=True).metadata
-    info = {key: _to_go_number(value) for key, value in metadata.items()}
-    info["general.parameter_count"] = model.gguf.get("parameter_count", 0)
-    return {key: info[key] for key in sorted(info) if key not in _HIDDEN_KEYS}
+        gguf = inspect(model.weights_path, with_arrays=True).to_json()
+    info = _info(gguf)
+    return {key: value for key, value in info.items() if key not in _HIDDEN_KEYS}
+
+
+def projector_info(model: ResolvedModel, *, is_verbose: bool) -> dict[str, Any]:
+    """Return the same of the file that lets the model see; empty where it has none."""
+    if not model.projector:
+        return {}
+    gguf = selectors.blob_gguf(model.projector)
+    if gguf and not is_verbose:
+        return _info(gguf)
+    try:
+        return _info(inspect(Path(_path(model.projector)), with_arrays=is_verbose).to_json())
+    except GgufError:
+        return {}  # what is known of the model is told nevertheless
+
+
+def _info(gguf: Mapping[str, Any]) -> dict[str, Any]:
+    info = {key: _to_go_number(value) for key, value in gguf.get("metadata", {}).items()}
+    info["general.parameter_count"] = gguf.get("parameter_count", 0)
+    return {key: info[key] for key in sorted(info)}
+
+
+def _path(digest: str) -> str:
+    return str(blob_store().path(Digest(digest)))
 
 
 def _to_go_number(value: Any) -> Any:

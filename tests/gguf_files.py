@@ -5,7 +5,7 @@ nothing of the site.
 """
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import gguf
 import numpy as np
@@ -14,7 +14,6 @@ EMBEDDING_LENGTH: Final = 64
 LAYERS: Final = 2
 HEADS: Final = 4
 KV_HEADS: Final = 2
-FEED_FORWARD_LENGTH: Final = 128
 
 _CONTROL: Final = ("<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>")
 _WORDS: Final = (
@@ -38,19 +37,22 @@ def write_tiny_model(
     chat_template: str | None = None,
     context_length: int = 512,
     pooling: gguf.PoolingType | None = None,
+    width: int = EMBEDDING_LENGTH,
+    weights: type[np.floating[Any]] = np.float32,
 ) -> Path:
     """Write a two-layer llama model of about 0.5 MB and return its path.
 
-    The same arguments give the same bytes; another seed gives other weights.
+    The same arguments give the same bytes; another seed gives other weights. Widths that are
+    multiples of 256 and np.float16 weights are for quantizing.
     """
     writer = gguf.GGUFWriter(path, "llama")
-    _add_settings(writer, context_length)
+    _add_settings(writer, context_length, width, weights)
     _add_vocabulary(writer)
     if chat_template is not None:
         writer.add_chat_template(chat_template)
     if pooling is not None:
         writer.add_pooling_type(pooling)
-    _add_weights(writer, np.random.default_rng(seed))
+    _add_weights(writer, np.random.default_rng(seed), width, weights)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -58,19 +60,38 @@ def write_tiny_model(
     return path
 
 
-def _add_settings(writer: gguf.GGUFWriter, context_length: int) -> None:
+def write_split_model(folder: Path, *, tensors_each: int = 8) -> list[Path]:
+    """Write the tiny model in parts of so many tensors and return their paths in order."""
+    writer = gguf.GGUFWriter(folder / "tiny.gguf", "llama", split_max_tensors=tensors_each)
+    _add_settings(writer, 512)
+    _add_vocabulary(writer)
+    _add_weights(writer, np.random.default_rng(0))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return sorted(folder.glob("tiny-*.gguf"))
+
+
+def _add_settings(
+    writer: gguf.GGUFWriter,
+    context_length: int,
+    width: int = EMBEDDING_LENGTH,
+    weights: type[np.floating[Any]] = np.float32,
+) -> None:
+    is_half = weights is np.float16
     writer.add_name("Tiny Test")
     writer.add_basename("tiny")
     writer.add_languages(["en"])
-    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16 if is_half else gguf.LlamaFileType.ALL_F32)
     writer.add_vocab_size(VOCAB_SIZE)
     writer.add_context_length(context_length)
-    writer.add_embedding_length(EMBEDDING_LENGTH)
+    writer.add_embedding_length(width)
     writer.add_block_count(LAYERS)
-    writer.add_feed_forward_length(FEED_FORWARD_LENGTH)
+    writer.add_feed_forward_length(2 * width)
     writer.add_head_count(HEADS)
     writer.add_head_count_kv(KV_HEADS)
-    writer.add_rope_dimension_count(EMBEDDING_LENGTH // HEADS)
+    writer.add_rope_dimension_count(width // HEADS)
     writer.add_rope_freq_base(10000.0)
     writer.add_layer_norm_rms_eps(1e-5)
 
@@ -97,26 +118,31 @@ def _add_vocabulary(writer: gguf.GGUFWriter) -> None:
     writer.add_add_space_prefix(False)
 
 
-def _add_weights(writer: gguf.GGUFWriter, random: np.random.Generator) -> None:
+def _add_weights(
+    writer: gguf.GGUFWriter,
+    random: np.random.Generator,
+    width: int = EMBEDDING_LENGTH,
+    weights: type[np.floating[Any]] = np.float32,
+) -> None:
     def add(name: str, *shape: int) -> None:
         scale = 0.5 / np.sqrt(shape[-1])
-        writer.add_tensor(name, random.normal(0, scale, shape).astype(np.float32))
+        writer.add_tensor(name, random.normal(0, scale, shape).astype(weights))
 
     def add_norm(name: str) -> None:
-        writer.add_tensor(name, np.ones(EMBEDDING_LENGTH, dtype=np.float32))
+        writer.add_tensor(name, np.ones(width, dtype=np.float32))
 
-    kv_length = EMBEDDING_LENGTH // HEADS * KV_HEADS
-    add("token_embd.weight", VOCAB_SIZE, EMBEDDING_LENGTH)
+    kv_length = width // HEADS * KV_HEADS
+    add("token_embd.weight", VOCAB_SIZE, width)
     for layer in range(LAYERS):
         block = f"blk.{layer}"
         add_norm(f"{block}.attn_norm.weight")
-        add(f"{block}.attn_q.weight", EMBEDDING_LENGTH, EMBEDDING_LENGTH)
-        add(f"{block}.attn_k.weight", kv_length, EMBEDDING_LENGTH)
-        add(f"{block}.attn_v.weight", kv_length, EMBEDDING_LENGTH)
-        add(f"{block}.attn_output.weight", EMBEDDING_LENGTH, EMBEDDING_LENGTH)
+        add(f"{block}.attn_q.weight", width, width)
+        add(f"{block}.attn_k.weight", kv_length, width)
+        add(f"{block}.attn_v.weight", kv_length, width)
+        add(f"{block}.attn_output.weight", width, width)
         add_norm(f"{block}.ffn_norm.weight")
-        add(f"{block}.ffn_gate.weight", FEED_FORWARD_LENGTH, EMBEDDING_LENGTH)
-        add(f"{block}.ffn_up.weight", FEED_FORWARD_LENGTH, EMBEDDING_LENGTH)
-        add(f"{block}.ffn_down.weight", EMBEDDING_LENGTH, FEED_FORWARD_LENGTH)
+        add(f"{block}.ffn_gate.weight", 2 * width, width)
+        add(f"{block}.ffn_up.weight", 2 * width, width)
+        add(f"{block}.ffn_down.weight", width, 2 * width)
     add_norm("output_norm.weight")
-    add("output.weight", VOCAB_SIZE, EMBEDDING_LENGTH)
+    add("output.weight", VOCAB_SIZE, width)

@@ -4,7 +4,6 @@ Numbers are seconds; strings are Go durations, refused in the words of Go's `tim
 Knows no route, no default and no model.
 """
 
-import json
 import math
 import re
 from typing import Any, Final
@@ -24,6 +23,7 @@ _UNITS_NS: Final = {
     "m": 60 * _NS,
     "h": 3600 * _NS,
 }
+_LAST_ASCII: Final = "\x7f"
 _NUMBER: Final = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+")
 _UNIT: Final = re.compile(r"[^0-9.]+")
 
@@ -72,4 +72,11 @@ def _duration_ns(text: str) -> float:
 
 
 def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+    """Return a text as Go's time package quotes it: what is not ASCII as the bytes it has."""
+    return '"' + "".join(_escaped(character) for character in text) + '"'
+
+
+def _escaped(character: str) -> str:
+    if not " " <= character <= _LAST_ASCII:
+        return "".join(f"\\x{byte:02x}" for byte in character.encode())
+    return f"\\{character}" if character in '"\\' else character

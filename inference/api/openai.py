@@ -11,11 +11,18 @@ from typing import Any, ClassVar
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 
-from inference.api.answers import Answer, token_entry
+from inference.api.answers import Answer, Said, last_words, token_entry
 from inference.api.openai_schemas import ChatCompletionBody
 from inference.api.priority import asked_priority
 from inference.api.streams import respond
-from inference.messages import ChoiceEnded, Finished, Token, TokenLogprob
+from inference.messages import (
+    ChoiceEnded,
+    DoneReason,
+    Finished,
+    Token,
+    TokenLogprob,
+    ToolCall,
+)
 from ollamasite.api_views import OPENAI_EMPTY_BODY, CallView, read_body
 from ollamasite.error_responses import Dialect, to_payload
 from ollamasite.errors import ServiceError
@@ -55,26 +62,39 @@ class ChatCompletionWriter:
         self._includes_usage = includes_usage
         self._open = set(range(choice_count))
         self._begun: set[int] = set()
+        self._callers: set[int] = set()  # choices that have asked for a call
         self._id = f"chatcmpl-{secrets.token_hex(12)}"
         self._created = int(time.time())
 
     def piece(self, token: Token) -> bytes:
-        """Return the chunk of a piece of text."""
-        return self._text_chunk(token.choice, token.text, token.logprobs)
+        """Return the chunk of a piece, or two: thinking comes apart from what follows it."""
+        has_more = bool(token.text or token.tool_calls)
+        if not (token.thinking and has_more):
+            return self._said_chunk(token.choice, token, token.logprobs)
+        thought = self._chunk(
+            token.choice,
+            delta={**self._role(token.choice), "reasoning": token.thinking},
+            logprobs=token.logprobs,
+        )
+        rest = Token(request_id=token.request_id, text=token.text, tool_calls=token.tool_calls)
+        return thought + self._said_chunk(token.choice, rest, ())
 
     def choice_end(self, ended: ChoiceEnded) -> bytes:
         """Return the choice's finish chunk; one without any text has its role chunk first."""
         if ended.choice not in self._open:
             return b""
         self._open.discard(ended.choice)
-        role = b"" if ended.choice in self._begun else self._text_chunk(ended.choice, "", ())
-        return role + self._chunk(ended.choice, delta={}, finish_reason=ended.reason)
+        is_begun = ended.choice in self._begun
+        role = b"" if is_begun else self._chunk(ended.choice, delta=self._role(ended.choice))
+        reason = _finish_reason(ended.reason, has_calls=ended.choice in self._callers)
+        return role + self._chunk(ended.choice, delta={}, finish_reason=reason)
 
     def end(self, finished: Finished, total_ns: int) -> bytes:
         """Return what is left: last text, finish chunks, usage if wished, and [DONE]."""
         del total_ns
         has_more = bool(finished.text or finished.logprobs)
-        last = self._text_chunk(0, finished.text, finished.logprobs) if has_more else b""
+        words = last_words(finished)
+        last = self._said_chunk(0, words, finished.logprobs) if has_more else b""
         ends = [
             ChoiceEnded(request_id=finished.request_id, choice=number, reason=finished.reason)
             for number in sorted(self._open)
@@ -93,8 +113,8 @@ class ChatCompletionWriter:
         choices = [
             {
                 "index": index,
-                "message": {"role": "assistant", "content": choice.text},
-                "finish_reason": choice.reason,
+                "message": {"role": "assistant", **_message(choice)},
+                "finish_reason": _finish_reason(choice.reason, has_calls=bool(choice.tool_calls)),
                 **_logprobs(choice.logprobs),
             }
             for index, choice in enumerate(answer.choices(finished))
@@ -111,10 +131,17 @@ class ChatCompletionWriter:
             "system_fingerprint": "fp_ollama",
         }
 
-    def _text_chunk(self, index: int, text: str, logprobs: Sequence[TokenLogprob]) -> bytes:
-        role = {} if index in self._begun else {"role": "assistant"}
+    def _said_chunk(self, index: int, said: Said, logprobs: Sequence[TokenLogprob]) -> bytes:
+        if said.tool_calls:
+            self._callers.add(index)
+        delta = self._role(index) | _message(said)
+        return self._chunk(index, delta=delta, logprobs=logprobs)
+
+    def _role(self, index: int) -> dict[str, Any]:
+        if index in self._begun:
+            return {}
         self._begun.add(index)
-        return self._chunk(index, delta={**role, "content": text}, logprobs=logprobs)
+        return {"role": "assistant", "content": ""}
 
     def _chunk(
         self,
@@ -135,6 +162,25 @@ class ChatCompletionWriter:
     def _usage_chunk(self, finished: Finished) -> bytes:
         head = self._head("chat.completion.chunk")
         return _event({**head, "choices": [], "usage": _usage(finished)})
+
+
+def _message(said: Said) -> dict[str, Any]:
+    message: dict[str, Any] = {"content": said.text}
+    if said.thinking:
+        message["reasoning"] = said.thinking
+    if said.tool_calls:
+        message["tool_calls"] = [_tool_call(call) for call in said.tool_calls]
+    return message
+
+
+def _tool_call(call: ToolCall) -> dict[str, Any]:
+    arguments = encode_json(call.arguments).decode()
+    function = {"name": call.name, "arguments": arguments}
+    return {"id": call.id, "index": call.index, "type": "function", "function": function}
+
+
+def _finish_reason(reason: DoneReason | None, *, has_calls: bool) -> str | None:
+    return "tool_calls" if has_calls and reason is DoneReason.STOP else reason
 
 
 def _logprobs(logprobs: Sequence[TokenLogprob]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import base64
 import binascii
 import json
 import re
+from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 import msgspec
@@ -26,6 +27,9 @@ ANY_OBJECT: Final = '{"type":"object"}'  # what `format: "json"` asks for
 _THINK_LEVELS: Final = frozenset({"high", "medium", "low", "max"})
 _THINK_CHOICES: Final = '("high", "medium", "low", "max", true, or false)'
 _BASE64_RUN: Final = re.compile(r"[A-Za-z0-9+/\r\n]*")
+_LEAST_BEFORE_PADDING: Final = 2
+_LINE_ENDS: Final = re.compile(r"[\r\n]*")
+_IMAGES: Final = {"images": "[]api.ImageData"}
 
 
 class ToolCallFunction(msgspec.Struct):
@@ -119,6 +123,7 @@ class Message(msgspec.Struct):
     """One turn of a conversation."""
 
     go_name: ClassVar[str] = "Alias"
+    go_types: ClassVar[Mapping[str, str]] = _IMAGES
     role: str = ""
     content: str = ""
     thinking: str = ""
@@ -158,7 +163,7 @@ class _CommonBody(msgspec.Struct):
 
     def common_fields(self) -> dict[str, Any]:
         """Return what both internal requests are made with. Raises InvalidBody, BadRequest."""
-        common = {
+        return {
             "model": self.model or self.name,
             "options": self.options,
             "keep_alive": read_keep_alive(self.keep_alive),
@@ -167,14 +172,14 @@ class _CommonBody(msgspec.Struct):
             "shift": self.shift,
             "top_logprobs": read_top_logprobs(self.top_logprobs, is_wished=self.logprobs),
             "json_schema": read_format(self.format),
+            "renders_only": self.debug_render_only,
         }
-        if self.debug_render_only:
-            raise not_supported("_debug_render_only")
-        return common
 
 
 class GenerateBody(_CommonBody):
     """The body of `/api/generate`."""
+
+    go_types: ClassVar[Mapping[str, str]] = _IMAGES
 
     prompt: str = ""
     suffix: str = ""
@@ -204,6 +209,8 @@ class GenerateBody(_CommonBody):
 
 class ChatBody(_CommonBody):
     """The body of `/api/chat`."""
+
+    go_types: ClassVar[Mapping[str, str]] = {"tools": "api.Tools"}
 
     messages: list[Message] = []
     tools: list[Tool] = []
@@ -281,8 +288,24 @@ def _image(text: str, place: str) -> bytes:
 
 
 def _first_bad_byte(text: str) -> int:
+    """Return where Go's decoder gives up: at a foreign byte, or where the padding is wrong."""
     run = _BASE64_RUN.match(text)
     end = run.end() if run else 0
-    # Only the length is wrong: Go points at the start of the group that is not whole.
-    is_cut = end == len(text)
-    return len(text.encode()) - len(text) % 4 if is_cut else len(text[:end].encode())
+    in_group = (end - text.count("\r", 0, end) - text.count("\n", 0, end)) % 4
+    if end == len(text):
+        return end - in_group
+    if text[end] != "=" or in_group < _LEAST_BEFORE_PADDING:
+        return end
+    next_at = _behind_line_ends(text, end + 1)
+    if in_group == _LEAST_BEFORE_PADDING:  # a second one belongs to it
+        if next_at == len(text):
+            return next_at
+        if text[next_at] != "=":
+            return next_at - 1
+        next_at = _behind_line_ends(text, next_at + 1)
+    return next_at
+
+
+def _behind_line_ends(text: str, start: int) -> int:
+    found = _LINE_ENDS.match(text, start)
+    return found.end() if found else start

@@ -23,6 +23,7 @@ from inference.requests import GenerationRequest
 from models_app.permissions import Principal
 from ollamasite.error_responses import to_service_error
 from ollamasite.errors import ServiceError
+from ollamasite.http import JSON
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class AnswerWriter(Protocol):
     stream_headers: ClassVar[Mapping[str, str]]
 
     def piece(self, token: Token) -> bytes:
-        """Return what is sent for a piece of text."""
+        """Return what is sent for a piece of the answer."""
 
     def choice_end(self, ended: ChoiceEnded) -> bytes:
         """Return what is sent when one of several choices is complete."""
@@ -73,7 +74,12 @@ async def respond(
             response.headers[name] = value
         return response
     events = aiter(running)
-    first = await _first_shown(events, answer)
+    try:
+        first = await _first_shown(events, answer)
+    except ServiceError as error:
+        # Ollama has begun its stream by then, which costs the charset (contract 11, 1.0).
+        error.headers.setdefault("Content-Type", JSON)
+        raise
     return StreamingHttpResponse(
         _chunks(running, first, events, writer),
         content_type=writer.stream_type,

@@ -11,12 +11,12 @@ import secrets
 import time
 from typing import Final
 
+from inference.engine.answer import Answer, Said
 from inference.engine.logprobs import token_logprob
 from inference.engine.model import (
     SCORED_TOKENS,
     Chunk,
     DecodeError,
-    Logits,
     Model,
     UnusableInput,
 )
@@ -26,7 +26,6 @@ from inference.engine.prompt import Prepared, kept_tokens
 from inference.engine.runner_messages import Charge
 from inference.engine.sequence import Job, Sequence
 from inference.engine.slots import Slots
-from inference.engine.text import TextStream
 from inference.messages import (
     ChoiceEnded,
     DoneReason,
@@ -134,11 +133,15 @@ class BatchLoop:
                     job=job,
                     choice=choice,
                     sampler=sampler,
-                    text=TextStream(sampling.stop),
+                    answer=Answer(
+                        self._model,
+                        request,
+                        form=prepared.output_format,
+                        prompt_end=prepared.text_end,
+                        constraint=prepared.constraints[choice] if prepared.constraints else None,
+                    ),
                     most_tokens=min(sampling.num_predict or endless, endless),
                     line=list(prompt.tokens),
-                    constraint=prepared.constraints[choice] if prepared.constraints else None,
-                    is_constrained=bool(prepared.constraints) and not request.constrained_after,
                 )
             )
         return sequences
@@ -268,7 +271,7 @@ class BatchLoop:
     def _advance_to(self, sequence: Sequence, computed: int) -> None:
         job = sequence.job
         self._slots.grow(sequence.slot, sequence.line[sequence.computed : computed], job.prompt.own)
-        fresh = min(computed, len(sequence.line) - len(sequence.answer)) - sequence.computed
+        fresh = min(computed, len(sequence.line) - len(sequence.said_tokens)) - sequence.computed
         if fresh > 0:
             request_id = job.request.request_id
             self._prompt_tokens[request_id] = self._prompt_tokens.get(request_id, 0) + fresh
@@ -294,57 +297,34 @@ class BatchLoop:
 
     def _choose(self, sequence: Sequence, row: int) -> None:
         """Choose the next token of a sequence and take it in."""
-        request = sequence.job.request
-        logits = self._model.logits(row) if self._needs_logits(sequence) else None
-        plain = None
-        if logits is not None and request.top_logprobs is not None:
-            plain = logits.copy() if sequence.is_constrained else logits
-        constraint = sequence.constraint if sequence.is_constrained else None
+        request, answer = sequence.job.request, sequence.answer
+        logits = self._model.logits(row)
+        top = request.top_logprobs
+        plain = logits.copy() if top is not None and answer.changes_logits else logits
         try:
-            if constraint is not None and logits is not None:
-                constraint.apply(logits)
-            token = self._model.sample(sequence.sampler, row)
-            if constraint is not None and not self._model.is_end(token):
-                constraint.accept(token)
+            token = answer.choose(sequence.sampler, logits)
         except DecodeError as error:
             self._fail(request.request_id, FailureCode.INTERNAL, _failure(error))
             return
-        self._take(sequence, token, self._logprob(plain, token, request.top_logprobs))
-
-    def _needs_logits(self, sequence: Sequence) -> bool:
-        return sequence.is_constrained or sequence.job.request.top_logprobs is not None
-
-    def _logprob(self, logits: Logits | None, token: int, top: int | None) -> TokenLogprob | None:
-        if logits is None or top is None:
-            return None
-        return token_logprob(self._model, logits, token, top)
+        logprob = None if top is None else token_logprob(self._model, plain, token, top)
+        self._take(sequence, token, logprob)
 
     def _take(self, sequence: Sequence, token: int, logprob: TokenLogprob | None) -> None:
         job = sequence.job
         job.first_token_ns = job.first_token_ns or time.perf_counter_ns()
         job.sampled_tokens += 1
         sequence.sampled_tokens += 1
+        answer = sequence.answer
         if self._model.is_end(token):
-            self._finish(sequence, DoneReason.STOP)
+            self._finish(sequence, DoneReason.STOP, end_token=token)
             return
-        sequence.answer.append(token)
+        sequence.said_tokens.append(token)
         sequence.line.append(token)
-        self._emit(sequence, *sequence.text.push(self._model.piece(token), logprob))
-        if sequence.text.has_stopped or self._is_complete(sequence):
+        self._emit(sequence, answer.push(token, logprob))
+        if answer.has_stopped or answer.is_complete:
             self._finish(sequence, DoneReason.STOP)
         elif sequence.sampled_tokens >= sequence.most_tokens or self._has_no_room(sequence):
             self._finish(sequence, DoneReason.LENGTH)
-
-    def _is_complete(self, sequence: Sequence) -> bool:
-        """Whether the constraint lets nothing follow; switches it on where its time has come."""
-        if sequence.constraint is None:
-            return False
-        if sequence.is_constrained:
-            return sequence.constraint.is_complete
-        opening = sequence.job.request.constrained_after.encode()
-        recent = b"".join(map(self._model.named_piece, sequence.answer[-len(opening) - 1 :]))
-        sequence.is_constrained = opening in recent
-        return False
 
     def _has_no_room(self, sequence: Sequence) -> bool:
         """Whether the window is full and cannot be shifted."""
@@ -367,19 +347,23 @@ class BatchLoop:
 
     # ------------------------------------------------------------ leaving
 
-    def _emit(self, sequence: Sequence, text: str, logprobs: tuple[TokenLogprob, ...]) -> None:
-        if text or logprobs:
+    def _emit(self, sequence: Sequence, said: Said) -> None:
+        if any(said):
             self._events.append(
                 Token(
                     request_id=sequence.job.request.request_id,
-                    text=text,
                     choice=sequence.choice,
-                    logprobs=logprobs,
+                    text=said.text,
+                    thinking=said.thinking,
+                    tool_calls=said.tool_calls,
+                    logprobs=said.logprobs,
                 )
             )
 
-    def _finish(self, sequence: Sequence, reason: DoneReason) -> None:
-        self._emit(sequence, *sequence.text.flush())
+    def _finish(
+        self, sequence: Sequence, reason: DoneReason, *, end_token: int | None = None
+    ) -> None:
+        self._emit(sequence, sequence.answer.close(end_token))
         self._leave_slot(sequence)
         sequence.sampler.close()
         job, request = sequence.job, sequence.job.request
@@ -392,7 +376,7 @@ class BatchLoop:
             return
         del self._jobs[request.request_id]
         self._held.discard(request.request_id)
-        tokens = (*job.prompt.tokens, *sequence.answer) if request.wants_context else ()
+        tokens = (*job.prompt.tokens, *sequence.said_tokens) if request.wants_context else ()
         self._events.append(
             Finished(
                 request_id=request.request_id,

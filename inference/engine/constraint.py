@@ -56,17 +56,18 @@ class Grammars:
                 if len(self._compiled) > _KEPT_GRAMMARS:
                     self._compiled.popitem(last=False)
             self._compiled.move_to_end(digest)
-            return GrammarConstraint(matcher.deep_copy(), n_vocab=self._tokenizer.vocab_size)
+            return GrammarConstraint(matcher.deep_copy(), self._tokenizer)
 
 
 class GrammarConstraint:
     """A grammar as it stands after the tokens so far. See `Constraint`. Not thread-safe."""
 
-    def __init__(self, matcher: LLMatcher, *, n_vocab: int) -> None:
+    def __init__(self, matcher: LLMatcher, tokenizer: LLTokenizer) -> None:
         """Take over the matcher, which nobody else may use."""
         self._matcher = matcher
-        self._n_vocab = n_vocab
-        self._mask = np.zeros(-(-n_vocab // _BITS), np.uint32)
+        self._tokenizer = tokenizer
+        self._n_vocab = tokenizer.vocab_size
+        self._mask = np.zeros(-(-self._n_vocab // _BITS), np.uint32)
 
     @property
     def is_complete(self) -> bool:
@@ -87,6 +88,13 @@ class GrammarConstraint:
         """See `Constraint`."""
         if not self._matcher.consume_token(token):
             raise DecodeError(f"token {token} is not allowed: {_reason(self._matcher)}")
+
+    def accept_text(self, text: str) -> bool:
+        """See `Constraint`."""
+        tokens = self._tokenizer.tokenize_str(text)
+        if self._matcher.validate_tokens(tokens) < len(tokens):
+            return False
+        return self._matcher.consume_tokens(tokens)
 
 
 def _compile(json_schema: str, tokenizer: LLTokenizer) -> LLMatcher:

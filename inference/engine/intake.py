@@ -1,8 +1,8 @@
 """Prompts are prepared on a thread of their own, so that the batch loop never waits for one.
 
 A template is slow where it is hostile and a tokenizer where a text is long; llama.cpp computes
-meanwhile. Every request that was submitted comes out once, prepared or refused, unless it was
-dropped before. Knows no sockets.
+meanwhile. Every request that was submitted comes out once, prepared, refused or shown,
+unless it was dropped before. Knows no sockets.
 """
 
 import os
@@ -10,11 +10,20 @@ import queue
 import select
 import threading
 import time
+from dataclasses import dataclass
 from typing import Final
 
 from inference.engine.model import Model
 from inference.engine.prompt import Prepared, PromptError, prepare
-from inference.messages import Failed, FailureCode, Generate
+from inference.messages import (
+    DoneReason,
+    Event,
+    Failed,
+    FailureCode,
+    Finished,
+    Generate,
+    Rendered,
+)
 
 # How long `take` waits for what was just submitted: most prompts are ready sooner, and one that
 # misses a step of the batch loop waits for all of it, ten times as long.
@@ -24,13 +33,21 @@ _SIGNAL: Final = (1).to_bytes(8, "little")
 _STACK_BYTES: Final = 16 * 1024 * 1024
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A request of which nothing is computed, and all that its caller is told."""
+
+    request_id: str
+    events: tuple[Event, ...]
+
+
 class Intake:
     """A line of requests to prepare. `fileno` becomes readable when `take` has something."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
         self._submitted: queue.SimpleQueue[Generate] = queue.SimpleQueue()
-        self._ready: queue.SimpleQueue[Prepared | Failed] = queue.SimpleQueue()
+        self._ready: queue.SimpleQueue[Prepared | Settled] = queue.SimpleQueue()
         self._pending: set[str] = set()
         self._has_new = False
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -64,7 +81,7 @@ class Intake:
         self._pending.discard(request_id)
         return True
 
-    def take(self) -> list[Prepared | Failed]:
+    def take(self) -> list[Prepared | Settled]:
         """Return what has become ready, in order of submission.
 
         Waits for a moment, once, for what was submitted since the last call.
@@ -77,7 +94,7 @@ class Intake:
             taken += self._collect()
         return taken
 
-    def _collect(self) -> list[Prepared | Failed]:
+    def _collect(self) -> list[Prepared | Settled]:
         try:
             os.eventfd_read(self._event)
         except BlockingIOError:
@@ -97,19 +114,33 @@ class Intake:
             self._ready.put(self._prepared(request))
             os.write(self._event, _SIGNAL)
 
-    def _prepared(self, request: Generate) -> Prepared | Failed:
+    def _prepared(self, request: Generate) -> Prepared | Settled:
         if request.request_id not in self._pending:
-            return Failed(
-                request_id=request.request_id, code=FailureCode.CANCELLED, message="canceled"
-            )
+            return _refused(request, FailureCode.CANCELLED, "canceled")
         try:
-            return prepare(self._model, request)
+            prepared = prepare(self._model, request)
         except PromptError as error:
-            return Failed(request_id=request.request_id, code=error.code, message=error.message)
+            return _refused(request, error.code, error.message)
         except Exception as error:  # noqa: BLE001 - the thread serves every later request too
             message = f"the prompt could not be prepared: {error}"
-            return Failed(request_id=request.request_id, code=FailureCode.INTERNAL, message=message)
+            return _refused(request, FailureCode.INTERNAL, message)
+        return _shown(prepared) if request.renders_only else prepared
 
 
-def _id_of(result: Prepared | Failed) -> str:
-    return result.request_id if isinstance(result, Failed) else result.request.request_id
+def _refused(request: Generate, code: FailureCode, message: str) -> Settled:
+    request_id = request.request_id
+    return Settled(request_id, (Failed(request_id=request_id, code=code, message=message),))
+
+
+def _shown(prepared: Prepared) -> Settled:
+    request_id = prepared.request.request_id
+    rendered = Rendered(
+        request_id=request_id,
+        text=prepared.rendered,
+        image_count=prepared.image_count,
+    )
+    return Settled(request_id, (rendered, Finished(request_id=request_id, reason=DoneReason.STOP)))
+
+
+def _id_of(result: Prepared | Settled) -> str:
+    return result.request_id if isinstance(result, Settled) else result.request.request_id

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inference.messages import Sampling
+from inference.prompting.control_names import BoundaryTexts, ControlNames
 
 Logits = npt.NDArray[np.float32]
 # Rows of logits that `decode` has room for beside one for each sequence: prompts that are scored
@@ -38,6 +39,12 @@ class Sampler(Protocol):
     def see(self, tokens: Sequence[int]) -> None:
         """Take the prompt's tokens, for penalties on what has been said."""
 
+    def choose(self, logits: Logits) -> int:
+        """Choose a token from logits of shape (vocabulary,), which are only read, and remember it.
+
+        Raises DecodeError where none can be chosen.
+        """
+
     def close(self) -> None:
         """Free it. A second call does nothing."""
 
@@ -54,6 +61,9 @@ class Constraint(Protocol):
 
     def accept(self, token: int) -> None:
         """Take the token that was chosen. Raises DecodeError where it was not allowed."""
+
+    def accept_text(self, text: str) -> bool:
+        """Take text that was said already; where it is not allowed, nothing is taken: False."""
 
 
 class EncodedImage(Protocol):
@@ -120,8 +130,11 @@ class Vocabulary(Protocol):
     def adds_bos(self) -> bool:
         """Whether `tokenize` puts a BOS in front."""
 
-    def names_control(self, text: str) -> bool:
-        """Whether a text holds the name of a control token."""
+    def control_names(self) -> ControlNames:
+        """Return the names of its control tokens."""
+
+    def boundary_texts(self) -> BoundaryTexts:
+        """Return the names of the tokens for a text's begin and end."""
 
     def fill_tokens(self) -> tuple[int, int, int] | None:
         """Return the tokens for prefix, suffix and middle of an infill; None: it has none."""
@@ -163,9 +176,6 @@ class Model(Vocabulary, Protocol):
 
     def logits(self, row: int) -> Logits:
         """Return a row of the last `decode`: a view that may be written, shape (vocabulary,)."""
-
-    def sample(self, sampler: Any, row: int) -> int:
-        """Choose a token from a row of the last `decode`."""
 
     def forget(self, sequence: int) -> None:
         """Drop a sequence from the KV cache."""

@@ -137,7 +137,7 @@ class Runner:
                     self._loop.add(prepared)
                 else:
                     self._loop.resume(prepared.request_id)
-                    events.append(prepared)
+                    events += prepared.events
             new_events, charges = self._loop.step()
             events += new_events
         embedded, embed_charges = self._embeds.step()
@@ -231,7 +231,7 @@ def _confine() -> None:
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     # States that leave the prefix cache go back to the system at once. By default glibc raises the
     # threshold with every large block that is freed, and the heap kept a third more than was used.
-    libc.mallopt(_M_MMAP_THRESHOLD, _MIB)
+    libc.mallopt(_M_MMAP_THRESHOLD, 2 * _MIB)
     # Ctrl-C reaches the whole terminal group; the node decides when a runner leaves.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

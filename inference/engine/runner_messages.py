@@ -14,6 +14,7 @@ from inference.messages import (
     Generate,
     Part,
     PromptScored,
+    Rendered,
     RunnerOptions,
     Started,
     Token,
@@ -99,7 +100,7 @@ class Step(Wire, frozen=True):
     """What one step of a runner brought. One is sent for every step, so it is also its pulse."""
 
     events: tuple[
-        Started | PromptScored | Token | ChoiceEnded | Embedded | Finished | Failed, ...
+        Started | PromptScored | Rendered | Token | ChoiceEnded | Embedded | Finished | Failed, ...
     ] = ()
     charges: tuple[Charge, ...] = ()
 

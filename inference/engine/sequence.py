@@ -3,10 +3,10 @@
 import time
 from dataclasses import dataclass, field
 
-from inference.engine.model import Chunk, Constraint, Sampler
+from inference.engine.answer import Answer
+from inference.engine.model import Chunk, Sampler
 from inference.engine.prefix_cache import Owner
 from inference.engine.prompt import Prompt, cache_group
-from inference.engine.text import TextStream
 from inference.messages import Generate, TokenLogprob, Usage
 
 
@@ -57,15 +57,13 @@ class Sequence:
     job: Job
     choice: int
     sampler: Sampler
-    text: TextStream
+    answer: Answer
     most_tokens: int
     line: list[int]
-    constraint: Constraint | None = None
-    is_constrained: bool = False
     slot: int = -1  # not in the KV cache
     computed: int = 0
-    answer: list[int] = field(default_factory=list)
-    sampled_tokens: int = 0
+    said_tokens: list[int] = field(default_factory=list)  # the answer's, without the end
+    sampled_tokens: int = 0  # with the end
 
     @property
     def is_answering(self) -> bool:

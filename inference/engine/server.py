@@ -29,7 +29,7 @@ from inference.engine.actions import (
 )
 from inference.engine.config import EngineConfig
 from inference.engine.connection import Connection
-from inference.engine.line import RunnerState
+from inference.engine.line import Runner, RunnerState
 from inference.engine.memory import Capacity, Need, format_bytes, need_of
 from inference.engine.runner_messages import (
     AdapterFile,
@@ -166,24 +166,29 @@ class Node:
         connection.request_ids.add(request_id)
 
     def _loaded(self, now: float) -> tuple[LoadedModel, ...]:
-        models = []
-        for runner in self._scheduler.runners:
-            opened = self._processes[runner.key].opened if runner.key in self._processes else None
-            if opened is None or runner.state is RunnerState.STOPPING:
-                continue
-            left_s = runner.keep_alive_s if runner.is_busy else runner.expires_at - now
-            is_endless = runner.is_pinned or left_s == float("inf")
-            models.append(
-                LoadedModel(
-                    name=runner.model.name,
-                    digest=runner.model.digest,
-                    size_bytes=opened.size_bytes,
-                    size_vram_bytes=opened.size_vram_bytes,
-                    context_length=opened.context_length,
-                    expires_in_s=None if is_endless else left_s,
-                )
-            )
+        models = [
+            self._listed(runner, now)
+            for runner in self._scheduler.runners
+            if runner.state is not RunnerState.STOPPING
+        ]
         return tuple(sorted(models, key=_expiry_of, reverse=True))
+
+    def _listed(self, runner: Runner, now: float) -> LoadedModel:
+        process = self._processes.get(runner.key)
+        opened = process.opened if process else None
+        # What is still loading is listed too, with what it is expected to take (contract 7).
+        stays_whole_time = opened is None or runner.is_busy
+        left_s = runner.keep_alive_s if stays_whole_time else runner.expires_at - now
+        is_endless = runner.is_pinned or left_s == float("inf")
+        need = runner.need
+        return LoadedModel(
+            name=runner.model.name,
+            digest=runner.model.digest,
+            size_bytes=opened.size_bytes if opened else need.system_bytes + need.gpu_bytes,
+            size_vram_bytes=opened.size_vram_bytes if opened else need.gpu_bytes,
+            context_length=opened.context_length if opened else runner.options.num_ctx,
+            expires_in_s=None if is_endless else left_s,
+        )
 
     # ------------------------------------------------------------ runners
 

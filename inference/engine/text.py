@@ -32,6 +32,11 @@ class TextStream:
         self._waiting: deque[tuple[int, TokenLogprob]] = deque()  # where its text begins
         self.has_stopped = False
 
+    @property
+    def held(self) -> str:
+        """What is not certain yet."""
+        return self._held
+
     def push(self, piece: bytes, logprob: TokenLogprob | None = None) -> Released:
         """Add a token's bytes and return what is now certain.
 

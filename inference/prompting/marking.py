@@ -1,80 +1,146 @@
-"""Which parts of a rendered prompt the caller wrote, and which the model's own files.
+"""Callers' texts may not name control tokens: what names one is kept out of the template's sight.
 
-The caller's texts are put between two marks before the template runs; where the result without its
-marks is what the template makes of the texts themselves, the marks show what is whose. A template
-that looks into the texts (trims them, compares them) gives no such answer. Knows no tokens.
+Before a template runs, every name of a control token in a text of the caller's gives way to a
+stand-in, a character that no text has; in the rendered prompt the stand-ins show what has to stay
+text. A template may cut, compare or encode the texts as it likes. Knows no tokens.
 """
 
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+import msgspec
 from msgspec import structs
 
-from inference.messages import ChatMessage, ChatPrompt
-from inference.prompting.ollama import render_chat
+from inference.messages import ChatMessage, ChatPrompt, ToolCall
+from inference.prompting.control_names import ControlNames
+from inference.prompting.errors import TemplateLimitError
 
-# Supplementary private use area B: no text means anything by these characters.
-_FIRST_MARK: Final = 0x100000
-_LAST_MARK: Final = 0x10FFFC
+# Rare characters, but printable ones: a list that a template prints escapes all others.
+_FIRST: Final = 0x20000
+_LAST: Final = 0x2A6DF
+_WORD: Final = re.compile(r"[\w.-]*")
+_MAX_DEPTH: Final = 100
+KNOWN_ROLES: Final = frozenset({"system", "user", "assistant", "tool"})
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A piece of a rendered prompt."""
+    """A piece of a rendered prompt; the caller's may not become control tokens."""
 
     text: str
     is_callers: bool
 
 
-def render_segments(prompt: ChatPrompt) -> tuple[list[Segment], bool]:
-    """Render a chat; return its pieces in order and whether it is known whose they are.
+class StandIns:
+    """The characters that stand for texts in one chat, and what they stand for."""
 
-    Where it is not known, there is one piece, not marked as the caller's. Raises TemplateError.
+    def __init__(self, prompt: ChatPrompt) -> None:
+        """Take the chat in which they are to stand."""
+        self._prompt = prompt
+        self._unused: Iterator[str] | None = None
+        self._by_text: dict[str, str] = {}
+
+    def stand_for(self, text: str) -> str:
+        """Return the character that stands for a text. Raises TemplateLimitError."""
+        known = self._by_text.get(text)
+        if known is None:
+            if self._unused is None:
+                self._unused = _unused_characters(self._prompt)
+            known = next(self._unused, None)
+            if known is None:
+                raise TemplateLimitError("messages name too many control tokens")
+            self._by_text[text] = known
+        return known
+
+    def segments(self, rendered: str) -> list[Segment]:
+        """Return the pieces of a rendered text, in order, with what was stood for."""
+        if not self._by_text:
+            return [Segment(rendered, is_callers=False)] if rendered else []
+        texts = {stand_in: text for text, stand_in in self._by_text.items()}
+        parts = re.split(f"([{''.join(texts)}])", rendered)
+        return [Segment(texts.get(part, part), part in texts) for part in parts if part]
+
+
+def disarmed(prompt: ChatPrompt, names: ControlNames) -> tuple[ChatPrompt, StandIns]:
+    """Return a chat in which the caller names no control tokens, and what stands for the names.
+
+    The caller's are all texts but those of messages from the manifest. A role that is none of
+    the known ones and could be part of a name, as in `<|role|>`, gives way as a whole. Raises
+    TemplateLimitError.
     """
-    plain = render_chat(prompt)
-    whole = [Segment(plain, is_callers=False)]
-    texts = [text for message in prompt.messages for text in _callers_texts(message)]
-    if not texts:
-        return whole, True
-    opening, closing = _unused_marks("".join(texts) + plain)
-    messages = tuple(_marked(message, opening, closing) for message in prompt.messages)
-    marked = render_chat(structs.replace(prompt, messages=messages))
-    if marked.replace(opening, "").replace(closing, "") != plain:
-        return whole, False
-    return _split(marked, opening, closing), True
-
-
-def _callers_texts(message: ChatMessage) -> list[str]:
-    if message.is_models_own:
-        return []
-    return [text for text in (message.content, message.thinking) if text]
-
-
-def _unused_marks(text: str) -> tuple[str, str]:
-    """Return two characters that the text does not hold."""
-    used = set(text)
-    unused = (chr(code) for code in range(_FIRST_MARK, _LAST_MARK) if chr(code) not in used)
-    return next(unused), next(unused)
-
-
-def _marked(message: ChatMessage, opening: str, closing: str) -> ChatMessage:
-    if message.is_models_own:
-        return message
-
-    def between(text: str) -> str:
-        return f"{opening}{text}{closing}" if text else text
-
-    return structs.replace(
-        message, content=between(message.content), thinking=between(message.thinking)
+    stand_ins = StandIns(prompt)
+    disarming = _Disarming(names, stand_ins)
+    changed = structs.replace(
+        prompt,
+        messages=tuple(map(disarming.message, prompt.messages)),
+        tools=tuple(disarming.value(tool) for tool in prompt.tools),
     )
+    return changed, stand_ins
 
 
-def _split(marked: str, opening: str, closing: str) -> list[Segment]:
-    segments: list[Segment] = []
-    outside = marked.split(opening)
-    segments.append(Segment(outside[0], is_callers=False))
-    for part in outside[1:]:
-        inside, _, behind = part.partition(closing)
-        segments.append(Segment(inside, is_callers=True))
-        segments.append(Segment(behind, is_callers=False))
-    return [segment for segment in segments if segment.text]
+class _Disarming:
+    def __init__(self, names: ControlNames, stand_ins: StandIns) -> None:
+        self._names = names
+        self._stand_ins = stand_ins
+
+    def message(self, message: ChatMessage) -> ChatMessage:
+        if message.is_models_own:
+            return message
+        return structs.replace(
+            message,
+            role=self._role(message.role),
+            content=self._text(message.content),
+            thinking=self._text(message.thinking),
+            tool_calls=tuple(map(self._call, message.tool_calls)),
+            tool_name=self._text(message.tool_name),
+            tool_call_id=self._text(message.tool_call_id),
+        )
+
+    def value(self, value: Any, depth: int = 0) -> Any:
+        """Return a copy of decoded JSON; names of members are texts too."""
+        if depth > _MAX_DEPTH:
+            return None
+        match value:
+            case str():
+                return self._text(value)
+            case Mapping():
+                return {
+                    self._text(name): self.value(each, depth + 1) for name, each in value.items()
+                }
+            case list() | tuple():
+                return [self.value(each, depth + 1) for each in value]
+        return value
+
+    def _call(self, call: ToolCall) -> ToolCall:
+        return structs.replace(
+            call,
+            id=self._text(call.id),
+            name=self._text(call.name),
+            arguments=self.value(call.arguments),
+        )
+
+    def _role(self, role: str) -> str:
+        is_harmless = _WORD.fullmatch(role) and not self._names.are_made_of(role.lower())
+        if is_harmless or role.lower() in KNOWN_ROLES:
+            return role
+        return self._stand_ins.stand_for(role)
+
+    def _text(self, text: str) -> str:
+        spans = self._names.spans(text)
+        if not spans:
+            return text
+        parts: list[str] = []
+        done = 0
+        for start, end in spans:
+            parts += (text[done:start], self._stand_ins.stand_for(text[start:end]))
+            done = end
+        return "".join([*parts, text[done:]])
+
+
+def _unused_characters(prompt: ChatPrompt) -> Iterator[str]:
+    """Yield characters that a chat does not hold, pictures aside."""
+    shown = tuple(structs.replace(message, images=()) for message in prompt.messages)
+    used = set(msgspec.json.encode(structs.replace(prompt, messages=shown)).decode())
+    return (chr(code) for code in range(_FIRST, _LAST + 1) if chr(code) not in used)

@@ -1,4 +1,4 @@
-"""`/api/tags` and `/api/show` in Ollama's own dialect (contract/ollama.md 1.7, 1.8).
+"""`/api/tags`, `/api/show` and `/api/status` in Ollama's own dialect (contract 1.1, 1.7, 1.8).
 
 Knows no file, no row of the database and no engine.
 """
@@ -22,6 +22,18 @@ from registry.library import ListedModel
 from registry.manifests import StoredMessage
 
 _COPILOT: Final = "GitHubCopilotChat/"
+
+
+# No model of this site runs in anybody's cloud, and that is how the site is configured.
+_STATUS: Final = {"cloud": {"disabled": True, "source": "config"}}
+
+
+class StatusView(ReadView):
+    """`GET /api/status`."""
+
+    async def get(self, request: Any) -> HttpResponse:
+        """Tell that there is no cloud behind this site."""
+        return json_response(_STATUS)
 
 
 class TagsView(ReadView):
@@ -76,12 +88,16 @@ def _show_reply(principal: Principal, body: ShowBody) -> ShowReply:
         license="\n".join(model.license),
         modelfile=show.modelfile_text(model, system=system, options=body.options),
         parameters=show.parameters_text(model.parameters),
-        template=model.template,
+        template=model.template or show.jinja_template(model),
         system=system,
+        renderer=model.config.get("renderer", ""),
+        parser=model.config.get("parser", ""),
         details=model.details,
         messages=tuple(StoredMessage(role, content) for role, content in model.messages),
         model_info=show.model_info(model, is_verbose=body.verbose),
+        projector_info=show.projector_info(model, is_verbose=body.verbose),
         tensors=model.gguf.get("tensors", []),
         capabilities=model.capabilities,
         modified_at=format_time(model.modified_at),
+        requires=model.config.get("requires", ""),
     )

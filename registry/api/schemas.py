@@ -39,12 +39,38 @@ class ShowReply(msgspec.Struct, kw_only=True, omit_defaults=True):
     parameters: str = ""
     template: str = ""
     system: str = ""
+    renderer: str = ""
+    parser: str = ""
     details: ModelDetails
     messages: tuple[StoredMessage, ...] = ()
     model_info: dict[str, Any]
+    projector_info: dict[str, Any] = {}
     tensors: list[dict[str, Any]] = []
     capabilities: tuple[str, ...] = ()
     modified_at: str = ""
+    requires: str = ""
+
+
+class CopyBody(msgspec.Struct):
+    """`POST /api/copy`."""
+
+    source: str = ""
+    destination: str = ""
+
+
+class DeleteBody(msgspec.Struct):
+    """`DELETE /api/delete`. `name` is what old clients send instead of `model`."""
+
+    model: str = ""
+    name: str = ""
+
+    @property
+    def asked_model(self) -> str:
+        """The model's name as it was sent. Raises ModelRequired."""
+        asked = self.model or self.name
+        if not asked:
+            raise ModelRequired
+        return asked
 
 
 class TagDetails(ModelDetails, frozen=True, kw_only=True, omit_defaults=True):

@@ -14,10 +14,22 @@ import uvicorn
 from inference.client import engine_client
 from models_app.accounts import create_key
 from models_app.models import User
+from tests.conftest import MakeModel
 from tests.fakes.engine import FakeNode, running_node
 from tests.inference.conftest import api, bob_api, bobs_model, model, node, stranger
 
 __all__ = ["api", "bob_api", "bobs_model", "model", "node", "stranger"]
+
+# Tools, thinking and filling in: what a template must use for a model to be able to.
+ABLE_TEMPLATE = (
+    "{{- if .Suffix }}<PRE>{{ .Prompt }}<SUF>{{ .Suffix }}<MID>{{ else }}"
+    "{{- if .Tools }}<|im_start|>system\n{{ .Tools }}<|im_end|>\n{{ end }}"
+    "{{- range .Messages }}<|im_start|>{{ .Role }}\n"
+    "{{- if .Thinking }}<think>{{ .Thinking }}</think>{{ end }}{{ .Content }}"
+    "{{- range .ToolCalls }}<tool_call>"
+    '{"name": "{{ .Function.Name }}", "arguments": {{ .Function.Arguments }}}</tool_call>{{ end }}'
+    "<|im_end|>\n{{ end }}<|im_start|>assistant\n{{ end }}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +45,12 @@ class RunningSite:
         """Wait until the engine got a frame of a kind."""
         waiting = self.node.wait_for(kind, timeout_s=timeout_s)
         return asyncio.run_coroutine_threadsafe(waiting, self.loop).result(timeout_s + 1)
+
+
+@pytest.fixture
+def able_model(transactional_db: None, make_model: MakeModel) -> str:
+    """A model of the library with every capability that a template can give."""
+    return make_model("able:1b", template=ABLE_TEMPLATE)
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from inference.frames import FrameDecoder, ProtocolError, encode
 from inference.messages import (
     PROTOCOL_VERSION,
     Cancel,
+    ChatPrompt,
     ChoiceEnded,
     DoneReason,
     Embed,
@@ -30,6 +31,7 @@ from inference.messages import (
     Events,
     Failed,
     FailureCode,
+    FillPrompt,
     Finished,
     Generate,
     GetQueue,
@@ -41,9 +43,12 @@ from inference.messages import (
     Ping,
     Pong,
     QueueState,
+    RawPrompt,
+    Rendered,
     Started,
     Token,
     TokenLogprob,
+    TokensPrompt,
     ToNode,
     Unload,
     Usage,
@@ -68,10 +73,13 @@ USAGE = Usage(
 class Script:
     """How one Generate or Load is answered. `pieces` come first, whatever follows.
 
-    A piece that is an event is sent as it is, but for the request's id.
+    A piece that is an event is sent as it is, but for the request's id: `Token(request_id="",
+    thinking="Hm.")`. Who only wants the prompt rendered gets `rendered`, if it is not empty, or
+    the prompt's own texts.
     """
 
     pieces: tuple[str | Token | ChoiceEnded, ...] = ("Hello", ".")
+    rendered: str = ""
     last_text: str = ""
     last_logprobs: tuple[TokenLogprob, ...] = ()
     queue_ns: int = 0  # told in Started
@@ -263,7 +271,7 @@ class _Connection:
 
 async def _events(script: Script, request: Generate | Load | Embed) -> AsyncIterator[Event]:
     request_id = request.request_id
-    if isinstance(request, Generate):
+    if isinstance(request, Generate) and not request.renders_only:
         if script.pieces:
             yield Started(
                 request_id=request_id,
@@ -287,6 +295,20 @@ async def _events(script: Script, request: Generate | Load | Embed) -> AsyncIter
             yield last
 
 
+def _shown(script: Script, request: Generate) -> Rendered:
+    match request.prompt:
+        case ChatPrompt(messages=messages):
+            text = "\n".join(f"{message.role}: {message.content}" for message in messages)
+            images = sum(len(message.images) for message in messages)
+        case RawPrompt(text=text, images=found):
+            images = len(found)
+        case FillPrompt(prefix=prefix, suffix=suffix):
+            text, images = prefix + suffix, 0
+        case TokensPrompt(tokens=tokens):
+            text, images = " ".join(map(str, tokens)), 0
+    return Rendered(request_id=request.request_id, text=script.rendered or text, image_count=images)
+
+
 def _good_end(script: Script, request: Generate | Load | Embed) -> tuple[Event, ...]:
     request_id = request.request_id
     match request:
@@ -296,6 +318,8 @@ def _good_end(script: Script, request: Generate | Load | Embed) -> tuple[Event, 
             vectors = tuple(fake_vector(value, request) for value in inputs)
             end = Finished(request_id=request_id, reason=DoneReason.STOP, usage=script.usage)
             return (Embedded(request_id=request_id, first=0, vectors=vectors), end)
+        case Generate(renders_only=True):
+            return _shown(script, request), Finished(request_id=request_id, reason=DoneReason.STOP)
         case Generate(wants_context=wants_context):
             end = Finished(
                 request_id=request_id,

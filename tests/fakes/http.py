@@ -54,11 +54,17 @@ class Answer:
 class Call:
     """One request on its way."""
 
-    def __init__(self, application: Any, scope: dict[str, Any], body: list[bytes]) -> None:
+    def __init__(
+        self, application: Any, scope: dict[str, Any], body: list[bytes], *, is_whole: bool
+    ) -> None:
         self._incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         last = len(body) - 1
         for number, part in enumerate(body):
-            event = {"type": "http.request", "body": part, "more_body": number < last}
+            event = {
+                "type": "http.request",
+                "body": part,
+                "more_body": number < last or not is_whole,
+            }
             self._incoming.put_nowait(event)
         self._sent: list[dict[str, Any]] = []
         self._news = asyncio.Event()
@@ -118,8 +124,9 @@ class AsgiClient:
         data: Any = None,
         body: bytes | list[bytes] = b"",
         headers: Mapping[str, str] | None = None,
+        is_whole: bool = True,
     ) -> Call:
-        """Send a request and return it on its way."""
+        """Send a request and return it on its way; if it is not whole, its body goes on."""
         content = json.dumps(data).encode() if data is not None else body
         whole = {**self._headers, **(headers or {})}
         path, _, query = path.partition("?")
@@ -138,7 +145,7 @@ class AsgiClient:
             "server": ("127.0.0.1", 11434),
         }
         parts = content if isinstance(content, list) else [content]
-        return Call(self._application, scope, parts)
+        return Call(self._application, scope, parts, is_whole=is_whole)
 
     async def request(self, method: str, path: str, **kwargs: Any) -> Answer:
         """Send a request and return the whole answer."""

@@ -239,25 +239,203 @@ def test_images_beside_an_empty_prompt_are_a_load() -> None:
 # ------------------------------------------------------------------ structured answers
 
 
-def test_schema_holds_from_the_start_where_nobody_thinks() -> None:
-    message = told(resolved(template=THINKING), chat(json_schema=SCHEMA))
+def test_schema_is_passed_on() -> None:
+    assert told(resolved(), chat(json_schema=SCHEMA)).json_schema == SCHEMA
 
-    assert (message.json_schema, message.constrained_after) == (SCHEMA, "")
+
+# ------------------------------------------------------------------ thinking
+
+
+def thinking(**changes: Any) -> ResolvedModel:
+    return resolved(template=THINKING, capabilities=("completion", "thinking"), **changes)
+
+
+def asked_to_think(message: Generate) -> bool | str | None:
+    assert isinstance(message.prompt, ChatPrompt)
+    return message.prompt.think
+
+
+@pytest.mark.parametrize("request_", [chat(), complete()])
+def test_a_model_that_can_think_does_so_unless_told_not_to(request_: GenerationRequest) -> None:
+    message = told(thinking(), request_)
+
+    assert (asked_to_think(message), message.splits_thinking) == (True, True)
 
 
 @pytest.mark.parametrize(
-    ("think", "after"), [(None, "</think>"), (True, "</think>"), (False, ""), ("low", "</think>")]
+    ("think", "is_split"), [(True, True), (False, False), ("low", True), ("max", True)]
 )
-def test_schema_waits_for_the_end_of_thinking(think: Any, after: str) -> None:
-    model = resolved(template=THINKING, capabilities=("completion", "thinking"))
+@pytest.mark.parametrize("ask", [chat, complete])
+def test_how_much_to_think_is_passed_on(ask: Any, think: Any, is_split: bool) -> None:
+    message = told(thinking(), ask(think=think))
 
-    assert told(model, chat(json_schema=SCHEMA, think=think)).constrained_after == after
+    assert (asked_to_think(message), message.splits_thinking) == (think, is_split)
 
 
-def test_template_that_cannot_be_read_is_left_to_the_runner() -> None:
-    model = resolved(template="{{ .Thinking", capabilities=("completion", "thinking"))
+@pytest.mark.parametrize("architecture", ["gptoss", "gpt-oss"])
+def test_most_thinking_of_gpt_oss_is_high(architecture: str) -> None:
+    model = thinking(gguf={"architecture": architecture, "metadata": {}})
 
-    assert told(model, chat(json_schema=SCHEMA)).constrained_after == ""
+    assert asked_to_think(told(model, chat(think="max"))) == "high"
+    assert asked_to_think(told(model, chat(think="low"))) == "low"
+
+
+@pytest.mark.parametrize("think", [None, False])
+def test_a_model_that_cannot_think_is_told_what_was_asked(think: Any) -> None:
+    message = told(resolved(), chat(think=think))
+
+    assert (asked_to_think(message), message.splits_thinking) == (think, False)
+
+
+@pytest.mark.parametrize("ask", [chat, complete])
+@pytest.mark.parametrize("think", [True, "low"])
+def test_thinking_needs_a_model_that_can(ask: Any, think: Any) -> None:
+    error = refusal(resolved(), ask(think=think))
+
+    assert (error.status, error.message) == (400, '"tiny" does not support thinking')
+
+
+def test_nothing_is_split_from_a_raw_prompt() -> None:
+    assert not told(thinking(), complete(raw=True)).splits_thinking
+
+
+OLD_ANSWER = (
+    ChatMessage(role="user", content="?"),
+    ChatMessage(role="assistant", content="<think>hm</think>yes"),
+    ChatMessage(role="user", content="!"),
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({"gguf": {"architecture": "qwen3", "metadata": {}}}, "yes"),
+        ({"name": "alice/deepseek-r1:7b"}, "yes"),
+        ({}, "<think>hm</think>yes"),
+    ],
+)
+def test_some_models_are_not_shown_what_they_thought(changes: Any, shown: str) -> None:
+    prompt = told(thinking(**changes), chat(messages=OLD_ANSWER)).prompt
+
+    assert isinstance(prompt, ChatPrompt)
+    assert prompt.messages[1].content == shown
+
+
+# ------------------------------------------------------------------ templates
+
+JINJA = "{% for m in messages %}{{ m.content }}{% endfor %}"
+JINJA_TOOLS = "{% if tools %}{{ tools }}{% endif %}" + JINJA
+TOOLS: tuple[dict[str, Any], ...] = ({"type": "function", "function": {"name": "f"}},)
+
+
+def jinja(text: str, **more: str) -> dict[str, Any]:
+    metadata = {"tokenizer.chat_template": text}
+    return {"architecture": "llama", "metadata": metadata | more}
+
+
+def template_of(model: ResolvedModel, request: GenerationRequest) -> tuple[str, bool]:
+    prompt = told(model, request).prompt
+    assert isinstance(prompt, ChatPrompt)
+    return prompt.template, prompt.is_jinja
+
+
+@pytest.mark.parametrize("request_", [chat(), complete()])
+def test_template_of_the_file_is_used_where_the_manifest_has_none(
+    request_: GenerationRequest,
+) -> None:
+    assert template_of(resolved(gguf=jinja(JINJA)), request_) == (JINJA, True)
+
+
+def test_template_of_the_manifest_goes_before_the_files() -> None:
+    model = resolved(template="{{ .Prompt }}", gguf=jinja(JINJA))
+
+    assert template_of(model, chat()) == ("{{ .Prompt }}", False)
+
+
+def test_template_of_a_request_goes_before_all() -> None:
+    assert template_of(resolved(gguf=jinja(JINJA)), complete(template="{{ .Prompt }}!")) == (
+        "{{ .Prompt }}!",
+        False,
+    )
+
+
+def test_without_any_template_the_prompt_is_all() -> None:
+    assert template_of(resolved(), chat()) == ("{{ .Prompt }}", False)
+
+
+@pytest.mark.parametrize(("tools", "template"), [(TOOLS, JINJA_TOOLS), ((), JINJA)])
+def test_template_for_tools_is_used_with_tools(tools: Any, template: str) -> None:
+    gguf = jinja(JINJA, **{"tokenizer.chat_template.tool_use": JINJA_TOOLS})
+    model = resolved(gguf=gguf, capabilities=("completion", "tools"))
+
+    assert template_of(model, chat(tools=tools)) == (template, True)
+
+
+def test_model_with_a_renderer_uses_the_template_of_its_file() -> None:
+    model = resolved(
+        template="{{ .Prompt }}",
+        gguf=jinja(JINJA),
+        config={"renderer": "qwen3-coder", "parser": "qwen3-coder"},
+    )
+
+    assert template_of(model, chat()) == (JINJA, True)
+    assert told(model, chat()).output_parser == "qwen3-coder"
+
+
+# ------------------------------------------------------------------ messages
+
+
+def roles(model: ResolvedModel, request: GenerationRequest) -> list[tuple[str, str]]:
+    prompt = told(model, request).prompt
+    assert isinstance(prompt, ChatPrompt)
+    return [(message.role, message.content) for message in prompt.messages]
+
+
+HAS_MESSAGES = {"system": "own", "messages": (("user", "a"), ("assistant", "b"))}
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        (
+            chat(),
+            [("system", "own"), ("user", "a"), ("assistant", "b"), ("user", "Hello")],
+        ),
+        (
+            chat(messages=(ChatMessage(role="system", content="s"), *HELLO)),
+            [("user", "a"), ("assistant", "b"), ("system", "s"), ("user", "Hello")],
+        ),
+        (
+            chat(messages=(*HELLO, ChatMessage(role="system", content="s"))),
+            [
+                ("system", "own"),
+                ("user", "a"),
+                ("assistant", "b"),
+                ("user", "Hello"),
+                ("system", "s"),
+            ],
+        ),
+        (complete(), [("system", "own"), ("user", "a"), ("assistant", "b"), ("user", "p")]),
+        (
+            complete(system="s"),
+            [("system", "s"), ("user", "a"), ("assistant", "b"), ("user", "p")],
+        ),
+        (complete(context=(1,)), [("system", "own"), ("user", "p")]),
+    ],
+)
+def test_what_the_model_says_goes_before_what_was_asked(
+    request_: GenerationRequest, expected: list[tuple[str, str]]
+) -> None:
+    assert roles(resolved(**HAS_MESSAGES), request_) == expected
+
+
+def test_a_developers_message_is_a_system_message() -> None:
+    messages = (ChatMessage(role="Developer", content="s"), *HELLO)
+
+    assert roles(resolved(system="own"), chat(messages=messages)) == [
+        ("system", "s"),
+        ("user", "Hello"),
+    ]
 
 
 # ------------------------------------------------------------------ the rest
@@ -286,6 +464,60 @@ def test_wishes_about_the_answer_are_passed_on() -> None:
 
     assert (message.top_logprobs, message.choices, message.scores_prompt) == (3, 4, True)
     assert message.sampling.logit_bias == ((5, -1.0),)
+
+
+def test_only_the_prompt_may_be_asked_for() -> None:
+    assert told(resolved(), chat(renders_only=True)).renders_only
+
+
+EMBEDDING: Any = {"capabilities": ("embedding",)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "request_", "message"),
+    [
+        (EMBEDDING, complete(prompt=""), '"tiny" does not support generate'),
+        (EMBEDDING, chat(messages=()), '"tiny" does not support chat'),
+        (
+            {},
+            chat(messages=(), tools=TOOLS),
+            "registry.ollama.ai/library/tiny:latest does not support tools",
+        ),
+        (
+            {},
+            complete(prompt="", suffix="s"),
+            "registry.ollama.ai/library/tiny:latest does not support insert",
+        ),
+        ({}, complete(prompt="", think=True), '"tiny" does not support thinking'),
+        (
+            {},
+            complete(prompt="", raw=True, system="s"),
+            "raw mode does not support template, system, or context",
+        ),
+    ],
+)
+def test_what_the_model_cannot_do_is_refused_before_it_is_loaded(
+    changes: Any, request_: GenerationRequest, message: str
+) -> None:
+    error = refusal(resolved(**changes), request_)
+
+    assert (error.status, error.message) == (400, message)
+
+
+@pytest.mark.parametrize("ask", [{"prompt": ""}, {"prompt": "", "raw": True, "suffix": "s"}])
+def test_any_model_can_be_unloaded(ask: Any) -> None:
+    request = complete(**ask, keep_alive=KeepAlive(seconds=0))
+
+    assert isinstance(
+        engine_message("r", PROGRAM, resolved(**EMBEDDING), request, Priority.API), Unload
+    )
+
+
+@pytest.mark.parametrize("field", [{"template": "t"}, {"system": "s"}, {"context": (1,)}])
+def test_a_raw_prompt_stands_alone(field: Any) -> None:
+    error = refusal(resolved(), complete(raw=True, **field))
+
+    assert error.message == "raw mode does not support template, system, or context"
 
 
 def test_nothing_to_generate_is_a_load_or_an_unload() -> None:

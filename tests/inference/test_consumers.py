@@ -12,7 +12,15 @@ from channels.testing import WebsocketCommunicator
 from django.test import Client
 
 from inference.consumers import MAX_ANSWERS
-from inference.messages import Cancel, FailureCode, Generate, Priority, Token, TokenLogprob
+from inference.messages import (
+    Cancel,
+    FailureCode,
+    Generate,
+    Priority,
+    Token,
+    TokenLogprob,
+    ToolCall,
+)
 from models_app.accounts import create_key, revoke_key
 from models_app.models import ApiKey, User
 from models_app.permissions import Scope
@@ -138,6 +146,33 @@ async def test_logprobs_come_with_their_text(node: FakeNode, model: str, socket:
         "text": "a",
         "logprobs": [{"token": "a", "logprob": -1.0, "bytes": [97]}],
     }
+
+
+async def test_thinking_and_calls_come_beside_the_text(
+    node: FakeNode, model: str, socket: Socket
+) -> None:
+    call = ToolCall(id="call_1", name="f", arguments={"x": 1})
+    thought = Token(request_id="", thinking="Hm")
+    node.scripts.append(Script(pieces=(thought, Token(request_id="", tool_calls=(call,)))))
+    await socket.send(type="chat", id="a", model=model, messages=HELLO)
+    first, second, done = await socket.receive_until("done", "error")
+
+    assert first == {"type": "token", "id": "a", "text": "", "thinking": "Hm"}
+    assert second["tool_calls"] == [
+        {"id": "call_1", "function": {"index": 0, "name": "f", "arguments": {"x": 1}}}
+    ]
+    assert done["type"] == "done"
+
+
+async def test_prompts_are_not_shown_here(node: FakeNode, model: str, socket: Socket) -> None:
+    await socket.send(type="chat", id="a", model=model, messages=HELLO, _debug_render_only=True)
+
+    assert await socket.receive() == {
+        "type": "error",
+        "id": "a",
+        "error": '"_debug_render_only" is not supported by this server',
+    }
+    assert node.got(Generate) == []
 
 
 async def test_answers_run_beside_each_other(node: FakeNode, model: str, socket: Socket) -> None:

@@ -38,6 +38,7 @@ from inference.messages import (
     ModelRef,
     QueueState,
     RawPrompt,
+    Rendered,
     RunnerOptions,
     Sampling,
     Started,
@@ -48,6 +49,10 @@ from tests.fakes.connection import WireConnection
 from tests.fakes.engine import MISSING_WEIGHTS, running_node
 from tests.gguf_files import write_tiny_model
 
+THINKING_TEMPLATE = (
+    "{{ range .Messages }}{{ .Role }}: {{ if .Thinking }}<think>{{ .Thinking }}</think>{{ end }}"
+    "{{ .Content }}{{ if .ToolCalls }}<tool_call>{{ .ToolCalls }}</tool_call>{{ end }}\n{{ end }}"
+)
 TEMPLATE = "{{ range .Messages }}{{ .Role }}: {{ .Content }}\n{{ end }}assistant: "
 
 
@@ -176,6 +181,37 @@ async def test_raw_prompt_is_answered(engine: EngineUnderTest, wire: WireConnect
     wire.send(asked(engine, prompt=RawPrompt(text="Once upon a time")))
 
     assert isinstance(await wire.end_of("r1"), Finished)
+
+
+async def test_request_that_is_only_rendered_gets_its_prompt_and_no_answer(
+    engine: EngineUnderTest, wire: WireConnection
+) -> None:
+    wire.send(asked(engine, renders_only=True))
+    end = await wire.end_of("r1")
+    await wire.settle()
+
+    assert isinstance(end, Finished)
+    assert end.reason is DoneReason.STOP
+    [shown, last] = wire.events
+    assert isinstance(shown, Rendered)
+    assert "user: Hi" in shown.text
+    assert shown.image_count == 0
+    assert last == end
+
+
+async def test_request_with_tools_and_thinking_ends_in_exactly_one_finished(
+    engine: EngineUnderTest, wire: WireConnection
+) -> None:
+    tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
+    messages = (ChatMessage(role="user", content="Hi"),)
+    prompt = ChatPrompt(messages=messages, template=THINKING_TEMPLATE, tools=(tool,), think=True)
+    wire.send(asked(engine, prompt=prompt, splits_thinking=True, top_logprobs=0))
+    end = await wire.end_of("r1")
+    await wire.settle()
+
+    assert isinstance(end, Finished)
+    assert wire.ends_of("r1") == [end]
+    assert end.usage.completion_tokens > 0
 
 
 async def test_context_comes_where_it_is_wanted(

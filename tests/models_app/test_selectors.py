@@ -5,7 +5,7 @@ import pytest
 from models_app import selectors
 from models_app.models import Blob, LanguageModel, User, Visibility
 from models_app.names import ModelName
-from models_app.services import NewLayer, NewManifest, write_tag
+from models_app.services import NewLayer, NewManifest, record_upload, write_tag
 from tests.conftest import principal_for
 
 pytestmark = pytest.mark.django_db
@@ -83,3 +83,24 @@ def test_site_has_models_once_one_is_written() -> None:
     assert selectors.has_models()
     assert selectors.has_blob("a" * 64)
     assert not selectors.has_blob("b" * 64)
+
+
+def test_file_may_be_used_by_those_who_brought_it(alice: User, bob: User) -> None:
+    record_upload(alice.pk, "a" * 64, 1)
+    assert selectors.may_use_blob(principal_for(alice), "a" * 64)
+    assert not selectors.may_use_blob(principal_for(bob), "a" * 64)
+
+
+def test_file_of_a_model_may_be_used_by_those_who_see_it(alice: User, bob: User) -> None:
+    write("alice/tiny", alice)
+    assert selectors.may_use_blob(principal_for(alice), "a" * 64)
+    assert not selectors.may_use_blob(principal_for(bob), "a" * 64)
+    LanguageModel.objects.update(visibility=Visibility.EVERYONE)
+    assert selectors.may_use_blob(principal_for(bob), "a" * 64)
+
+
+def test_wanted_are_layers_and_uploads(alice: User) -> None:
+    write("library/tiny")
+    record_upload(alice.pk, "b" * 64, 1)
+    wanted = selectors.wanted_blobs(letter * 64 for letter in "abc")
+    assert wanted == {"a" * 64, "b" * 64}

@@ -6,9 +6,18 @@ import pytest
 from django.db import IntegrityError
 from django.utils import timezone
 
-from models_app.models import Blob, LanguageModel, Layer, Manifest, Tag, User, Visibility
+from models_app.errors import ModelNotFound
+from models_app.models import Blob, LanguageModel, Layer, Manifest, Tag, Upload, User, Visibility
 from models_app.names import ModelName
-from models_app.services import NewLayer, NewManifest, write_tag
+from models_app.services import (
+    NewLayer,
+    NewManifest,
+    copy_tag,
+    delete_tag,
+    drop_unused,
+    record_upload,
+    write_tag,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -116,3 +125,65 @@ def test_blobs_in_use_cannot_be_deleted() -> None:
     write_tag(TINY, manifest("a"), owner_id=None)
     with pytest.raises(IntegrityError):
         Blob.objects.get().delete()
+
+
+def test_size_of_a_manifest_is_that_of_its_layers() -> None:
+    write_tag(TINY, manifest("a", layer("1"), layer("2"), layer("1")), owner_id=None)
+    assert Manifest.objects.get().size_bytes == 3
+
+
+def test_layers_are_uploads_of_their_owner_no_longer(alice: User, bob: User) -> None:
+    for user in (alice, bob):
+        record_upload(user.pk, "1" * 64, 1)
+        record_upload(user.pk, "2" * 64, 1)
+    write_tag(TINY, manifest("a", layer("1")), owner_id=alice.pk)
+    left = Upload.objects.order_by("user__username", "digest").values_list("user", "digest")
+    assert list(left) == [(alice.pk, "2" * 64), (bob.pk, "1" * 64), (bob.pk, "2" * 64)]
+
+
+def test_upload_is_noted_once(alice: User) -> None:
+    record_upload(alice.pk, "1" * 64, 1)
+    record_upload(alice.pk, "1" * 64, 1)
+    assert Upload.objects.count() == 1
+
+
+def test_copied_name_points_at_the_same_manifest(alice: User) -> None:
+    write_tag(TINY, manifest("a"), owner_id=None)
+    name = ModelName(model="mine", namespace="alice")
+    assert copy_tag("a" * 64, name, owner_id=alice.pk) == name
+    assert (Manifest.objects.count(), Tag.objects.count()) == (1, 2)
+
+
+def test_manifest_that_is_gone_cannot_be_copied() -> None:
+    with pytest.raises(ModelNotFound):
+        copy_tag("a" * 64, TINY, owner_id=None)
+    assert not LanguageModel.objects.exists()
+
+
+def test_model_goes_with_its_last_tag() -> None:
+    write_tag(TINY, manifest("a"), owner_id=None)
+    second = ModelName(model="tiny", namespace="library", tag="v2")
+    write_tag(second, manifest("a"), owner_id=None)
+    delete_tag(TINY)
+    assert (LanguageModel.objects.count(), Tag.objects.count()) == (1, 1)
+    delete_tag(second)
+    assert not LanguageModel.objects.exists()
+
+
+def test_name_that_is_gone_cannot_be_deleted() -> None:
+    with pytest.raises(ModelNotFound, match="model 'tiny:latest' not found"):
+        delete_tag(TINY)
+
+
+def test_what_no_name_needs_is_dropped() -> None:
+    write_tag(TINY, manifest("a", layer("1"), layer("2")), owner_id=None)
+    write_tag(TINY, manifest("b", layer("2"), layer("3")), owner_id=None)
+    assert drop_unused() == ["1" * 64]
+    assert Manifest.objects.get().digest == "b" * 64
+    assert set(Blob.objects.values_list("digest", flat=True)) == {"2" * 64, "3" * 64}
+
+
+def test_nothing_is_dropped_where_all_is_needed() -> None:
+    write_tag(TINY, manifest("a"), owner_id=None)
+    assert drop_unused() == []
+    assert (Manifest.objects.count(), Blob.objects.count()) == (1, 1)

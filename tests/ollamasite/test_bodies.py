@@ -1,5 +1,6 @@
 """Bodies are decoded as Go would, and refused in Go's words (contract 1.0, 2.2)."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import msgspec
@@ -36,6 +37,7 @@ class Alias(msgspec.Struct):
 class Request(msgspec.Struct):
     """A body with a field of every kind."""
 
+    go_types: ClassVar[Mapping[str, str]] = {"pictures": "[]api.ImageData", "tools": "api.Tools"}
     model: str = ""
     stream: bool = True
     count: int = 0
@@ -46,6 +48,8 @@ class Request(msgspec.Struct):
     think: bool | str | None = None
     seed: int | None = None
     messages: list[Turn] = []
+    pictures: list[str] = []
+    tools: list[Call] = []
     own: Alias = msgspec.field(default_factory=Alias)
     top_logprobs: int = msgspec.field(default=0, name="topLogprobs")
 
@@ -73,6 +77,10 @@ def test_unknown_keys_are_ignored() -> None:
 @pytest.mark.parametrize("key", ["model", "Model", "MODEL", "mOdEl"])
 def test_keys_match_whatever_their_case(key: str) -> None:
     assert read({key: "m"}).model == "m"
+
+
+def test_of_several_spellings_of_a_key_the_last_counts() -> None:
+    assert read({"model": "a", "MODEL": "b", "Model": "c"}).model == "c"
 
 
 def test_encoded_field_name_is_matched_whatever_its_case() -> None:
@@ -130,6 +138,10 @@ REFUSALS = [
     ({"messages": {}}, "object", "TestRequest.messages", "[]api.Turn"),
     ({"messages": ["hi"]}, "string", "TestRequest.messages", "api.Turn"),
     ({"messages": [{"role": []}]}, "array", "TestRequest.messages.role", "string"),
+    ({"pictures": "x"}, "string", "TestRequest.pictures", "[]api.ImageData"),
+    ({"pictures": ["x", {}]}, "object", "TestRequest.pictures", "api.ImageData"),
+    ({"tools": {}}, "object", "TestRequest.tools", "api.Tools"),
+    ({"tools": [3]}, "number", "TestRequest.tools", "api.Call"),
     ({"own": {"content": 1}}, "number", "Alias.content", "string"),
 ]
 

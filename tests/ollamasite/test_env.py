@@ -125,3 +125,15 @@ def test_value_that_is_none_of_the_choices_is_refused(name: str, value: str) -> 
             environment.choice("X", "INFO", ("INFO",))
         else:
             environment.time_zone("X", "UTC")
+
+
+def test_origins_are_read_without_their_last_slash() -> None:
+    env = Environment({"O": "https://Chat.example/, *, https://*.example:8443"})
+
+    assert env.origins("O") == ["https://chat.example", "*", "https://*.example:8443"]
+
+
+@pytest.mark.parametrize("text", ["chat.example", "https://*.*.example", "**"])
+def test_what_is_no_origin_stops_the_start(text: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"^O: .* cannot be used: write"):
+        Environment({"O": text}).origins("O")

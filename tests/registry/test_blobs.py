@@ -1,16 +1,20 @@
 """The store keeps what it was given under its hash, whole or not at all."""
 
+import errno
+import io
 import os
 import threading
+import time
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from registry.blobs import BlobStore
 from registry.digest import Digest
-from registry.errors import BlobNotFound, DigestMismatch
+from registry.errors import BlobNotFound, DigestMismatch, StorageFull
 
 HELLO = Digest.of(b"hello world")
 
@@ -133,3 +137,85 @@ def test_memory_stays_flat_while_a_large_file_is_imported(store: BlobStore, tmp_
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak_bytes < 8 * 1024 * 1024
+
+
+def test_draft_that_is_not_kept_is_gone(store: BlobStore) -> None:
+    with store.draft() as draft:
+        draft.add(b"hello world")
+    assert files_of(store) == []
+
+
+def test_draft_knows_its_digest(store: BlobStore) -> None:
+    with store.draft() as draft:
+        draft.add(b"hello ")
+        draft.add(b"world")
+        assert draft.digest == HELLO
+        assert draft.keep().digest == HELLO
+    assert files_of(store) == [HELLO.file_name]
+
+
+def test_only_what_is_not_wanted_is_removed(store: BlobStore) -> None:
+    other = store.write_bytes(b"other").digest
+    store.write_bytes(b"hello world")
+    assert store.remove([HELLO, other], is_wanted=lambda digest: digest == other)
+    assert files_of(store) == [other.file_name]
+
+
+def test_removing_what_is_not_there_is_no_failure(store: BlobStore) -> None:
+    assert store.remove([HELLO], is_wanted=lambda _: False)
+
+
+def test_nothing_is_removed_while_the_store_is_in_use(
+    store: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("registry.blobs._PATIENCE_S", 0.1)
+    store.write_bytes(b"hello world")
+    with store.in_use(), store.in_use():
+        assert not store.remove([HELLO], is_wanted=lambda _: False)
+    assert files_of(store) == [HELLO.file_name]
+    assert store.remove([HELLO], is_wanted=lambda _: False)
+
+
+def test_removal_waits_a_moment_for_those_who_use_the_store(store: BlobStore) -> None:
+    store.write_bytes(b"hello world")
+    is_held = threading.Event()
+
+    def hold() -> None:
+        with store.in_use():
+            is_held.set()
+            time.sleep(0.2)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    is_held.wait()
+    assert store.remove([HELLO], is_wanted=lambda _: False)
+    holder.join()
+
+
+class FullDisk(io.RawIOBase):
+    """A file on a disk without room, as far as writing goes."""
+
+    def __init__(self, code: int) -> None:
+        self._code = code
+
+    def write(self, _: Any) -> int:
+        raise OSError(self._code, os.strerror(self._code))
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_full_disk_is_said_in_words(store: BlobStore, code: int) -> None:
+    with store.draft() as draft:
+        Path(draft._file.name).unlink()
+        draft._file.file = FullDisk(code)  # type: ignore[assignment]
+        draft._file.__dict__.pop("write", None)
+        with pytest.raises(StorageFull, match="not enough disk space"):
+            draft.add(b"x")
+
+
+def test_other_failures_of_the_disk_are_not_called_full(store: BlobStore) -> None:
+    with store.draft() as draft:
+        Path(draft._file.name).unlink()
+        draft._file.file = FullDisk(errno.EIO)  # type: ignore[assignment]
+        draft._file.__dict__.pop("write", None)
+        with pytest.raises(OSError, match="Input/output"):
+            draft.add(b"x")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from registry.capabilities import capabilities_of
+from registry.capabilities import capabilities_of, with_parser
 
 
 @pytest.mark.parametrize(
@@ -65,4 +65,57 @@ def test_metadata_may_say_that_a_model_sees() -> None:
     assert capabilities_of("mllama", {"mllama.vision.block_count": 3}, "") == (
         "completion",
         "vision",
+    )
+
+
+JINJA_TOOLS = "{% if tools %}{{ tools }}{% endif %}"
+JINJA_THINKS = "{% if enable_thinking %}<think>{% endif %}"
+
+
+def jinja(template: str) -> dict[str, str]:
+    return {"tokenizer.chat_template": template}
+
+
+@pytest.mark.parametrize(
+    ("template", "files", "expected"),
+    [
+        ("", JINJA_TOOLS, ("completion", "tools")),
+        ("", JINJA_THINKS, ("completion", "thinking")),
+        ("", JINJA_TOOLS + JINJA_THINKS, ("completion", "tools", "thinking")),
+        ("{{ .Prompt }}{{ .Suffix }}", JINJA_TOOLS, ("completion", "tools", "insert")),
+        ("{{ .Tools }}", JINJA_THINKS, ("completion", "tools")),
+        ("{{ .Tools }}", "{{ messages }}", ("completion", "tools")),
+    ],
+)
+def test_template_in_use_tells(template: str, files: str, expected: tuple[str, ...]) -> None:
+    assert capabilities_of("llama", jinja(files), template) == expected
+
+
+@pytest.mark.parametrize(
+    ("parser", "expected"),
+    [
+        ("", ("completion",)),
+        ("no-such-parser", ("completion",)),
+        ("qwen3-coder", ("completion", "tools")),
+        ("olmo3-think", ("completion", "thinking")),
+        ("harmony", ("completion", "tools", "thinking")),
+    ],
+)
+def test_parser_tells_what_the_answers_hold(parser: str, expected: tuple[str, ...]) -> None:
+    assert capabilities_of("llama", {}, "", parser=parser) == expected
+
+
+def test_parser_adds_to_what_is_known() -> None:
+    assert with_parser(("completion", "vision"), "harmony") == (
+        "completion",
+        "tools",
+        "vision",
+        "thinking",
+    )
+
+
+def test_renderer_puts_the_files_template_first() -> None:
+    assert capabilities_of("llama", jinja(JINJA_THINKS), "{{ .Tools }}", renderer="any") == (
+        "completion",
+        "thinking",
     )

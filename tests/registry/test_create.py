@@ -117,6 +117,7 @@ def test_statuses_of_a_model_from_a_file(weights: Digest) -> None:
     template = Digest.of(b"{{ .Prompt }}")
     assert statuses_of(from_file(weights, template="{{ .Prompt }}")) == [
         "parsing GGUF",
+        "verifying conversion",
         f"creating new layer {weights}",
         f"creating new layer {template}",
         "writing manifest",
@@ -127,7 +128,7 @@ def test_statuses_of_a_model_from_a_file(weights: Digest) -> None:
 def test_known_layers_are_announced_as_existing(weights: Digest) -> None:
     create_model(from_file(weights, template="{{ .Prompt }}"))
     statuses = statuses_of(from_file(weights, name="other", template="{{ .Prompt }}"))
-    assert statuses[1:3] == [
+    assert statuses[2:4] == [
         f"using existing layer {weights}",
         f"using existing layer {Digest.of(b'{{ .Prompt }}')}",
     ]

@@ -98,10 +98,6 @@ class LlamaModel(LlamaVocabulary):
         pointer = lib.llama_get_logits_ith(self._context, row)
         return np.ctypeslib.as_array(pointer, (self.n_vocab,))
 
-    def sample(self, sampler: ChainSampler, row: int) -> int:
-        """See `Model`."""
-        return sampler.choose(self.logits(row))
-
     def forget(self, sequence: int) -> None:
         """See `Model`."""
         lib.llama_memory_seq_rm(self._memory, sequence, -1, -1)

@@ -4,11 +4,12 @@ Reads only what never changes after the load, so that several threads may use it
 """
 
 import ctypes
-import re
 from collections.abc import Sequence
 from typing import Any, Final
 
 import llama_cpp.llama_cpp as lib
+
+from inference.prompting.control_names import BoundaryTexts, ControlNames
 
 _NO_TOKEN: Final = -1
 _CONTROL: Final = lib.LLAMA_TOKEN_ATTR_CONTROL | lib.LLAMA_TOKEN_ATTR_UNKNOWN
@@ -22,7 +23,7 @@ class LlamaVocabulary:
         self.n_vocab = int(lib.llama_vocab_n_tokens(self.vocab))
         self.window_tokens = window_tokens
         self._pieces: dict[int, bytes] = {}
-        self._control_names: re.Pattern[str] | None = None
+        self._control_names: ControlNames | None = None
 
     def tokenize(self, text: str, *, parse_special: bool = True) -> list[int]:
         """See `Vocabulary`."""
@@ -66,11 +67,20 @@ class LlamaVocabulary:
         """See `Vocabulary`."""
         return bool(lib.llama_vocab_get_add_bos(self.vocab))
 
-    def names_control(self, text: str) -> bool:
+    def control_names(self) -> ControlNames:
         """See `Vocabulary`."""
         if self._control_names is None:
-            self._control_names = self._compile_control_names()
-        return self._control_names.search(text) is not None
+            self._control_names = ControlNames(
+                self._name(token)
+                for token in range(self.n_vocab)
+                if lib.llama_vocab_get_attr(self.vocab, token) & _CONTROL
+            )
+        return self._control_names
+
+    def boundary_texts(self) -> BoundaryTexts:
+        """See `Vocabulary`."""
+        begin, end = lib.llama_vocab_bos(self.vocab), lib.llama_vocab_eos(self.vocab)
+        return BoundaryTexts(self._name(begin), self._name(end))
 
     def fill_tokens(self) -> tuple[int, int, int] | None:
         """See `Vocabulary`."""
@@ -81,14 +91,8 @@ class LlamaVocabulary:
         )
         return None if _NO_TOKEN in found else found
 
-    def _compile_control_names(self) -> re.Pattern[str]:
-        names = {
-            self.named_piece(token).decode("utf-8", "replace")
-            for token in range(self.n_vocab)
-            if lib.llama_vocab_get_attr(self.vocab, token) & _CONTROL
-        }
-        # An alternative that never matches stands for a vocabulary without control tokens.
-        return re.compile("|".join(map(re.escape, sorted(names - {""}))) or r"(?!)")
+    def _name(self, token: int) -> str:
+        return "" if token == _NO_TOKEN else self.named_piece(token).decode("utf-8", "replace")
 
     def _tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         data = text.encode("utf-8", "replace")

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from pytest_django.fixtures import Settings
 
 from tests.fakes.engine import FakeNode
 from tests.fakes.http import AsgiClient
@@ -56,6 +57,8 @@ async def test_empty_body_is_eof_to_openai(model: str, api: AsgiClient) -> None:
         (b"\xff\xfe\x00", None),
         (b"[" * 100_000, None),
         (b'{"a":' * 100_000, None),
+        (b'{"options": ' + b"[" * 300 + b"]" * 300 + b"}", "exceeded max depth"),
+        (b'{"format": ' + b'{"a":' * 900 + b"1" + b"}" * 901, "exceeded max depth"),
         (b'"text"', None),
         (b"[]", None),
         (b"3", None),
@@ -143,9 +146,9 @@ async def test_declared_size_over_the_limit_is_refused_unread(
 
 @pytest.mark.parametrize("path", NATIVE + OPENAI)
 async def test_chunks_over_the_limit_are_refused(
-    model: str, api: AsgiClient, path: str, monkeypatch: pytest.MonkeyPatch
+    model: str, api: AsgiClient, path: str, settings: Settings
 ) -> None:
-    monkeypatch.setattr(api._application, "_max_body_bytes", 1024)
+    settings.MAX_BODY_BYTES = 1024
     answer = await api.request("POST", path, body=[b" " * 1000] * 3)
 
     assert answer.status == 413

@@ -4,11 +4,14 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from msgspec import structs
 
 from inference.messages import LoadedModel
+from models_app.models import User
 from tests.fakes.engine import FakeNode
 from tests.fakes.http import AsgiClient
+from tests.inference.conftest import bearer_for
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z")
 
@@ -105,6 +108,60 @@ async def test_model_is_shown_under_a_name_that_one_may_know(
     [entry] = (await api.get("/api/ps")).json()["models"]
 
     assert entry["name"] == model
+
+
+async def test_deleted_model_is_shown_to_whom_it_belonged(
+    node: FakeNode, model: str, api: AsgiClient, bob_api: AsgiClient
+) -> None:
+    node.loaded["f" * 64] = loaded("alice/gone:latest", "f" * 64)
+
+    [entry] = (await api.get("/api/ps")).json()["models"]
+
+    assert (entry["name"], entry["digest"]) == ("alice/gone:latest", "f" * 64)
+    assert entry["details"]["format"] == "gguf"
+    assert (await bob_api.get("/api/ps")).json() == {"models": []}
+
+
+async def test_name_it_was_loaded_under_is_kept_after_its_deletion(
+    node: FakeNode, model: str, api: AsgiClient, bob_api: AsgiClient
+) -> None:
+    digest = await digest_of(api, model)
+    node.loaded[digest] = loaded("alice/copy:latest", digest)
+
+    [own] = (await api.get("/api/ps")).json()["models"]
+    [others] = (await bob_api.get("/api/ps")).json()["models"]
+
+    assert (own["name"], others["name"]) == ("alice/copy:latest", model)
+
+
+async def test_deleted_model_of_the_library_is_shown_to_who_may_write_there(
+    node: FakeNode, model: str, api: AsgiClient, admin: User
+) -> None:
+    root_api = AsgiClient(await sync_to_async(bearer_for)(admin))
+    node.loaded["f" * 64] = loaded("gone:latest", "f" * 64)
+
+    assert len((await root_api.get("/api/ps")).json()["models"]) == 1
+    assert (await api.get("/api/ps")).json() == {"models": []}
+
+
+async def test_own_name_on_another_host_is_not_ones_own(
+    node: FakeNode, model: str, api: AsgiClient
+) -> None:
+    node.loaded["f" * 64] = loaded("elsewhere.example/alice/x:latest", "f" * 64)
+
+    assert (await api.get("/api/ps")).json() == {"models": []}
+
+
+async def test_latest_expiry_comes_first(
+    node: FakeNode, model: str, api: AsgiClient, bob_api: AsgiClient
+) -> None:
+    for name, seconds in (("soon", 60.0), ("never", None), ("later", 600.0)):
+        digest = name[0] * 64
+        node.loaded[digest] = loaded(f"alice/{name}:latest", digest, expires_in_s=seconds)
+
+    names = [entry["name"] for entry in (await api.get("/api/ps")).json()["models"]]
+
+    assert names == ["alice/never:latest", "alice/later:latest", "alice/soon:latest"]
 
 
 async def test_engine_that_is_away_is_a_503(model: str, api: AsgiClient, settings: Any) -> None:

@@ -35,3 +35,30 @@ async def test_other_methods_are_refused(api: AsgiClient) -> None:
 
     assert (answer.status, answer.text) == (405, "405 method not allowed")
     assert answer.headers["allow"] == "GET, HEAD"
+
+
+@pytest.mark.parametrize(
+    ("method", "status"), [("GET", 301), ("POST", 307), ("DELETE", 307), ("HEAD", 307)]
+)
+async def test_slash_too_many_is_sent_to_the_route(
+    api: AsgiClient, method: str, status: int
+) -> None:
+    answer = await api.request(method, "/api/tags/?x=1&y=%20")
+
+    assert (answer.status, answer.headers["location"]) == (status, "/api/tags?x=1&y=%20")
+
+
+@pytest.mark.parametrize("path", ["/api/version", "/api/tags"])
+async def test_head_is_answered_where_clients_ask_for_life(api: AsgiClient, path: str) -> None:
+    assert (await api.request("HEAD", path)).status == 200
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+@pytest.mark.parametrize("path", ["/api/nope", "/v1/nope", "/nope/"])
+async def test_unknown_path_is_the_routers_plain_text(
+    api: AsgiClient, method: str, path: str
+) -> None:
+    answer = await api.request(method, path)
+
+    assert (answer.status, answer.text) == (404, "404 page not found")
+    assert answer.content_type == "text/plain"

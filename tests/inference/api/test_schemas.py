@@ -9,7 +9,7 @@ from inference.messages import ChatMessage, ToolCall
 from inference.requests import ChatRequest, CompletionRequest, KeepAlive
 from models_app.errors import ModelNotFound
 from ollamasite.bodies import decode
-from ollamasite.errors import BadRequest, ServiceError
+from ollamasite.errors import ServiceError
 
 THINK_CHOICES = '"high", "medium", "low", "max", true, or false'
 
@@ -218,7 +218,19 @@ def test_top_logprobs_are_checked_before_the_model() -> None:
         ("data:image/png;base64,AAAA", 4),
         ("AA*A", 2),
         ("AAAAA", 4),
+        ("AAAAAAA", 4),
+        ("AAAA\nA", 5),
         ("ä", 0),
+        ("AAAAä", 4),
+        ("=", 0),
+        ("A===", 1),
+        ("AA=", 3),
+        ("AA=A", 2),
+        ("AA==AAAA", 4),
+        ("AA=\n=\nA", 6),
+        ("AAA=A", 4),
+        ("AA-_", 2),
+        ("AAAA AAAA", 4),
     ],
 )
 def test_images_that_are_no_base64_are_refused_in_gos_words(text: str, byte: int) -> None:
@@ -238,11 +250,9 @@ def test_images_of_a_message_are_named_as_go_names_them() -> None:
 
 
 @pytest.mark.parametrize("read", [generate, chat])
-def test_debugging_of_prompts_is_refused_by_name(read: Any) -> None:
-    error = refusal(read, _debug_render_only=True)
-
-    assert isinstance(error, BadRequest)
-    assert error.message == '"_debug_render_only" is not supported by this server'
+@pytest.mark.parametrize("is_wished", [True, False, None])
+def test_only_the_prompt_may_be_asked_for(read: Any, is_wished: bool | None) -> None:
+    assert read(_debug_render_only=is_wished).renders_only is bool(is_wished)
 
 
 @pytest.mark.parametrize("read", [generate, chat])
@@ -290,8 +300,21 @@ def test_shift_is_left_to_the_model_unless_it_is_given(body: Any, shift: bool | 
     assert chat(**body).shift is shift
 
 
-def test_images_are_decoded() -> None:
-    assert generate(images=["AAAA", "AA\nAA"]).images == (b"\0\0\0", b"\0\0\0")
+@pytest.mark.parametrize(
+    ("text", "image"),
+    [
+        ("AAAA", b"\0\0\0"),
+        ("AA\r\nAA", b"\0\0\0"),
+        ("AA==", b"\0"),
+        ("AA=\n=\n", b"\0"),
+        ("AB==", b"\0"),
+        ("AAA=", b"\0\0"),
+        ("", b""),
+        (None, b""),
+    ],
+)
+def test_images_are_decoded(text: str | None, image: bytes) -> None:
+    assert generate(images=[text]).images == (image,)
 
 
 def test_images_stay_with_their_message() -> None:
@@ -352,6 +375,47 @@ def test_format_of_another_kind_is_refused(value: Any, shown: str) -> None:
             {"messages": {}},
             "json: cannot unmarshal object into Go struct field ChatRequest.messages"
             " of type []api.Message",
+        ),
+        (
+            chat,
+            {"messages": [{"role": True}]},
+            "json: cannot unmarshal bool into Go struct field Alias.role of type string",
+        ),
+        (
+            chat,
+            {"messages": [{"tool_calls": [{"function": {"index": 1.5}}]}]},
+            "json: cannot unmarshal number 1.5 into Go struct field"
+            " Alias.tool_calls.function.index of type int",
+        ),
+        (
+            chat,
+            {"tools": "x"},
+            "json: cannot unmarshal string into Go struct field ChatRequest.tools"
+            " of type api.Tools",
+        ),
+        (
+            generate,
+            {"images": [3]},
+            "json: cannot unmarshal number into Go struct field GenerateRequest.images"
+            " of type api.ImageData",
+        ),
+        (
+            generate,
+            {"context": [1, "2"]},
+            "json: cannot unmarshal string into Go struct field GenerateRequest.context"
+            " of type int",
+        ),
+        (
+            generate,
+            {"top_logprobs": 2.0},
+            "json: cannot unmarshal number 2.0 into Go struct field GenerateRequest.top_logprobs"
+            " of type int",
+        ),
+        (
+            generate,
+            {"stream": "no"},
+            "json: cannot unmarshal string into Go struct field GenerateRequest.stream"
+            " of type bool",
         ),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 from django.http import StreamingHttpResponse
 
 from inference.api.answers import Answer
-from inference.api.native import ChatWriter
+from inference.api.native_writers import ChatWriter
 from inference.api.streams import respond
 from inference.messages import (
     Cancel,

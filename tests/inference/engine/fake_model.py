@@ -19,16 +19,20 @@ from inference.messages import (
     RunnerOptions,
     Sampling,
 )
+from inference.prompting.control_names import BoundaryTexts, ControlNames
 
 END = 0
 BOS = 4
 _BYTES = 256
 _VOCABULARY = 2 * _BYTES
 _CERTAIN = 10.0
+# Control tokens that a script can name.
+TOKENS_WITHOUT_TEXT = {5: "<tool_call>", 6: "</tool_call>", 7: "<unseen>"}
+_CONTROL_NAMES = ControlNames(["<end>", "<bos>"])
 
 
 class FakeSampler:
-    """Counts how often it was freed."""
+    """Chooses the likeliest token; counts how often it was freed."""
 
     def __init__(self) -> None:
         self.closed = 0
@@ -36,6 +40,10 @@ class FakeSampler:
 
     def see(self, tokens: Sequence[int]) -> None:
         self.seen += tokens
+
+    def choose(self, logits: Logits) -> int:
+        assert not self.closed
+        return int(np.argmax(logits))
 
     def close(self) -> None:
         self.closed += 1
@@ -61,6 +69,12 @@ class FakeConstraint:
         assert token == self.token
         self.left -= 1
 
+    def accept_text(self, text: str) -> bool:
+        if set(text) != {chr(self.token - _BYTES)} or len(text) > self.left:
+            return False
+        self.left -= len(text)
+        return True
+
 
 class FakeImage:
     """Three places for one image; the position moves on by two, as with M-RoPE."""
@@ -78,11 +92,22 @@ class FakeVision:
 
 
 class FakeModel:
-    """Answers with the prompt's bytes in capitals, then the end token."""
+    """Answers with the prompt's bytes in capitals, then the end token.
+
+    With a `script` it says that instead, as it is; names in TOKENS_WITHOUT_TEXT are one token each.
+    """
 
     def __init__(
-        self, *, window_tokens: int = 256, batch_tokens: int = 32, sees: bool = False
+        self,
+        *,
+        window_tokens: int = 256,
+        batch_tokens: int = 32,
+        sees: bool = False,
+        script: str = "",
     ) -> None:
+        for token, name in TOKENS_WITHOUT_TEXT.items():
+            script = script.replace(name, chr(token))
+        self.script = list(script.encode())
         self.window_tokens = window_tokens
         self.batch_tokens = batch_tokens
         self.size_bytes = 1
@@ -128,9 +153,15 @@ class FakeModel:
         return 0 <= token < _VOCABULARY
 
     def piece(self, token: int) -> bytes:
-        return bytes([token % _BYTES]).upper()
+        if token % _BYTES in TOKENS_WITHOUT_TEXT:
+            return b""
+        piece = bytes([token % _BYTES])
+        return piece if self.script else piece.upper()
 
     def named_piece(self, token: int) -> bytes:
+        name = TOKENS_WITHOUT_TEXT.get(token % _BYTES)
+        if name is not None:
+            return name.encode()
         return b"<end>" if token == END else self.piece(token)
 
     def is_end(self, token: int) -> bool:
@@ -139,8 +170,11 @@ class FakeModel:
     def adds_bos(self) -> bool:
         return self.has_bos
 
-    def names_control(self, text: str) -> bool:
-        return "<end>" in text or "<bos>" in text
+    def control_names(self) -> ControlNames:
+        return _CONTROL_NAMES
+
+    def boundary_texts(self) -> BoundaryTexts:
+        return BoundaryTexts("<bos>", "<end>")
 
     def fill_tokens(self) -> tuple[int, int, int] | None:
         return self.fills
@@ -187,10 +221,6 @@ class FakeModel:
 
     def logits(self, row: int) -> Logits:
         return self.rows[row]
-
-    def sample(self, sampler: FakeSampler, row: int) -> int:
-        assert not sampler.closed
-        return int(np.argmax(self.rows[row]))
 
     def forget(self, sequence: int) -> None:
         self.cells.pop(sequence, None)
@@ -251,7 +281,7 @@ class FakeModel:
         said = 0
         while said < len(cells) and cells[-1 - said] >= _BYTES:
             said += 1
-        prompt = [t for t in cells[: len(cells) - said] if t >= 0 and t != BOS]
+        prompt = self.script or [t for t in cells[: len(cells) - said] if t >= 0 and t != BOS]
         logits = np.zeros(_VOCABULARY, dtype=np.float32)
         logits[_BYTES + prompt[said] % _BYTES if said < len(prompt) else END] = _CERTAIN
         return logits

@@ -18,6 +18,7 @@ from inference.messages import (
     Started,
     Token,
     TokenLogprob,
+    ToolCall,
 )
 from tests.inference.engine.fake_model import FakeModel, generate
 
@@ -81,6 +82,14 @@ class LoopBench:
     def text(self, request_id: str, choice: int = 0) -> str:
         """Return what a choice has said so far."""
         return "".join(token.text for token in self._tokens(request_id, choice))
+
+    def thinking(self, request_id: str, choice: int = 0) -> str:
+        """Return what a choice has thought so far."""
+        return "".join(token.thinking for token in self._tokens(request_id, choice))
+
+    def tool_calls(self, request_id: str, choice: int = 0) -> list[ToolCall]:
+        """Return the calls of a choice so far."""
+        return [call for token in self._tokens(request_id, choice) for call in token.tool_calls]
 
     def logprobs(self, request_id: str, choice: int = 0) -> list[TokenLogprob]:
         """Return the log probabilities of a choice so far."""

@@ -179,21 +179,6 @@ def test_every_choice_has_a_constraint_of_its_own() -> None:
     assert [bench.text("r1", choice) for choice in range(2)] == ["XXX", "XXX"]
 
 
-def test_a_schema_can_begin_to_hold_behind_a_text() -> None:
-    bench = LoopBench()
-    assert bench.ask("r1", "ab]cd", json_schema="x", constrained_after="]") == "AB]XXX"
-
-
-def test_a_schema_whose_time_never_comes_does_not_hold() -> None:
-    bench = LoopBench()
-    assert bench.ask("r1", "abcd", json_schema="x", constrained_after="]") == "ABCD"
-
-
-def test_the_text_before_a_schema_may_be_of_any_script() -> None:
-    bench = LoopBench()
-    assert bench.ask("r1", "a▷▷b", json_schema="x", constrained_after="▷▷") == "A▷▷XXX"
-
-
 def test_a_constraint_that_breaks_fails_its_request_only() -> None:
     class Broken(FakeConstraint):
         def apply(self, logits: Logits) -> None:

@@ -153,6 +153,25 @@ def test_a_token_that_is_not_allowed_is_refused(
         _say(constraint, vocabulary, "x")
 
 
+@pytest.mark.parametrize("text", ["{", '{"', '{"na', '{"name": "é'])
+def test_text_that_was_said_already_counts(
+    grammars: Grammars, vocabulary: LlamaVocabulary, text: str
+) -> None:
+    said, chosen = (grammars.constraint(json.dumps(PERSON)) for _ in range(2))
+    assert said.accept_text(text)
+    _say(chosen, vocabulary, text)
+    assert _allowed(said, vocabulary) == _allowed(chosen, vocabulary)
+
+
+@pytest.mark.parametrize("text", ["x", '{"other', '{"name": 5', "{} and more"])
+def test_text_that_is_not_allowed_changes_nothing(
+    grammars: Grammars, vocabulary: LlamaVocabulary, text: str
+) -> None:
+    constraint, fresh = (grammars.constraint(json.dumps(PERSON)) for _ in range(2))
+    assert not constraint.accept_text(text)
+    assert _allowed(constraint, vocabulary) == _allowed(fresh, vocabulary)
+
+
 @pytest.mark.parametrize("blanks", ["  ", "\n\n", "\n" + " " * 17])
 def test_blanks_are_bounded(grammars: Grammars, vocabulary: LlamaVocabulary, blanks: str) -> None:
     constraint = grammars.constraint(ANY_OBJECT)

@@ -5,11 +5,21 @@ import threading
 import time
 from collections.abc import Callable
 
-from inference.engine.intake import Intake
+from msgspec import structs
+
+from inference.engine.intake import Intake, Settled
 from inference.engine.prompt import Prepared
-from inference.messages import ChatMessage, Failed, FailureCode
+from inference.messages import (
+    ChatMessage,
+    ChatPrompt,
+    DoneReason,
+    Failed,
+    FailureCode,
+    Finished,
+    Rendered,
+)
 from tests.inference.engine.fake_model import FakeModel, generate
-from tests.inference.engine.loop_bench import asked
+from tests.inference.engine.loop_bench import asked, with_images
 
 WAIT_S = 30
 
@@ -30,17 +40,24 @@ class HeldModel(FakeModel):
         return super().tokenize(text, parse_special=parse_special)
 
 
-def taken(intake: Intake, count: int) -> list[Prepared | Failed]:
+def taken(intake: Intake, count: int) -> list[Prepared | Settled]:
     """Wait for results as the runner does."""
-    results: list[Prepared | Failed] = []
+    results: list[Prepared | Settled] = []
     while len(results) < count:
         assert select.select([intake.fileno()], [], [], WAIT_S)[0]
         results += intake.take()
     return results
 
 
-def ids(results: list[Prepared | Failed]) -> list[str]:
-    return [r.request_id if isinstance(r, Failed) else r.request.request_id for r in results]
+def ids(results: list[Prepared | Settled]) -> list[str]:
+    return [r.request_id if isinstance(r, Settled) else r.request.request_id for r in results]
+
+
+def failure_of(result: Prepared | Settled) -> FailureCode:
+    assert isinstance(result, Settled)
+    (event,) = result.events
+    assert isinstance(event, Failed)
+    return event.code
 
 
 def test_requests_come_out_prepared_in_their_order() -> None:
@@ -80,8 +97,7 @@ def test_what_cannot_be_prepared_comes_out_refused() -> None:
     intake = Intake(FakeModel())
     intake.submit(asked("r1", ""))
     (refused,) = taken(intake, 1)
-    assert isinstance(refused, Failed)
-    assert refused.code is FailureCode.BAD_REQUEST
+    assert failure_of(refused) is FailureCode.BAD_REQUEST
 
 
 def test_an_error_that_nobody_expected_refuses_its_request_only() -> None:
@@ -95,8 +111,7 @@ def test_an_error_that_nobody_expected_refuses_its_request_only() -> None:
     intake.submit(asked("r1", "bad"))
     intake.submit(asked("r2", "good"))
     refused, prepared = taken(intake, 2)
-    assert isinstance(refused, Failed)
-    assert refused.code is FailureCode.INTERNAL
+    assert failure_of(refused) is FailureCode.INTERNAL
     assert isinstance(prepared, Prepared)
 
 
@@ -166,5 +181,26 @@ def test_deeply_nested_templates_are_refused_and_the_thread_lives_on() -> None:
     intake.submit(type(bad)(**{**fields, "prompt": prompt}))
     intake.submit(asked("good"))
     refused, prepared = taken(intake, 2)
-    assert isinstance(refused, Failed)
+    assert failure_of(refused) is FailureCode.TEMPLATE_FAILED
     assert isinstance(prepared, Prepared)
+
+
+def test_what_is_only_to_be_rendered_comes_out_with_its_text_and_its_end() -> None:
+    intake = Intake(FakeModel(sees=True))
+    request = structs.replace(with_images("r1", "look[img-0]here", b"\x05"), renders_only=True)
+    intake.submit(request)
+    (settled,) = taken(intake, 1)
+    assert isinstance(settled, Settled)
+    shown, end = settled.events
+    assert isinstance(shown, Rendered)
+    assert shown.image_count == 1
+    assert shown.text.startswith("look")
+    assert end == Finished(request_id="r1", reason=DoneReason.STOP)
+
+
+def test_a_prompt_that_cannot_be_rendered_is_refused_where_it_was_only_to_be_shown() -> None:
+    intake = Intake(FakeModel())
+    prompt = ChatPrompt(messages=(ChatMessage(role="user", content="x"),), template="{{ if }}")
+    intake.submit(structs.replace(asked("r1"), prompt=prompt, renders_only=True))
+    (refused,) = taken(intake, 1)
+    assert failure_of(refused) is FailureCode.TEMPLATE_FAILED

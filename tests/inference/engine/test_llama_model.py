@@ -1,6 +1,7 @@
 """LlamaModel on a real model, SmolLM2-135M."""
 
 import concurrent.futures
+import itertools
 import json
 from collections.abc import Iterator
 from importlib import metadata
@@ -21,6 +22,7 @@ from inference.messages import (
     ChatMessage,
     ChatPrompt,
     Finished,
+    Generate,
     PromptScored,
     RunnerOptions,
     Sampling,
@@ -35,6 +37,35 @@ CHATML: Final = (
     "{{- range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n"
     "{{ end }}<|im_start|>assistant\n"
 )
+THINKING: Final = (
+    "{{- range .Messages }}<|im_start|>{{ .Role }}\n"
+    "{{ if .Thinking }}<think>\n{{ .Thinking }}\n</think>\n{{ end }}{{ .Content }}"
+    "{{ if .ToolCalls }}{{ range .ToolCalls }}"
+    '{"name": "{{ .Function.Name }}", "arguments": {{ .Function.Arguments }}}'
+    "{{ end }}{{ end }}<|im_end|>\n"
+    "{{ end }}<|im_start|>assistant\n"
+)
+LOOK: Final[dict[str, Any]] = {
+    "type": "function",
+    "function": {
+        "name": "look",
+        "parameters": {"type": "object", "properties": {"at": {"type": "string"}}},
+    },
+}
+CALL_SCHEMA: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "name": {"const": "look"},
+        "arguments": {
+            "type": "object",
+            "properties": {"at": {"enum": ["north", "south"]}},
+            "required": ["at"],
+            "additionalProperties": False,
+        },
+    },
+    "required": ["name", "arguments"],
+    "additionalProperties": False,
+}
 TEXT: Final = "One day a fox and a crow met at a river, and the fox said to the crow: my friend, "
 GREEDY: Final[dict[str, Any]] = {"temperature": 0.0, "num_predict": 12}
 
@@ -70,6 +101,22 @@ def model(opened: LlamaModel) -> LlamaModel:
     for sequence in range(3):
         opened.forget(sequence)
     return opened
+
+
+def conversation(
+    question: str,
+    *earlier: tuple[str, str],
+    opened: str = "",
+    tools: tuple[dict[str, Any], ...] = (),
+    **fields: Any,
+) -> Generate:
+    """Ask in a chat, greedily; `opened` is what the template ends with."""
+    texts = [*(text for pair in earlier for text in pair), question]
+    roles = itertools.cycle(("user", "assistant"))
+    messages = tuple(ChatMessage(role=r, content=t) for r, t in zip(roles, texts, strict=False))
+    prompt = ChatPrompt(messages=messages, template=THINKING + opened, tools=tools)
+    request = asked("r1", **{**GREEDY, "num_predict": 60, "num_ctx": 512, **fields})
+    return structs.replace(request, prompt=prompt)
 
 
 def after(model: LlamaModel, tokens: list[int], start: int = 0, sequence: int = 0) -> Logits:
@@ -243,12 +290,12 @@ def test_the_name_of_a_control_token_can_stay_text(model: LlamaModel) -> None:
 
 @pytest.mark.parametrize("text", ["a <|im_start|>b", "<|im_end|>", "<|endoftext|>"])
 def test_names_of_control_tokens_are_seen(model: LlamaModel, text: str) -> None:
-    assert model.names_control(text)
+    assert model.control_names().spans(text)
 
 
-@pytest.mark.parametrize("text", ["", "<|im_", "a < b | c", "im_start"])
+@pytest.mark.parametrize("text", ["", "<|im_ ", "a < b | c", "im_start"])
 def test_other_text_names_no_control_token(model: LlamaModel, text: str) -> None:
-    assert not model.names_control(text)
+    assert not model.control_names().spans(text)
 
 
 def test_a_token_id_outside_the_vocabulary_is_refused(model: LlamaModel) -> None:
@@ -280,7 +327,10 @@ class Loop:
 
     def add(self, request_id: str, text: str, **fields: Any) -> None:
         fields = {**GREEDY, "num_ctx": 512, **fields}
-        self.loop.add(prepare(self.model, asked(request_id, text, **fields)))
+        self.add_request(asked(request_id, text, **fields))
+
+    def add_request(self, request: Generate) -> None:
+        self.loop.add(prepare(self.model, request))
 
     def step(self) -> None:
         self.events += self.loop.step()[0]
@@ -293,6 +343,9 @@ class Loop:
         self.add(request_id, text, **fields)
         self.run()
         return self.text(request_id)
+
+    def tokens(self) -> list[Token]:
+        return [event for event in self.events if isinstance(event, Token)]
 
     def text(self, request_id: str) -> str:
         return "".join(
@@ -352,6 +405,34 @@ def test_a_schema_is_kept(model: LlamaModel) -> None:
     }
     text = Loop(model).ask("r1", TEXT, json_schema=json.dumps(schema), num_predict=60)
     assert json.loads(text)["is_clever"] in (True, False)
+
+
+def test_a_call_is_told_from_text(model: LlamaModel) -> None:
+    loop = Loop(model)
+    request = conversation("Call the tool.", tools=(LOOK,), json_schema=json.dumps(CALL_SCHEMA))
+    loop.add_request(request)
+    loop.run()
+    (call,) = [call for token in loop.tokens() for call in token.tool_calls]
+    assert call.name == "look"
+    assert call.arguments["at"] in ("north", "south")
+    assert loop.text("r1") == ""
+
+
+def test_a_schema_holds_behind_the_thinking(model: LlamaModel) -> None:
+    # Small as it is, the model goes on with what it has seen several times.
+    habit = [("Say it.", "<think>\nA thought.\n</think>\nNo JSON at all.")] * 4
+    loop = Loop(model)
+    request = conversation(
+        "Say it.",
+        *habit,
+        opened="<think>\n",
+        splits_thinking=True,
+        json_schema=json.dumps(CALL_SCHEMA),
+    )
+    loop.add_request(request)
+    loop.run()
+    assert "".join(token.thinking for token in loop.tokens()) == "A thought."
+    assert json.loads(loop.text("r1"))["name"] == "look"
 
 
 def test_log_probabilities_of_a_prompt_are_those_of_an_answer(model: LlamaModel) -> None:

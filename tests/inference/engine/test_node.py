@@ -193,6 +193,15 @@ async def test_load_unload_and_keep_alive(engine: Engine) -> None:
             await asyncio.sleep(0.05)
 
 
+async def test_a_model_is_listed_while_it_is_loading(engine: Engine) -> None:
+    load = Load(request_id="l", model=engine.model(), runner=OPTIONS, keep_alive_s=60.0)
+    stream = await engine.client.submit(load)
+    [loading] = await _loaded(engine)
+
+    assert (loading.expires_in_s, loading.context_length) == (60.0, OPTIONS.num_ctx)
+    assert [type(event) for event in [event async for event in stream]] == [Finished]
+
+
 async def test_a_runner_sees_no_environment(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

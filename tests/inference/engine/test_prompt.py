@@ -27,6 +27,7 @@ from tests.inference.engine.fake_model import BOS, END, FakeImage, FakeModel, Fa
 from tests.inference.engine.loop_bench import asked
 
 TURNS = "{{ range .Messages }}{{ .Role }}:{{ .Content }}<end>{{ end }}"
+ALONE = "{{ range .Messages }}[{{ .Content }}]{{ end }}"
 PLAIN = "{{ range .Messages }}{{ .Role }}:{{ .Content }};{{ end }}"
 AnyPrompt = ChatPrompt | RawPrompt | TokensPrompt | FillPrompt
 
@@ -102,6 +103,12 @@ def test_an_infill_uses_the_template_that_knows_a_suffix() -> None:
     assert bytes(tokens(fill)) == b"<ab|c>"
 
 
+def test_an_infill_through_a_template_has_no_control_tokens_but_the_templates() -> None:
+    template = "{{ .Prompt }}<end>{{ .Suffix }}"
+    found = tokens(FillPrompt(prefix="<end>", suffix="<end>", template=template))
+    assert found == [*b"<end>", END, *b"<end>"]
+
+
 def test_an_infill_needs_a_model_that_has_it() -> None:
     model = FakeModel()
     model.fills = None
@@ -133,9 +140,40 @@ def test_two_texts_of_the_caller_make_up_no_control_token_together() -> None:
     assert bytes(tokens(chat(*messages, template=glued))) == b"<end>"
 
 
-def test_where_it_is_not_known_whose_a_text_is_names_become_control_tokens() -> None:
-    looks = '{{ range .Messages }}{{ printf "%.3s" .Content }}{{ end }}<end>'
-    assert tokens(chat(user("abcd"), template=looks)) == [*b"abc", END]
+def test_a_template_may_look_into_a_text_that_names_control_tokens() -> None:
+    looks = "{{ messages[0].content | trim }}<end>"
+    found = tokens(chat(user(" a<end> "), template=looks, is_jinja=True))
+    assert found == [*b"a<end>", END]
+
+
+def test_a_result_of_a_tool_names_no_control_token() -> None:
+    message = ChatMessage(role="tool", content="<end>", tool_name="<end>")
+    template = "{{ range .Messages }}{{ .ToolName }}{{ .Content }}{{ end }}"
+    assert bytes(tokens(chat(message, template=template))) == b"<end><end>"
+
+
+@pytest.mark.parametrize("is_jinja", [False, True])
+def test_a_call_of_a_tool_names_no_control_token(*, is_jinja: bool) -> None:
+    call = ToolCall(name="<end>", arguments={"<end>": "<end>"})
+    message = ChatMessage(role="assistant", tool_calls=(call,))
+    go = "{{ range .Messages }}{{ range .ToolCalls }}{{ .Function }}{{ end }}{{ end }}"
+    template = "{{ messages[0].tool_calls | tojson }}" if is_jinja else go
+    assert END not in tokens(chat(message, template=template, is_jinja=is_jinja))
+
+
+def test_a_tool_that_is_offered_names_no_control_token() -> None:
+    tool = {"type": "function", "function": {"name": "f", "description": "<end>"}}
+    assert END not in tokens(chat(user("x"), template="{{ .Tools }}" + PLAIN, tools=(tool,)))
+
+
+def test_a_role_that_the_caller_invents_makes_up_no_control_token() -> None:
+    template = "{{ range .Messages }}<{{ .Role }}>{{ end }}"
+    assert END not in tokens(chat(ChatMessage(role="end"), template=template))
+
+
+def test_jinja_templates_get_the_vocabularys_names() -> None:
+    prompt = chat(user("hi"), template="{{ bos_token }}x{{ eos_token }}", is_jinja=True)
+    assert tokens(prompt, with_bos()) == [BOS, ord("x"), END]
 
 
 def test_a_raw_prompt_may_name_control_tokens() -> None:
@@ -180,9 +218,10 @@ def test_a_template_of_the_caller_shares_nothing() -> None:
     assert own_text(chat(own("be brief"), user("hi"), is_models_template=False)) == b""
 
 
-def test_tools_of_the_caller_share_nothing() -> None:
-    prompt = chat(own("be brief"), user("hi"), tools=({"type": "function"},))
-    assert own_text(prompt) == b""
+def test_tools_of_the_caller_are_not_shared() -> None:
+    template = "hello {{ if .Tools }}{{ .Tools }}{{ end }}" + PLAIN
+    prompt = chat(own("be brief"), user("hi"), template=template, tools=({"type": "function"},))
+    assert own_text(prompt) == b"hello "
 
 
 def test_calls_of_tools_share_nothing() -> None:
@@ -195,9 +234,9 @@ def test_a_role_that_nobody_knows_shares_nothing() -> None:
     assert own_text(chat(ChatMessage(role="my secret", content="x"))) == b""
 
 
-def test_a_text_that_the_template_changes_shares_nothing() -> None:
+def test_a_template_may_change_what_is_shared() -> None:
     looks = '{{ range .Messages }}{{ printf "%.3s" .Content }}{{ end }}'
-    assert own_text(chat(own("be brief"), user("hello"), template=looks)) == b""
+    assert own_text(chat(own("be brief"), user("hello"), template=looks)) == b"be "
 
 
 def test_a_raw_prompt_shares_nothing() -> None:
@@ -233,6 +272,34 @@ def test_a_context_counts_when_old_messages_are_dropped() -> None:
     assert bytes(found) == b"c" * 30 + b"user:last;"
 
 
+# ---------------------------------------------------------------- the text
+
+
+def test_the_end_of_the_text_is_kept() -> None:
+    found = prepared(chat(user("x" * 90), template=TURNS + "<think>"))
+    assert found.text_end == ("x" * 90 + "<end><think>")[-64:]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text"),
+    [
+        (chat(user("hi<end>"), template=TURNS), "user:hi<end><end>"),
+        (chat(user("b"), context=(97, END)), "a<end>user:b;"),
+        (RawPrompt(text="a[img-0]", images=(b"\x05",)), "a[img-0]"),
+        (TokensPrompt(tokens=(97, END)), "a<end>"),
+        (FillPrompt(prefix="a", suffix="b", template="<{{ .Prompt }}|{{ .Suffix }}>"), "<a|b>"),
+    ],
+)
+def test_a_prompt_can_be_asked_for_as_text(prompt: AnyPrompt, text: str) -> None:
+    found = prepared(prompt, renders_only=True)
+    assert (found.rendered, found.prompt.tokens) == (text, [])
+
+
+def test_images_are_counted_in_a_prompt_that_is_only_text() -> None:
+    found = prepared(chat(user("hi", images=(b"\x05", b"\x06"))), renders_only=True)
+    assert (found.rendered, found.image_count) == ("user:[img-0][img-1]hi;", 2)
+
+
 # ---------------------------------------------------------------- dropping and cutting
 
 CONVERSATION = (
@@ -256,6 +323,29 @@ def test_the_last_message_stays_even_if_it_is_too_long() -> None:
     messages = (user("first"), ChatMessage(role="assistant", content="x"), user("z" * 90))
     found = tokens(chat(*messages), num_ctx=64, num_keep=4)
     assert bytes(found) == b"user" + b"z" * 29 + b";"
+
+
+def test_behind_a_template_of_the_callers_own_nothing_is_dropped() -> None:
+    found = tokens(chat(*CONVERSATION, is_models_template=False), num_ctx=64)
+    assert bytes(found).startswith(b"syst")
+    assert len(found) < 64
+
+
+def test_a_conversation_longer_than_any_window_is_dropped_too() -> None:
+    messages = (user("a" * 1_100_000), user("last"))
+    assert bytes(tokens(chat(*messages, template=ALONE))) == b"[last]"
+
+
+def test_messages_are_dropped_up_to_one_that_the_template_takes() -> None:
+    insists = (
+        "{% if messages[0].role != 'user' %}{{ raise_exception('no question') }}{% endif %}"
+        "{% for m in messages %}{{ m.role }}:{{ m.content }};{% endfor %}"
+    )
+    messages = tuple(
+        ChatMessage(role=("user", "assistant")[n % 2], content=str(n) * 9) for n in range(9)
+    )
+    found = tokens(chat(*messages, template=insists, is_jinja=True), num_ctx=64)
+    assert bytes(found) == b"user:666666666;assistant:777777777;user:888888888;"
 
 
 def test_without_truncate_nothing_is_dropped() -> None:

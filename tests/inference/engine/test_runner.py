@@ -20,6 +20,7 @@ from inference.messages import (
     FailureCode,
     Finished,
     ModelRef,
+    Rendered,
     RunnerOptions,
     Started,
     Token,
@@ -89,6 +90,25 @@ def test_a_request_that_cannot_be_prepared_is_refused() -> None:
     end = bench.ends()["r1"]
     assert isinstance(end, Failed)
     assert end.code is FailureCode.BAD_REQUEST
+
+
+def test_a_request_that_is_only_rendered_is_answered_without_computing() -> None:
+    model = FakeModel()
+    bench = Bench(model)
+    bench.runner.receive(asked("r1", "hello", renders_only=True))
+    bench.until_ended("r1")
+    assert [type(event) for event in bench.events] == [Rendered, Finished]
+    assert (model.batches, bench.charges) == ([], [])
+    assert bench.runner.may_sleep_s is None
+
+
+def test_a_request_can_be_paused_before_it_is_rendered() -> None:
+    bench = Bench()
+    bench.runner.receive(asked("r1", "hello", renders_only=True))
+    bench.runner.receive(Pause(request_id="r1"))
+    bench.until_ended("r1")
+    bench.runner.receive(asked("r1", "again"))
+    bench.until(lambda events: any(isinstance(e, Token) for e in events))
 
 
 def test_a_runner_is_idle_before_its_first_request_and_after_its_last() -> None:

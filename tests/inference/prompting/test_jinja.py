@@ -59,6 +59,9 @@ class TestChat:
         template = "{{ enable_thinking|default('unset') }}|{{ reasoning_effort|default('unset') }}"
         assert render_chat(template, [], think=think) == text
 
+    def test_thinking_has_another_name_in_some_templates(self) -> None:
+        assert render_chat("{{ thinking|default('unset') }}", [], think=True) == "True"
+
     def test_thinking_of_a_message_is_its_reasoning(self) -> None:
         template = "{{ messages[0].reasoning_content }}"
         assert render_chat(template, [say("assistant", "a", thinking="hm")]) == "hm"
@@ -90,6 +93,44 @@ class TestChat:
         template = "{{ raise_exception('failed on ' ~ messages|length) }}"
         with pytest.raises(TemplateRunError, match="failed on 2"):
             render_chat(template, [say("system", "S"), say("user", "U")])
+
+    def test_thoughts_are_left_out_if_the_template_refuses_them(self) -> None:
+        template = (
+            "{% for m in messages %}{% if m.thinking and m.content %}{{ raise_exception('both') }}"
+            "{% endif %}{{ m.content }}{% endfor %}"
+        )
+        messages = [say("assistant", "a", thinking="hm"), say("user", "b")]
+        assert render_chat(template, messages) == "ab"
+
+    def test_neighbours_of_one_role_become_one_if_the_template_insists(self) -> None:
+        template = (
+            "{% for m in messages %}{% if m.role != ['user', 'assistant'][loop.index0 % 2] %}"
+            "{{ raise_exception('roles must alternate') }}{% endif %}[{{ m.content }}]{% endfor %}"
+        )
+        messages = [say("system", "s"), say("user", "a"), say("user", "b"), say("assistant", "c")]
+        assert render_chat(template, [*messages, say("user", "d")]) == "[s\n\na\n\nb][c][d]"
+
+    def test_content_comes_in_parts_for_a_template_that_wants_parts(self) -> None:
+        template = (
+            "{% for m in messages %}{% for part in m.content %}{% if part.type == 'text' %}"
+            "<{{ part.text }}>{% endif %}{% endfor %}{% endfor %}"
+        )
+        assert render_chat(template, [say("user", "a", images=(b"",))]) == "<[img-0]a>"
+
+    def test_an_answer_that_has_begun_is_continued(self) -> None:
+        text = render_chat(CHATML, [say("user", "Hi"), say("assistant", "Well, ")])
+        assert text == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nWell, "
+
+    def test_who_has_begun_to_answer_has_thought(self) -> None:
+        template = "{{ '<think></think>' if not enable_thinking else '<think>' }}"
+        messages = [say("user", "Hi"), say("assistant", "Well")]
+        assert render_chat(template, messages, think=True) == "<think></think>Well"
+
+    def test_an_answer_with_calls_is_not_continued(self) -> None:
+        call = ToolCall(name="f", arguments={})
+        template = "{{ messages|length }}"
+        messages = [say("user", "Hi"), say("assistant", "x", tool_calls=(call,))]
+        assert render_chat(template, messages) == "2"
 
     def test_image_tags_are_placed(self) -> None:
         template = "{% for m in messages %}{{ m.content }};{% endfor %}"

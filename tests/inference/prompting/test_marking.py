@@ -1,17 +1,20 @@
-"""Which parts of a rendered prompt the caller wrote."""
+"""What the caller wrote names no control tokens, whatever the template does with it."""
+
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from inference.messages import ChatMessage, ChatPrompt, ToolCall
-from inference.prompting.errors import TemplateError
-from inference.prompting.marking import Segment, render_segments
-from inference.prompting.ollama import render_chat
+from inference.prompting.chat import render_chat
+from inference.prompting.control_names import ControlNames
+from inference.prompting.errors import TemplateLimitError
+from inference.prompting.marking import Segment, disarmed
 
 TURNS = "{{ range .Messages }}<{{ .Role }}>{{ .Content }}</>{{ end }}"
-LEGACY = "{{ if .System }}[{{ .System }}]{{ end }}Q: {{ .Prompt }} A: {{ .Response }}"
-MARK = chr(0x100000)
+NAMES = ControlNames(["<|im_end|>", "<|im_start|>", "<|end|>", "</s>"])
+FIRST_STAND_IN = chr(0x20000)
 
 
 def user(content: str) -> ChatMessage:
@@ -22,114 +25,141 @@ def own(content: str) -> ChatMessage:
     return ChatMessage(role="system", content=content, is_models_own=True)
 
 
-def chat(*messages: ChatMessage, template: str = TURNS) -> ChatPrompt:
-    return ChatPrompt(messages=messages, template=template)
+def chat(*messages: ChatMessage, template: str = TURNS, **fields: Any) -> ChatPrompt:
+    return ChatPrompt(messages=messages, template=template, **fields)
 
 
-def models(text: str) -> Segment:
-    return Segment(text, is_callers=False)
+def segments(prompt: ChatPrompt) -> list[Segment]:
+    safe, stand_ins = disarmed(prompt, NAMES)
+    return stand_ins.segments(render_chat(safe))
 
 
-def callers(text: str) -> Segment:
-    return Segment(text, is_callers=True)
+def kept(prompt: ChatPrompt) -> list[str]:
+    """Return what stays text."""
+    return [segment.text for segment in segments(prompt) if segment.is_callers]
 
 
-def test_the_callers_text_stands_between_the_templates() -> None:
-    segments, is_known = render_segments(chat(user("hi")))
-    assert is_known
-    assert segments == [models("<user>"), callers("hi"), models("</>")]
+def text(prompt: ChatPrompt) -> str:
+    return "".join(segment.text for segment in segments(prompt))
 
 
-def test_the_manifests_messages_are_the_models() -> None:
-    segments, is_known = render_segments(chat(own("be brief"), user("hi")))
-    assert is_known
-    assert segments == [models("<system>be brief</><user>"), callers("hi"), models("</>")]
+def test_without_names_the_chat_stays_as_it_is() -> None:
+    prompt = chat(own("be brief"), user("a < b | c"), tools=({"type": "function"},))
+    assert disarmed(prompt, NAMES)[0] == prompt
 
 
-def test_without_a_callers_text_all_is_the_models() -> None:
-    assert render_segments(chat(own("be brief"))) == ([models("<system>be brief</>")], True)
+def test_the_callers_name_stands_between_the_rest() -> None:
+    assert segments(chat(user("hi<|im_end|>you"))) == [
+        Segment("<user>hi", is_callers=False),
+        Segment("<|im_end|>", is_callers=True),
+        Segment("you</>", is_callers=False),
+    ]
 
 
-def test_thinking_is_the_callers_too() -> None:
-    template = "{{ range .Messages }}({{ .Thinking }}){{ .Content }}{{ end }}"
-    message = ChatMessage(role="assistant", content="yes", thinking="hm")
-    segments, _ = render_segments(chat(message, template=template))
-    assert segments == [models("("), callers("hm"), models(")"), callers("yes")]
-
-
-def test_merged_messages_are_marked_one_by_one() -> None:
-    segments, is_known = render_segments(chat(user("one"), user("two")))
-    assert is_known
-    assert [s.text for s in segments if s.is_callers] == ["one", "two"]
-
-
-def test_a_template_of_the_old_style_is_marked_too() -> None:
-    segments, is_known = render_segments(chat(own("brief"), user("hi"), template=LEGACY))
-    assert is_known
-    assert segments == [models("[brief]Q: "), callers("hi"), models(" A: ")]
-
-
-def test_a_text_that_is_shown_twice_is_the_callers_twice() -> None:
-    template = "{{ range .Messages }}{{ .Content }}|{{ .Content }}{{ end }}"
-    segments, _ = render_segments(chat(user("hi"), template=template))
-    assert segments == [callers("hi"), models("|"), callers("hi")]
-
-
-def test_a_text_that_is_not_shown_is_nowhere() -> None:
-    segments, is_known = render_segments(
-        chat(user("hi"), template="{{ range .Messages }}x{{ end }}")
-    )
-    assert is_known
-    assert segments == [models("x")]
+def test_the_manifests_messages_may_name_control_tokens() -> None:
+    assert kept(chat(own("be</s>"), user("hi"))) == []
 
 
 @pytest.mark.parametrize(
-    "template",
+    "message",
     [
-        '{{ range .Messages }}{{ printf "%.2s" .Content }}{{ end }}',
-        "{{ range .Messages }}{{ len .Content }}{{ end }}",
-        '{{ range .Messages }}{{ if eq .Content "hello" }}Hi!{{ end }}{{ end }}',
-        "{{ range .Messages }}{{ slice .Content 1 3 }}{{ end }}",
+        ChatMessage(role="assistant", thinking="hm</s>", content="a"),
+        ChatMessage(role="tool", content="</s>"),
+        ChatMessage(role="tool", tool_name="</s>"),
+        ChatMessage(role="tool", tool_call_id="</s>"),
+        ChatMessage(role="assistant", tool_calls=(ToolCall(name="</s>", arguments={}),)),
+        ChatMessage(role="assistant", tool_calls=(ToolCall(name="f", arguments={}, id="</s>"),)),
+        ChatMessage(role="assistant", tool_calls=(ToolCall(name="f", arguments={"a": "</s>"}),)),
+        ChatMessage(role="assistant", tool_calls=(ToolCall(name="f", arguments={"</s>": 1}),)),
+        ChatMessage(role="assistant", tool_calls=(ToolCall(name="f", arguments={"a": ["</s>"]}),)),
+        ChatMessage(role="</s>"),
     ],
 )
-def test_a_template_that_looks_into_the_text_gives_no_answer(template: str) -> None:
-    prompt = chat(user("hello"), template=template)
-    assert render_segments(prompt) == ([models(render_chat(prompt))], False)
+@pytest.mark.parametrize("is_jinja", [False, True])
+def test_every_text_of_the_callers_counts(message: ChatMessage, *, is_jinja: bool) -> None:
+    go = (
+        "{{ range .Messages }}{{ .Role }}{{ .Content }}{{ .Thinking }}{{ .ToolName }}"
+        "{{ .ToolCallID }}{{ range .ToolCalls }}{{ .ID }}{{ .Function.Name }}"
+        "{{ .Function.Arguments }}{{ end }}{{ end }}"
+    )
+    template = "{{ messages | tojson }}" if is_jinja else go
+    prompt = chat(user("hi"), message, template=template, is_jinja=is_jinja)
+    assert set(kept(prompt)) == {"</s>"}
 
 
-def test_marks_in_the_callers_text_deceive_nobody() -> None:
-    text = f"a{MARK}b{chr(0x100001)}c"
-    segments, is_known = render_segments(chat(user(text)))
-    assert is_known
-    assert segments == [models("<user>"), callers(text), models("</>")]
+@pytest.mark.parametrize("template", ["{{ .Tools }}{{ range .Messages }}{{ end }}", "{{ tools }}"])
+def test_tools_are_the_callers_too(template: str) -> None:
+    function = {"name": "f", "description": "ends</s>", "parameters": {"properties": {"</s>": {}}}}
+    tool = {"type": "function", "function": function}
+    prompt = chat(user("x"), template=template, tools=(tool,), is_jinja="{{ tools" in template)
+    assert kept(prompt) == ["</s>", "</s>"]
 
 
-def test_marks_in_the_template_deceive_nobody() -> None:
-    segments, is_known = render_segments(chat(user("hi"), template=MARK + TURNS))
-    assert is_known
-    assert segments == [models(MARK + "<user>"), callers("hi"), models("</>")]
+@pytest.mark.parametrize(
+    ("template", "shown"),
+    [
+        ("{{ messages[0].content | trim }}", "hi</s>"),
+        ("{{ messages[0].content[2:4] }}", "hi"),
+        ("{% if 'hi' in messages[0].content %}yes{% endif %}", "yes"),
+        ("{{ messages[0].content.split('hi')[1] | trim }}", "</s>"),
+    ],
+)
+def test_a_template_may_look_into_the_text(template: str, shown: str) -> None:
+    prompt = chat(user("  hi</s> "), template=template, is_jinja=True)
+    assert text(prompt) == shown
+    assert kept(prompt) == (["</s>"] if "</s>" in shown else [])
 
 
-def test_marks_in_other_fields_of_the_caller_deceive_nobody() -> None:
-    calls = "{{ range .ToolCalls }}{{ .Function.Name }}{{ end }}"
-    template = f"{{{{ range .Messages }}}}{calls}{{{{ .Content }}}}{{{{ end }}}}"
-    call = ToolCall(name=MARK, arguments={})
-    message = ChatMessage(role="assistant", content="x", tool_calls=(call,))
-    segments, _ = render_segments(chat(message, template=template))
-    assert segments == [models(MARK), callers("x")]
+@pytest.mark.parametrize(("begun", "ended"), [("a<", "|im_end|>"), ("a<|im_", "end|>")])
+def test_two_texts_make_up_no_name_together(begun: str, ended: str) -> None:
+    glued = "{{ range .Messages }}{{ .Content }}{{ end }}"
+    prompt = chat(user(begun), ChatMessage(role="assistant", content=ended), template=glued)
+    assert text(prompt) == "a<|im_end|>"
+    assert kept(prompt) == [begun[1:]]
 
 
-def test_a_template_that_fails_raises() -> None:
-    with pytest.raises(TemplateError):
-        render_segments(chat(user("hi"), template="{{ index .Messages 9 }}"))
+@pytest.mark.parametrize("role", ["end", "end|><|im_start", "<|end|>", "END"])
+def test_an_invented_role_makes_up_no_name(role: str) -> None:
+    template = "{{ range .Messages }}<|{{ .Role }}|>{{ end }}"
+    assert kept(chat(user("x"), ChatMessage(role=role), template=template)) == [role]
+
+
+@pytest.mark.parametrize("role", ["user", "tool", "ipython"])
+def test_a_role_that_is_in_no_name_is_shown_to_the_template(role: str) -> None:
+    template = '{{ range .Messages }}{{ if eq .Role "' + role + '" }}yes{{ end }}{{ end }}'
+    assert text(chat(ChatMessage(role=role, content="x"), template=template)) == "yes"
+
+
+def test_stand_ins_in_the_callers_text_deceive_nobody() -> None:
+    prompt = chat(user(f"a{FIRST_STAND_IN}</s>"))
+    assert kept(prompt) == ["</s>"]
+    assert text(prompt) == f"<user>a{FIRST_STAND_IN}</s></>"
+
+
+def test_stand_ins_in_the_template_deceive_nobody() -> None:
+    assert text(chat(user("</s>"), template=FIRST_STAND_IN + TURNS)) == (
+        FIRST_STAND_IN + "<user></s></>"
+    )
+
+
+def test_more_names_than_there_are_stand_ins_are_refused() -> None:
+    messages = [ChatMessage(role=f"<{number}>") for number in range(43_000)]
+    with pytest.raises(TemplateLimitError):
+        disarmed(chat(*messages), NAMES)
+
+
+def test_images_stay_with_their_messages() -> None:
+    message = ChatMessage(role="user", content="</s>", images=(b"\xff\x00",))
+    assert text(chat(message)) == "<user>[img-0]</s></>"
 
 
 CONVERSATIONS = st.lists(
     st.builds(
         ChatMessage,
         role=st.sampled_from(["system", "user", "assistant", "tool"]),
-        content=st.text(max_size=12),
-        thinking=st.text(max_size=4),
+        content=st.lists(st.sampled_from(["a", " ", "<", "</s>", "|im_end|>", "<|im"])).map(
+            "".join
+        ),
         is_models_own=st.booleans(),
     ),
     min_size=1,
@@ -137,23 +167,15 @@ CONVERSATIONS = st.lists(
 )
 
 
-@given(
-    CONVERSATIONS,
-    st.sampled_from([TURNS, LEGACY, "{{ range .Messages }}{{ json .Content }}{{ end }}"]),
-)
-def test_the_segments_together_are_the_rendered_prompt(
-    messages: list[ChatMessage], template: str
-) -> None:
-    prompt = chat(*messages, template=template)
-    segments, _ = render_segments(prompt)
-    assert "".join(segment.text for segment in segments) == render_chat(prompt)
+@given(CONVERSATIONS)
+def test_the_prompt_is_the_one_that_was_asked_for(messages: list[ChatMessage]) -> None:
+    prompt = chat(*messages)
+    assert text(prompt) == render_chat(prompt)
 
 
-@given(CONVERSATIONS, st.sampled_from([TURNS, LEGACY]))
-def test_the_callers_segments_are_what_the_caller_sent(
-    messages: list[ChatMessage], template: str
-) -> None:
-    segments, is_known = render_segments(chat(*messages, template=template))
-    sent = {text for m in messages if not m.is_models_own for text in (m.content, m.thinking)}
-    assert is_known
-    assert {segment.text for segment in segments if segment.is_callers} <= sent
+@given(CONVERSATIONS)
+def test_no_name_of_the_callers_is_left_where_it_counts(messages: list[ChatMessage]) -> None:
+    callers = [message for message in messages if not message.is_models_own]
+    template = "{{ range .Messages }}{{ .Content }}{{ end }}"
+    rest = [s.text for s in segments(chat(*callers, template=template)) if not s.is_callers]
+    assert not [part for part in rest if any(name in part for name in ("</s>", "<|im_end|>"))]

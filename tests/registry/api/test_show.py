@@ -2,14 +2,18 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 
-from models_app.models import Tag, User
+from models_app.models import Blob, Manifest, Tag, User
+from registry import manifests
 from registry.blobs import BlobStore
 from tests.conftest import KeyClient, MakeModel
 from tests.gguf_files import VOCAB_SIZE
+from tests.model_layers import add_layer
 from tests.registry.api.test_tags import MOMENT
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -205,6 +209,92 @@ async def test_template_of_the_request_is_ignored(show: Show) -> None:
     assert reply["template"] == TEMPLATE
 
 
+def set_config(**values: str) -> None:
+    row = Manifest.objects.get()
+    Manifest.objects.update(config={**row.config, **values})
+
+
+@pytest.mark.usefixtures("tiny")
+async def test_renderer_parser_and_required_version_are_told(show: Show) -> None:
+    names = {"renderer": "qwen3-coder", "parser": "qwen3-coder", "requires": "0.14.0"}
+    await sync_to_async(set_config)(**names)
+    reply = (await show({"model": "tiny"})).json()
+
+    assert {key: reply[key] for key in names} == names
+    keys = list(reply)
+    assert keys.index("system") + 1 == keys.index("renderer") == keys.index("parser") - 1
+    assert keys[-2:] == ["modified_at", "requires"]
+    lines = "RENDERER qwen3-coder\nPARSER qwen3-coder\nREQUIRES 0.14.0\nPARAMETER"
+    assert f"SYSTEM Be terse.\n{lines}" in reply["modelfile"]
+
+
+def set_chat_template(text: str) -> None:
+    row = Blob.objects.exclude(gguf=None).get()
+    kept: dict[str, Any] = row.gguf or {}
+    metadata = {**kept["metadata"], "tokenizer.chat_template": text}
+    Blob.objects.update(gguf={**kept, "metadata": metadata})
+
+
+@pytest.fixture
+def jinja(make_model: MakeModel) -> None:
+    """A model whose only template is its file's."""
+    make_model("jinja", system="The template is the file's.")
+    set_chat_template("{{ messages[0].content }}")
+
+
+@pytest.mark.usefixtures("jinja")
+async def test_template_of_the_file_is_told_where_there_is_no_other(show: Show) -> None:
+    reply = (await show({"model": "jinja"})).json()
+
+    assert reply["template"] == "{{ messages[0].content }}"
+    assert "TEMPLATE" not in reply["modelfile"]  # it could not be created from that again
+    assert "tokenizer.chat_template" not in reply["model_info"]
+
+
+@pytest.fixture
+def seeing(make_model: MakeModel, tiny_gguf: Path) -> list[str]:
+    """A model with an adapter and a projector; the files of both in the modelfile's order."""
+    name = make_model("seeing", system="Look.")
+    adapter = add_layer(name, manifests.ADAPTER, b"an adapter")
+    projector = add_layer(name, manifests.PROJECTOR, tiny_gguf.read_bytes() + b"\0" * 32)
+    return [adapter, projector]
+
+
+async def test_adapter_and_projector_stand_behind_the_weights(
+    show: Show, seeing: list[str], store: BlobStore
+) -> None:
+    reply = (await show({"model": "seeing"})).json()
+    adapter, projector = (store.root / f"sha256-{digest}" for digest in seeing)
+
+    assert f"\nADAPTER {adapter}\nFROM {projector}\nSYSTEM Look.\n" in reply["modelfile"]
+
+
+@pytest.mark.usefixtures("seeing")
+async def test_projector_is_told_like_the_weights(show: Show) -> None:
+    reply = (await show({"model": "seeing"})).json()
+
+    assert list(reply).index("projector_info") == list(reply).index("model_info") + 1
+    assert reply["projector_info"]["general.architecture"] == "llama"
+    assert reply["projector_info"]["general.name"] == "Tiny Test"
+    assert reply["projector_info"]["tokenizer.ggml.tokens"] is None
+
+
+@pytest.mark.usefixtures("seeing")
+async def test_verbose_tells_the_projectors_arrays(show: Show) -> None:
+    reply = (await show({"model": "seeing", "verbose": True})).json()
+
+    assert len(reply["projector_info"]["tokenizer.ggml.tokens"]) == VOCAB_SIZE
+
+
+async def test_projector_that_cannot_be_read_is_left_out(show: Show, make_model: MakeModel) -> None:
+    name = await sync_to_async(make_model)("seeing")
+    await sync_to_async(add_layer)(name, manifests.PROJECTOR, b"no projector")
+    response = await show({"model": "seeing"})
+
+    assert response.status_code == 200
+    assert "projector_info" not in response.json()
+
+
 @pytest.mark.usefixtures("plain")
 async def test_copilot_is_told_the_asked_name_as_basename(show: Show) -> None:
     response = await show({"model": "plain"}, user_agent="GitHubCopilotChat/0.30")
@@ -254,6 +344,9 @@ async def test_ways_to_ask(show: Show, body: Any) -> None:
         ({"model": "nope"}, 404, "model 'nope:latest' not found"),
         ({"model": "nope:7b"}, 404, "model 'nope:7b' not found"),
         ({"name": "nope"}, 404, "model 'nope:latest' not found"),
+        ({"model": "x:cloud:local"}, 400, 'use either :local or :cloud, not both: "x:cloud:local"'),
+        ({"model": "nope:cloud"}, 404, "model 'nope:cloud' not found"),
+        ({"model": "nope:local"}, 404, "model 'nope:latest' not found"),
         ("{bad", 400, "invalid character 'b' looking for beginning of object key string"),
         ('{"model":', 400, "unexpected EOF"),
         (

@@ -1,0 +1,36 @@
+"""Answers of the ASGI layers around Django, which have no response objects.
+
+What an error body looks like is decided in `ollamasite.error_responses`. Knows no route.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from ollamasite.error_responses import dialect_of, to_payload
+from ollamasite.errors import ServiceError, Unauthenticated
+from ollamasite.http import JSON_UTF8, encode_json
+
+Header = tuple[bytes, bytes]
+_NO_CONTENT: Final = 204
+
+
+async def answer(
+    send: Any, status: int, headers: Iterable[Header] = (), *, body: bytes = b""
+) -> None:
+    """Send a whole answer."""
+    sent = list(headers)
+    if status != _NO_CONTENT:
+        sent.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": sent})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+async def refuse(send: Any, error: ServiceError, path: str, *, closes: bool) -> None:
+    """Send an error. `closes`: the rest of the body is not to be read, so the connection ends."""
+    headers = {"content-type": JSON_UTF8, **error.headers}
+    if closes:
+        headers["connection"] = "close"
+    if error.status == Unauthenticated.status:
+        headers["www-authenticate"] = 'Bearer realm="ollamasite"'
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    await answer(send, error.status, raw, body=encode_json(to_payload(error, dialect_of(path))))
