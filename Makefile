@@ -47,7 +47,8 @@ $(CLIENTS_STAMP): pyproject.toml $(JS_CLIENT)/package.json $(STAMP)
 	touch $@
 
 test: install $(CLIENTS_STAMP) ## Run every test and print the coverage
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python -m pytest -m "not slow" -q -n 2 --cov --cov-report=
+	$(BIN)/python -m pytest -m slow --durations=15 --cov --cov-append --cov-report=term
 
 check: install lint types ## Everything that must hold before a commit: format, lint, types, imports, migrations, fast tests
 	$(DUMMY_SETTINGS) $(BIN)/ollamasite makemigrations --check --dry-run

@@ -11,7 +11,7 @@ from django.conf import settings
 from msgspec import structs
 
 from inference import options as option_table
-from inference.errors import UnsupportedByModel
+from inference.errors import BlindModel, UnsupportedByModel
 from inference.images import check_images
 from inference.messages import (
     AdapterRef,
@@ -93,7 +93,7 @@ def engine_message(
 ) -> Generate | Load | Unload:
     """Return the message for a request.
 
-    Raises UnsupportedByModel, InvalidOption, InvalidImage, BadRequest.
+    Raises UnsupportedByModel, InvalidOption, LateRefusal, BadRequest.
     """
     common: dict[str, Any] = {"request_id": request_id, "model": model_ref(model)}
     keep_alive = request.keep_alive
@@ -108,6 +108,7 @@ def engine_message(
     }
     if request.is_load:
         return Load(**common)
+    _check_late(model, request)
     prompt = _prompt(model, request)
     is_completion = isinstance(request, CompletionRequest)
     return Generate(
@@ -147,10 +148,15 @@ def _check_capabilities(model: ResolvedModel, request: GenerationRequest) -> Non
         raise UnsupportedByModel(f'"{request.model}" does not support thinking')
     if isinstance(request, CompletionRequest) and request.raw:
         _check_raw(request)
-    if request.images and not request.is_load:
-        if not model.projector:
-            raise UnsupportedByModel("this model is missing data required for image input")
-        check_images(request.images)
+
+
+def _check_late(model: ResolvedModel, request: GenerationRequest) -> None:
+    """Refuse what matters only where something is generated."""
+    if request.images and not model.projector:
+        raise BlindModel
+    check_images(request.images)
+    if request.refusal is not None:
+        raise request.refusal
 
 
 def _needed(request: GenerationRequest) -> Iterable[str]:

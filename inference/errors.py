@@ -33,7 +33,29 @@ class InvalidOption(BadRequest):
     code = "invalid_option"
 
 
-class InvalidImage(BadRequest):
+class LateRefusal(BadRequest):
+    """Ollama notices it only when its engine has the request.
+
+    A streamed answer has begun by then, which costs the charset (contract 11, 1.0).
+    """
+
+    code = "late_refusal"
+
+
+class InvalidFormat(LateRefusal):
+    """`format` is neither "json" nor a schema."""
+
+    code = "invalid_format"
+
+
+class BlindModel(LateRefusal):
+    """The request has images and the model cannot see."""
+
+    code = "blind_model"
+    default_message = "this model is missing data required for image input"
+
+
+class InvalidImage(LateRefusal):
     """An image of the request is too large, too many, or no image that can be read."""
 
     code = "invalid_image"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from inference.messages import ChatMessage
+from ollamasite.errors import ServiceError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +30,8 @@ class AskedGeneration:
     `shift`: None leaves it to the model's architecture. `json_schema` is JSON text that the answer
     must satisfy, empty for none. `top_logprobs`: None for no log probabilities, else how many
     alternatives. `logit_bias` has pairs of a token id and what is added to its logit.
-    `renders_only`: the prompt as the model would get it, and no answer.
+    `renders_only`: the prompt as the model would get it, and no answer. `refusal` is what is wrong
+    with the request and counts only once the model is known and something is to be generated.
     """
 
     model: str
@@ -43,6 +45,7 @@ class AskedGeneration:
     choices: int = 1
     logit_bias: tuple[tuple[int, float], ...] = ()
     renders_only: bool = False
+    refusal: ServiceError | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

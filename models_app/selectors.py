@@ -92,8 +92,13 @@ def may_use_blob(principal: Principal, digest: str) -> bool:
     """
     if Upload.objects.filter(user_id=principal.user_id, digest=digest).exists():
         return True
-    tags = Tag.objects.filter(_is_visible(principal), manifest__layers__blob__digest=digest)
-    return tags.exists()
+    return has_layer(principal, digest)
+
+
+def has_layer(principal: Principal | None, digest: str) -> bool:
+    """Whether the file is a layer of a model that the principal, or the site (None), may see."""
+    tags = Tag.objects.filter(manifest__layers__blob__digest=digest)
+    return (tags if principal is None else tags.filter(_is_visible(principal))).exists()
 
 
 def wanted_blobs(digests: Iterable[str]) -> set[str]:
@@ -105,11 +110,6 @@ def wanted_blobs(digests: Iterable[str]) -> set[str]:
         *in_models.values_list("blob__digest", flat=True),
         *uploaded.values_list("digest", flat=True),
     }
-
-
-def has_blob(digest: str) -> bool:
-    """Whether some manifest already uses the blob."""
-    return Blob.objects.filter(digest=digest).exists()
 
 
 def has_models() -> bool:

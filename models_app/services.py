@@ -3,12 +3,14 @@
 Who may write where has been decided before. Knows nothing of files, formats and HTTP.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import wraps
+from typing import Any, Final, ParamSpec
 
-from django.db import transaction
-from django.db.models import Exists, OuterRef
+from django.db import IntegrityError, transaction
+from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
 from models_app.errors import ModelNotFound
@@ -23,6 +25,9 @@ from models_app.models import (
     Visibility,
 )
 from models_app.names import LIBRARY, ModelName
+
+P = ParamSpec("P")
+_RETRIES: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +50,23 @@ class NewManifest:
     layers: Sequence[NewLayer]
 
 
+def _retried(write: Callable[P, ModelName]) -> Callable[P, ModelName]:
+    """Begin a write again if a row that it found taken was gone when it looked at it.
+
+    That takes somebody else who writes and deletes the same within a moment.
+    """
+
+    @wraps(write)
+    def retry(*args: P.args, **kwargs: P.kwargs) -> ModelName:
+        for _ in range(_RETRIES):
+            with contextlib.suppress(IntegrityError):
+                return write(*args, **kwargs)
+        return write(*args, **kwargs)
+
+    return retry
+
+
+@_retried
 @transaction.atomic
 def write_tag(name: ModelName, manifest: NewManifest, *, owner_id: int | None) -> ModelName:
     """Point a name at a manifest, creating what is missing, and return the name as it is stored.
@@ -60,6 +82,7 @@ def write_tag(name: ModelName, manifest: NewManifest, *, owner_id: int | None) -
     return stored
 
 
+@_retried
 @transaction.atomic
 def copy_tag(digest: str, name: ModelName, *, owner_id: int | None) -> ModelName:
     """Point a name at the manifest of this digest and return the name as it is stored.
@@ -93,26 +116,29 @@ def drop_unused() -> list[str]:
     What somebody is about to name is locked by them and left alone.
     """
     is_named = Exists(Tag.objects.filter(manifest=OuterRef("pk")))
-    manifests = Manifest.objects.select_for_update(skip_locked=True).filter(~is_named)
-    keys = list(manifests.values_list("pk", flat=True))
+    keys = _locked(Manifest.objects.filter(~is_named))
     if not keys:
         return []
     used = list(Blob.objects.filter(manifests__in=keys).values_list("pk", flat=True).distinct())
     Manifest.objects.filter(pk__in=keys).delete()
     is_layer = Exists(Layer.objects.filter(blob=OuterRef("pk")))
-    blobs = Blob.objects.select_for_update(skip_locked=True).filter(~is_layer, pk__in=used)
-    dropped = list(blobs.values_list("pk", "digest"))
-    Blob.objects.filter(pk__in=[key for key, _ in dropped]).delete()
-    return [digest for _, digest in dropped]
+    blobs = Blob.objects.filter(pk__in=_locked(Blob.objects.filter(~is_layer, pk__in=used)))
+    dropped = list(blobs.values_list("digest", flat=True))
+    blobs.delete()
+    return dropped
 
 
-@transaction.atomic
 def record_upload(user_id: int, digest: str, size_bytes: int) -> None:
     """Note that a user has brought a file, so that they may use it."""
-    Upload.objects.update_or_create(
-        user_id=user_id,
-        digest=digest,
-        defaults={"size_bytes": size_bytes, "created_at": timezone.now()},
+    upload = Upload(
+        user_id=user_id, digest=digest, size_bytes=size_bytes, created_at=timezone.now()
+    )
+    # One statement: another upload of it may come, and become a model's layer, meanwhile.
+    Upload.objects.bulk_create(
+        [upload],
+        update_conflicts=True,
+        unique_fields=["user", "digest"],
+        update_fields=["size_bytes", "created_at"],
     )
 
 
@@ -138,6 +164,13 @@ def set_model(
         model.is_pinned = is_pinned
     model.save(update_fields=["cache_scope", "is_pinned"])
     return model
+
+
+def _locked(rows: QuerySet[Any]) -> list[int]:
+    """Lock rows that fulfil a condition, and return the keys of those that do so still."""
+    keys = list(rows.select_for_update(skip_locked=True).values_list("pk", flat=True))
+    # PostgreSQL has looked before it locked: somebody may have named one and let go of it since.
+    return list(rows.filter(pk__in=keys).values_list("pk", flat=True))
 
 
 def _point(name: ModelName, manifest: Manifest, owner_id: int | None) -> ModelName:

@@ -49,7 +49,9 @@ class Cors:
         elif scope["method"] == "OPTIONS":
             await answer(send, 204, self._preflight(origin, headers))
         else:
-            await self._application(scope, receive, self._adding(self._leave(origin), send))
+            kept = [item for item in scope["headers"] if item[0] != b"cookie"]
+            to_page = self._adding(self._leave(origin), send)
+            await self._application({**scope, "headers": kept}, receive, to_page)
 
     def _leave(self, origin: str) -> list[Header]:
         if self._allows_any:

@@ -127,7 +127,7 @@ def handle_api_exception(error: Exception, context: dict[str, Any]) -> HttpRespo
     response = to_response(to_service_error(error), context["request"]._request)  # noqa: SLF001
     if isinstance(error, drf.MethodNotAllowed):
         allowed = context["view"].allowed_methods
-        response.headers["Allow"] = ", ".join(m for m in allowed if m not in {"OPTIONS", "HEAD"})
+        response.headers["Allow"] = ", ".join(m for m in allowed if m != "OPTIONS")
     return response
 
 

@@ -22,6 +22,7 @@ from asgiref.typing import (
 from ollamasite.errors import BodyTooLarge
 from ollamasite.raw_answers import answer, refuse
 
+_MAX_DIGITS: Final = 19
 _LOCAL_SUFFIXES: Final = (".localhost", ".local", ".internal")
 
 
@@ -71,7 +72,7 @@ class Guard:
     ) -> None:
         limit = self._body_limit(scope)
         declared = _header(scope, b"content-length")
-        if declared.isdigit() and int(declared) > limit:
+        if _is_over(declared, limit):
             await refuse(send, BodyTooLarge(), scope["path"], closes=True)
             return
         received = 0
@@ -102,6 +103,13 @@ def _header(scope: Any, name: bytes) -> str:
         if key == name:
             return bytes(value).decode("latin-1")
     return ""
+
+
+def _is_over(length: str, limit: int) -> bool:
+    # Python refuses to read a number of thousands of digits.
+    if not (length.isascii() and length.isdigit()):
+        return False
+    return len(length) > _MAX_DIGITS or int(length) > limit
 
 
 def _without_port(host: str) -> str:

@@ -25,7 +25,9 @@ _PREFIX: Final = "/api/blobs/"
 _BATCH_BYTES: Final = 1024 * 1024
 # A client that is silent for so long has gone without a word.
 _IDLE_S: Final = 300.0
+_MAX_DIGITS: Final = 19
 _CREATED: Final = 201
+_TIMEOUT: Final = 408
 _OK: Final = 200
 
 
@@ -44,6 +46,8 @@ async def serve(scope: Any, receive: Any, send: Any) -> None:
             status = await _receive_file(scope, receive)
         except _ClientLeft:
             return
+        except TimeoutError:
+            await answer(send, _TIMEOUT, [(b"connection", b"close")])
         except (ServiceError, DatabaseError, OSError) as error:
             # The server passes over what is still to come: a client that is cut off while it
             # sends does not get to read why.
@@ -59,7 +63,7 @@ class _ClientLeft(Exception):
 
 
 async def _receive_file(scope: Any, receive: Any) -> int:
-    """Return the status of the answer. Raises _ClientLeft, ServiceError."""
+    """Return the status of the answer. Raises _ClientLeft, TimeoutError, ServiceError."""
     principal = await sync_to_async(admit_scope)(scope, ROUTE)
     asked = BlobPath.parse(scope["path"].removeprefix(_PREFIX))
     headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -70,10 +74,11 @@ async def _receive_file(scope: Any, receive: Any) -> int:
         return _OK
     await sync_to_async(connections.close_all)()  # the file may take hours
     length = headers.get(b"content-length", b"")
-    draft = await sync_to_async(uploads.begin)(int(length) if length.isdigit() else None)
+    is_number = length.isdigit() and len(length) <= _MAX_DIGITS
+    draft = await sync_to_async(uploads.begin)(int(length) if is_number else None)
     try:
         async for batch in _batches(receive):
-            await sync_to_async(draft.add)(batch)
+            await sync_to_async(uploads.add)(draft, batch)
         await sync_to_async(uploads.finish)(principal, draft, asked)
     finally:
         await sync_to_async(draft.close)()
@@ -86,7 +91,7 @@ async def _pass_over(receive: Any) -> None:
 
 
 async def _batches(receive: Any) -> AsyncIterator[bytes]:
-    """Yield the body in parts that are worth a thread's turn. Raises _ClientLeft."""
+    """Yield the body in parts that are worth a thread's turn. Raises what _pieces does."""
     pieces: list[bytes] = []
     size_bytes = 0
     async for piece in _pieces(receive):
@@ -99,12 +104,10 @@ async def _batches(receive: Any) -> AsyncIterator[bytes]:
 
 
 async def _pieces(receive: Any) -> AsyncIterator[bytes]:
+    """Yield the body as it comes. Raises _ClientLeft, TimeoutError for one who says nothing."""
     has_more = True
     while has_more:
-        try:
-            event = await asyncio.wait_for(receive(), _IDLE_S)
-        except TimeoutError as error:
-            raise _ClientLeft from error
+        event = await asyncio.wait_for(receive(), _IDLE_S)
         if event["type"] == "http.disconnect":
             raise _ClientLeft
         yield event.get("body", b"")

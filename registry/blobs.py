@@ -20,7 +20,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, BinaryIO, Final
 
@@ -50,9 +50,13 @@ class StoredBlob:
 
 @dataclass(frozen=True, slots=True)
 class BlobStore:
-    """A directory of blobs. Safe to use from several processes at once."""
+    """A directory of blobs. Safe to use from several processes at once.
+
+    `added`: the blobs that this object has brought into it.
+    """
 
     root: Path
+    added: list[Digest] = field(default_factory=list, compare=False, repr=False)
 
     def path(self, digest: Digest) -> Path:
         """Return where the blob is or would be."""
@@ -200,6 +204,8 @@ class Draft:
         # Replacing a blob that is there already mends one that the disk has spoilt.
         Path(self._file.name).replace(self._store.path(digest))
         _sync_folder(self._store.root)
+        if is_new:
+            self._store.added.append(digest)
         return StoredBlob(digest, size_bytes, is_new)
 
     def close(self) -> None:

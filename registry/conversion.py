@@ -113,11 +113,12 @@ def role_of(file: GgufFile) -> Role:
 def _read_all(files: Mapping[str, Digest], store: BlobStore, report: Report) -> list[_Upload]:
     _check_paths(files)
     _require_gguf(files, store)
-    uploads = []
+    found: dict[Digest, GgufFile] = {}
     for digest in files.values():
         report(Progress(status="parsing GGUF"))
-        uploads.append(_Upload(digest, inspect_blob(digest, store=store)))
-    return uploads
+        if digest not in found:  # reading one can take a while, whatever how often it is named
+            found[digest] = inspect_blob(digest, store=store)
+    return [_Upload(digest, found[digest]) for digest in files.values()]
 
 
 def _check_paths(files: Mapping[str, Digest]) -> None:

@@ -28,6 +28,9 @@ from registry.template_check import check_template
 # What a model may have many of is added to; of everything else the new one replaces the old.
 _MANY: Final = frozenset({manifests.LICENSE})
 _MAX_LAYERS: Final = 256
+_FILES: Final = frozenset({manifests.MODEL, manifests.PROJECTOR, manifests.ADAPTER})
+# The other layers are read as a whole and kept in memory when the model is used.
+_MAX_TEXTS_BYTES: Final = 8 * 1024 * 1024
 _MAX_NAME_CHARS: Final = 100
 
 
@@ -75,6 +78,18 @@ def create_model(request: CreateModel, *, report: Report = progress.ignore) -> M
     target = write_target(request.principal, ModelName.parse(request.name))
     _check_texts(request)
     store = blob_store()
+    try:
+        name = _store_model(request, target, store, report)
+    finally:
+        # What the name stood for until now, and what was stored on the way only.
+        removal.remove_unused(store.added)
+    report(Progress(status="success"))
+    return name
+
+
+def _store_model(
+    request: CreateModel, target: ModelName, store: BlobStore, report: Report
+) -> ModelName:
     source = _source(request, store, report)
     owner_id = request.principal.user_id if request.principal else None
     # From here on nothing that the model needs is removed by somebody else.
@@ -86,10 +101,7 @@ def create_model(request: CreateModel, *, report: Report = progress.ignore) -> M
         manifest = Manifest(config=layer_of(stored, manifests.CONFIG_TYPE), layers=layers)
         report(Progress(status="writing manifest"))
         written = _new_manifest(manifest, config, source.ggufs)
-        name = services.write_tag(target, written, owner_id=owner_id)
-    removal.remove_unused()  # what the name stood for until now
-    report(Progress(status="success"))
-    return name
+        return services.write_tag(target, written, owner_id=owner_id)
 
 
 def _check_texts(request: CreateModel) -> None:
@@ -135,12 +147,12 @@ def _merged_layers(
     layers = [layer for layer in source.layers if layer.mediaType not in replaced]
     if len(layers) + len(added) > _MAX_LAYERS:
         raise InvalidCreate(f"a model may have {_MAX_LAYERS} layers at most")
+    kept_bytes = sum(layer.size for layer in layers if layer.mediaType not in _FILES)
+    if kept_bytes + sum(len(body) for _, body in added) > _MAX_TEXTS_BYTES:
+        raise InvalidCreate(f"the texts of a model may have {_MAX_TEXTS_BYTES} bytes at most")
+    layers += [layer_of(store.write_bytes(body), media_type) for media_type, body in added]
     for layer in layers:
-        _report_layer(layer.digest, report, is_new=not selectors.has_blob(layer.blob.hex))
-    for media_type, body in added:
-        blob = store.write_bytes(body)
-        _report_layer(str(blob.digest), report, is_new=blob.is_new)
-        layers.append(layer_of(blob, media_type))
+        _report_layer(layer, request.principal, report)
     return tuple(layers)
 
 
@@ -166,9 +178,10 @@ def _given_layers(request: CreateModel, source: Source) -> Iterator[tuple[str, b
         yield manifests.MESSAGES, manifests.print_messages(request.messages)
 
 
-def _report_layer(digest: str, report: Report, *, is_new: bool) -> None:
-    what = "creating new layer" if is_new else "using existing layer"
-    report(Progress(status=f"{what} {digest}"))
+def _report_layer(layer: LayerRef, principal: Principal | None, report: Report) -> None:
+    # A layer that only others have is new to the caller, who could guess at their texts else.
+    what = "using existing" if selectors.has_layer(principal, layer.blob.hex) else "creating new"
+    report(Progress(status=f"{what} layer {layer.digest}"))
 
 
 # ------------------------------------------------------------------ config and rows

@@ -80,6 +80,14 @@ class CloudDisabled(Forbidden):
     default_message = "ollama cloud is disabled: remote models are not available"
 
 
+class TooManyJobs(ServiceError):
+    """The caller has as many long jobs at work and in line as anybody may have."""
+
+    code = "too_many_jobs"
+    status = 503
+    default_message = "server busy, please try again.  too many of your jobs are waiting"
+
+
 class QuantizeFailed(ServiceError):
     """Quantizing a model did not work; the message says why."""
 

@@ -22,7 +22,7 @@ from registry.gguf_types import FILE_TYPES, SCALARS, TENSOR_TYPES, ValueType
 _MAGIC: Final = b"GGUF"
 _VERSIONS: Final = (2, 3)
 _MAX_KEYS: Final = 10_000
-_MAX_TENSORS: Final = 100_000
+_MAX_TENSORS: Final = 20_000
 _MAX_KEY_BYTES: Final = 1024
 _MAX_TENSOR_NAME_BYTES: Final = 64
 _MAX_STRING_BYTES: Final = 16 * 1024 * 1024

@@ -7,7 +7,7 @@ of what a file is for.
 import os
 import stat
 from pathlib import Path
-from threading import Lock
+from threading import BoundedSemaphore, Lock
 from typing import BinaryIO, Final
 
 import msgspec
@@ -23,7 +23,11 @@ _MEMORY_BYTES: Final = 1024**3
 _RESERVED_BYTES: Final = 1024**3
 _CPU_S: Final = 30
 _WALL_S: Final = 60.0
-_OUTPUT_BYTES: Final = 32 * 1024**2
+_OUTPUT_BYTES: Final = 8 * 1024**2
+# Vocabularies, which only a verbose show asks for.
+_ARRAYS_BYTES: Final = 32 * 1024**2
+# Each of these processes may take as much memory as the limits below say.
+_SLOTS: Final = BoundedSemaphore(4)
 _KEPT_FILES: Final = 16
 _KEPT_ANSWER_BYTES: Final = 256 * 1024
 _DECODER: Final = msgspec.json.Decoder(gguf_child.Answer)
@@ -85,10 +89,11 @@ _KNOWN: Final = _Known()
 
 
 def _ask(path: Path, *, with_arrays: bool) -> bytes:
-    with open_regular(path) as file:
+    with _SLOTS, open_regular(path) as file:
         descriptor = file.fileno()
         request = gguf_child.Request(descriptor, with_arrays)
-        limits = _limits(os.fstat(descriptor).st_size)
+        output_bytes = _OUTPUT_BYTES + (_ARRAYS_BYTES if with_arrays else 0)
+        limits = _limits(os.fstat(descriptor).st_size, output_bytes)
         lines = run_lines(
             gguf_child.__name__,
             msgspec.json.encode(request),
@@ -101,14 +106,14 @@ def _ask(path: Path, *, with_arrays: bool) -> bytes:
             raise GgufError(f"the GGUF file cannot be read: {error}") from error
 
 
-def _limits(file_bytes: int) -> Limits:
+def _limits(file_bytes: int, output_bytes: int) -> Limits:
     return Limits(
         memory_bytes=_MEMORY_BYTES,
         mapped_bytes=file_bytes + _RESERVED_BYTES,
         cpu_s=_CPU_S,
         wall_s=_WALL_S,
         file_bytes=0,
-        output_bytes=_OUTPUT_BYTES,
+        output_bytes=output_bytes,
     )
 
 

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from threading import BoundedSemaphore
 from typing import IO, Final
 
 import msgspec
@@ -44,6 +45,8 @@ _ELEMENT_BYTES: Final = 12
 _OUTPUT_BYTES: Final = 64 * 1024**2
 _METADATA_BYTES: Final = 1024**2
 _MAX_KIND_LENGTH: Final = 40
+# Each process takes gigabytes and every core; one beside it uses the cores while that one writes.
+_SLOTS: Final = BoundedSemaphore(2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +178,7 @@ class _Meter:
 
 def _run(path: Path, target: IO[bytes], wanted: Kind, meter: _Meter) -> None:
     threads = len(os.sched_getaffinity(0))
-    with open_regular(path) as file:
+    with _SLOTS, open_regular(path) as file:
         source_bytes = os.fstat(file.fileno()).st_size
         request = _Request(file.fileno(), target.fileno(), wanted.file_type, threads)
         lines = run_lines(

@@ -4,6 +4,7 @@ Pure but for GGUF files, which are read again only when their arrays are asked f
 and no wire shape.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +25,7 @@ from registry.modelfile import (
 from registry.template_choice import choose_template
 
 _KEY_WIDTH: Final = 30
+_BLOCK: Final = re.compile(r"blk\.([0-9]{1,9})\.")
 _HIDDEN_KEYS: Final = frozenset({"general.name", "tokenizer.chat_template"})
 
 
@@ -78,6 +80,20 @@ def model_info(model: ResolvedModel, *, is_verbose: bool) -> dict[str, Any]:
         gguf = inspect(model.weights_path, with_arrays=True).to_json()
     info = _info(gguf)
     return {key: value for key, value in info.items() if key not in _HIDDEN_KEYS}
+
+
+def tensors(model: ResolvedModel) -> list[dict[str, Any]]:
+    """Return the tensors of the weights block by block, those outside of blocks first.
+
+    Ollama rewrites a GGUF file that is made into a model, and this is the order it leaves.
+    """
+    return sorted(model.gguf.get("tensors", []), key=_place)
+
+
+def _place(tensor: Mapping[str, Any]) -> tuple[int, str]:
+    name = str(tensor["name"])
+    block = _BLOCK.match(name)
+    return (int(block[1]) if block else -1, name)
 
 
 def projector_info(model: ResolvedModel, *, is_verbose: bool) -> dict[str, Any]:

@@ -64,6 +64,15 @@ def begin(size_bytes: int | None) -> Draft:
     return store.draft()
 
 
+def add(draft: Draft, batch: bytes) -> None:
+    """Write the next bytes of a file, as long as that leaves the site some room.
+
+    Others write meanwhile, and not everybody tells a size before. Raises StorageFull.
+    """
+    require_free_bytes(blob_store().root, len(batch))
+    draft.add(batch)
+
+
 def finish(principal: Principal, draft: Draft, asked: BlobPath) -> None:
     """Keep a file that has come as the caller's. Raises DigestMismatch, StorageFull.
 

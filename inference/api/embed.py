@@ -78,7 +78,7 @@ class EmbedView(CallView):
 
     async def post(self, request: Any) -> HttpResponse:
         """Return a vector of length 1 for each text, or load or unload a model."""
-        body = read_body(request, EmbedBody, "EmbedRequest", empty_message=NATIVE_EMPTY_BODY)
+        body = await read_body(request, EmbedBody, "EmbedRequest", empty_message=NATIVE_EMPTY_BODY)
         asked = body.to_request()
         found = await embeddings.embed(request.user, asked, priority=asked_priority(request))
         rows = await number_rows(found.vectors)
@@ -90,7 +90,7 @@ class EmbeddingsView(CallView):
 
     async def post(self, request: Any) -> HttpResponse:
         """Return the vector of one text as the model pooled it."""
-        body = read_body(
+        body = await read_body(
             request, EmbeddingBody, "EmbeddingRequest", empty_message=NATIVE_EMPTY_BODY
         )
         asked = body.to_request()

@@ -60,7 +60,9 @@ class VersionView(ReadView):
 
 
 class PsView(ReadView):
-    """`GET /api/ps`."""
+    """`GET /api/ps`; no HEAD, as in Ollama."""
+
+    http_method_names = ["get"]
 
     async def get(self, request: Any) -> HttpResponse:
         """List the loaded models that the caller may know of."""
@@ -77,7 +79,9 @@ class GenerateView(CallView):
 
     async def post(self, request: Any) -> HttpResponseBase:
         """Complete a prompt, or load or unload a model."""
-        body = read_body(request, GenerateBody, "GenerateRequest", empty_message=NATIVE_EMPTY_BODY)
+        body = await read_body(
+            request, GenerateBody, "GenerateRequest", empty_message=NATIVE_EMPTY_BODY
+        )
         asked = body.to_request()
         is_streamed = body.stream and not (asked.is_load or asked.renders_only)
         writer = GenerateWriter(asked.model)
@@ -92,7 +96,7 @@ class ChatView(CallView):
 
     async def post(self, request: Any) -> HttpResponseBase:
         """Go on with a conversation, or load or unload a model."""
-        body = read_body(request, ChatBody, "ChatRequest", empty_message=NATIVE_EMPTY_BODY)
+        body = await read_body(request, ChatBody, "ChatRequest", empty_message=NATIVE_EMPTY_BODY)
         asked = body.to_request()
         is_streamed = body.stream and not (asked.is_load or asked.renders_only)
         writer = ChatWriter(asked.model)

@@ -34,7 +34,7 @@ class ChatCompletionsView(CallView):
 
     async def post(self, request: Any) -> HttpResponseBase:
         """Go on with a conversation."""
-        body = read_body(
+        body = await read_body(
             request,
             ChatCompletionBody,
             "openai.ChatCompletionRequest",

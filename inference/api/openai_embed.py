@@ -56,7 +56,7 @@ class OpenAIEmbeddingsView(CallView):
 
     async def post(self, request: Any) -> HttpResponse:
         """Return a vector of length 1 for each input."""
-        body = read_body(
+        body = await read_body(
             request, EmbeddingsBody, "openai.EmbedRequest", empty_message=OPENAI_EMPTY_BODY
         )
         asked = body.to_request()

@@ -16,12 +16,11 @@ from typing import Any, Final
 import msgspec
 from msgspec import structs
 
+from inference.api.formats import ANY_OBJECT, read_format
 from inference.api.keep_alive import read_keep_alive
 from inference.api.schemas import (
-    ANY_OBJECT,
     Tool,
     not_supported,
-    read_format,
     read_top_logprobs,
 )
 from inference.messages import ChatMessage, ToolCall
@@ -128,7 +127,7 @@ class ResponseFormat(msgspec.Struct):
     json_schema: JsonSchema = msgspec.field(default_factory=JsonSchema)
 
     def to_schema(self) -> str:
-        """Return the JSON text of a schema, empty for none. Raises InvalidBody."""
+        """Return the JSON text of a schema, empty for none. Raises InvalidBody, InvalidFormat."""
         match self.type:
             case "json_object":
                 return ANY_OBJECT

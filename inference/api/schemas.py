@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
+from inference.api.formats import read_format_for_later
 from inference.api.keep_alive import read_keep_alive
 from inference.messages import ChatMessage
 from inference.messages import ToolCall as CallMade
@@ -22,8 +23,6 @@ from models_app.errors import ModelNotFound
 from ollamasite.errors import BadRequest, InvalidBody
 
 MAX_TOP_LOGPROBS: Final = 20
-MAX_SCHEMA_BYTES: Final = 1024 * 1024
-ANY_OBJECT: Final = '{"type":"object"}'  # what `format: "json"` asks for
 _THINK_LEVELS: Final = frozenset({"high", "medium", "low", "max"})
 _THINK_CHOICES: Final = '("high", "medium", "low", "max", true, or false)'
 _BASE64_RUN: Final = re.compile(r"[A-Za-z0-9+/\r\n]*")
@@ -163,6 +162,7 @@ class _CommonBody(msgspec.Struct):
 
     def common_fields(self) -> dict[str, Any]:
         """Return what both internal requests are made with. Raises InvalidBody, BadRequest."""
+        json_schema, refusal = read_format_for_later(self.format)
         return {
             "model": self.model or self.name,
             "options": self.options,
@@ -171,7 +171,8 @@ class _CommonBody(msgspec.Struct):
             "truncate": self.truncate,
             "shift": self.shift,
             "top_logprobs": read_top_logprobs(self.top_logprobs, is_wished=self.logprobs),
-            "json_schema": read_format(self.format),
+            "json_schema": json_schema,
+            "refusal": refusal,
             "renders_only": self.debug_render_only,
         }
 
@@ -239,24 +240,6 @@ def read_top_logprobs(count: int, *, is_wished: bool) -> int | None:
     if not 0 <= count <= MAX_TOP_LOGPROBS:
         raise BadRequest(f"top_logprobs must be between 0 and {MAX_TOP_LOGPROBS}")
     return count if is_wished else None
-
-
-def read_format(value: Any) -> str:
-    """Return `format` as the JSON text of a schema, empty for none. Raises InvalidBody."""
-    if value is None or value == "":
-        return ""
-    if value == "json":
-        return ANY_OBJECT
-    if not isinstance(value, dict):
-        shown = json.dumps(json.dumps(value, ensure_ascii=False), ensure_ascii=False)
-        raise InvalidBody(f'invalid format: {shown}; expected "json" or a valid JSON Schema object')
-    try:
-        schema = msgspec.json.encode(value)
-    except RecursionError as error:
-        raise InvalidBody("exceeded max depth") from error
-    if len(schema) > MAX_SCHEMA_BYTES:
-        raise InvalidBody(f"invalid format: the schema is larger than {MAX_SCHEMA_BYTES} bytes")
-    return schema.decode()
 
 
 def read_think(value: Any) -> bool | str | None:

@@ -16,7 +16,7 @@ from django.http.response import HttpResponseBase
 
 from inference import generation
 from inference.api.answers import Answer, queue_headers
-from inference.errors import EngineFailed
+from inference.errors import EngineFailed, LateRefusal
 from inference.generation import Generation
 from inference.messages import ChoiceEnded, Event, Finished, Priority, Token
 from inference.requests import GenerationRequest
@@ -64,7 +64,12 @@ async def respond(
     priority: Priority | None = None,
 ) -> HttpResponseBase:
     """Generate for a principal and return the answer. Raises ServiceError before the first byte."""
-    running = await generation.start(principal, request, priority=priority)
+    try:
+        running = await generation.start(principal, request, priority=priority)
+    except LateRefusal as error:
+        if is_streamed:
+            _lose_charset(error)
+        raise
     _end_with_this_task(running)
     answer = Answer()
     if not is_streamed:
@@ -77,8 +82,7 @@ async def respond(
     try:
         first = await _first_shown(events, answer)
     except ServiceError as error:
-        # Ollama has begun its stream by then, which costs the charset (contract 11, 1.0).
-        error.headers.setdefault("Content-Type", JSON)
+        _lose_charset(error)
         raise
     return StreamingHttpResponse(
         _chunks(running, first, events, writer),
@@ -90,6 +94,11 @@ async def respond(
             **queue_headers(answer.started),
         },
     )
+
+
+def _lose_charset(error: ServiceError) -> None:
+    # Ollama has begun its stream by then, which sets the type (contract 11, 1.0).
+    error.headers.setdefault("Content-Type", JSON)
 
 
 def _end_with_this_task(running: Generation) -> None:

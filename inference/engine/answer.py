@@ -12,6 +12,7 @@ from inference.engine.text import TextStream
 from inference.messages import ChatPrompt, Generate, TokenLogprob, ToolCall
 from inference.output.formats import OutputFormat, find_format
 from inference.output.parser import OutputParser, Parsed
+from inference.output.syntax import token_names
 
 _NOTHING = Parsed("", "", ())
 
@@ -111,12 +112,9 @@ class Answer:
         parsed = self._parser.push(text) if text else _NOTHING
         return Said(self._allowed(parsed.content), parsed.thinking, parsed.calls, logprobs)
 
-    def close(self, end_token: int | None = None) -> Said:
-        """Return what was held back. `end_token` is the one that ended the answer."""
-        name = b"" if end_token is None else self._shown_name(end_token)
-        text, logprobs = self._stream.push(name)
-        rest, more = self._stream.flush()
-        text, logprobs = text + rest, logprobs + more
+    def close(self) -> Said:
+        """Return what was held back."""
+        text, logprobs = self._stream.flush()
         if self._parser is None:
             return Said(text, logprobs=logprobs)
         parsed = self._parser.push(text) if text else _NOTHING
@@ -171,4 +169,4 @@ def _shown_names(form: OutputFormat, *, has_tools: bool) -> frozenset[bytes]:
     """Return the names of the control tokens that the parser has to see."""
     if has_tools or form.is_channelled:
         return frozenset(name.encode() for name in form.shown_tokens)
-    return frozenset(tag.strip().encode() for tag in form.thinking or ())
+    return frozenset(name.encode() for name in token_names(form.thinking or ()))

@@ -316,7 +316,7 @@ class BatchLoop:
         sequence.sampled_tokens += 1
         answer = sequence.answer
         if self._model.is_end(token):
-            self._finish(sequence, DoneReason.STOP, end_token=token)
+            self._finish(sequence, DoneReason.STOP)
             return
         sequence.said_tokens.append(token)
         sequence.line.append(token)
@@ -360,10 +360,8 @@ class BatchLoop:
                 )
             )
 
-    def _finish(
-        self, sequence: Sequence, reason: DoneReason, *, end_token: int | None = None
-    ) -> None:
-        self._emit(sequence, sequence.answer.close(end_token))
+    def _finish(self, sequence: Sequence, reason: DoneReason) -> None:
+        self._emit(sequence, sequence.answer.close())
         self._leave_slot(sequence)
         sequence.sampler.close()
         job, request = sequence.job, sequence.job.request

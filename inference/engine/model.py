@@ -16,6 +16,7 @@ from inference.messages import Sampling
 from inference.prompting.control_names import BoundaryTexts, ControlNames
 
 Logits = npt.NDArray[np.float32]
+MIN_WINDOW_TOKENS: Final = 256  # llama.cpp rounds smaller windows up (contract 11, 6.4)
 # Rows of logits that `decode` has room for beside one for each sequence: prompts that are scored
 # need a row for every token.
 SCORED_TOKENS: Final = 32

@@ -10,7 +10,13 @@ from typing import Final
 
 from inference.engine.answer import output_format
 from inference.engine.history import shown_chat
-from inference.engine.model import Constraint, EncodedImage, Model, UnusableInput
+from inference.engine.model import (
+    MIN_WINDOW_TOKENS,
+    Constraint,
+    EncodedImage,
+    Model,
+    UnusableInput,
+)
 from inference.engine.pieces import Pieces, TextTooLong, checked, tokenized, with_bos
 from inference.messages import (
     ChatMessage,
@@ -157,7 +163,9 @@ def _prompt(model: Model, request: Generate, source: _Source, limit: int) -> Pro
             raise PromptError(FailureCode.PROMPT_TOO_LONG, TOO_LONG)
         keep = kept_tokens(request.sampling.num_keep, limit, adds_bos=model.adds_bos())
         prompt = Prompt(cut(tokens, limit, keep), own=min(prompt.own, keep))
-    if len(prompt.tokens) >= model.window_tokens:
+    # A larger window that earlier requests have left lets no more through than one's own would.
+    window = min(max(limit, MIN_WINDOW_TOKENS), model.window_tokens)
+    if len(prompt.tokens) >= window:
         raise PromptError(FailureCode.PROMPT_TOO_LONG, TOO_LONG)
     if not prompt.tokens:
         raise PromptError(FailureCode.BAD_REQUEST, "the rendered prompt is empty")

@@ -9,7 +9,7 @@ import re
 from typing import Final, NamedTuple
 
 from inference.output.readers import begin
-from inference.output.reading import Reader, Start
+from inference.output.reading import Reader, Start, skip_blanks
 from inference.output.syntax import CallSyntax, JsonCall, PythonCall
 from inference.output.tails import begun_length
 from inference.output.tools import Call, Toolbox
@@ -61,6 +61,8 @@ class CallScanner:
         if is_plain and not self._may_open.search(text):
             return Found(text, [])
         self._held += text
+        if text.isspace() and not (self._has_content or self._is_inside):
+            return Found("", [])
         return self._run()
 
     def flush(self) -> Found:
@@ -164,9 +166,9 @@ class CallScanner:
         self._follows_call = True
 
     def _skip_blanks(self) -> None:
-        while self._position < len(self._held) and self._held[self._position].isspace():
-            self._kept += self._held[self._position]
-            self._position += 1
+        end = skip_blanks(self._held, self._position)
+        self._kept += self._held[self._position : end]
+        self._position = end
 
     def _begin_call(self) -> Start | None:
         """Return None if a call begins here, and keep its reader."""

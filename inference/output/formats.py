@@ -13,10 +13,10 @@ from inference.output.known import (
     BARE,
     GENERIC,
     HARMONY,
-    SYNTAXES,
     THINKING_TAGS,
     by_parser_name,
     marked_by,
+    spoken_of_in,
 )
 from inference.output.probing import END_OF_TURN, LISTED_TOOL, probe_calls, probe_thinking
 from inference.output.syntax import CallSyntax, OutputFormat, output_format
@@ -79,13 +79,14 @@ def _jinja_thinking(template: str) -> tuple[str, str] | None:
 
 
 def _jinja_calls(template: str) -> CallSyntax | None:
-    """Return how calls look; a template may speak of them without writing any itself."""
+    """Return how calls look; a template may speak of them without writing any itself.
+
+    What looks like bare JSON may be that only because the template writes no calls.
+    """
     probed = probe_calls(functools.partial(_render_jinja, template))
-    if probed is not None:
+    if probed is not None and probed is not BARE:
         return probed
-    return next(
-        (each for each in SYNTAXES if any(map(template.__contains__, each.openings()))), None
-    )
+    return spoken_of_in(template) or probed
 
 
 def _go_thinking(template: str) -> tuple[str, str] | None:

@@ -76,6 +76,8 @@ class ChannelReader:
     def push(self, text: str) -> tuple[str, Found]:
         """Add text and return the thinking and what else is now certain."""
         self._held += text
+        if text.isspace() and self._part is _Part.HEADER:
+            return "", Found("", [])
         while self._step():
             pass
         return self._take()

@@ -11,7 +11,7 @@ from inference.output.reading import MAX_HEAD, Outcome, skip_blanks
 from inference.output.syntax import NamedCall
 from inference.output.tools import Call, Toolbox, decode
 
-_FIRST_WORD: Final = re.compile(r"\s*([^\s{]+)")
+_MAX_WORDS: Final = 3  # before the arguments, of which one is the name
 _NUMBERED_NAME: Final = re.compile(r"(?:functions?\.)?(.+?)(?::\d+)?")
 _BARE_KEY: Final = re.compile(r"([{,]\s*)([A-Za-z_][\w.-]*)(\s*:)")
 
@@ -21,13 +21,14 @@ class JsonReader:
 
     def __init__(self, start: int, tools: Toolbox) -> None:
         self._start = start
+        self._inside = start + 1  # only blanks so far behind the brace
         self._tools = tools
         self._scan = JsonScan(start)
         self._is_plausible = False
 
     def read(self, text: str) -> Outcome | None:
         """Return the outcome, None as long as the text does not tell."""
-        at = skip_blanks(text, self._start + 1)
+        self._inside = at = skip_blanks(text, self._inside)
         if at < len(text) and text[at] not in '"}':
             return Outcome(at, None)
         self._scan.advance(text)
@@ -85,8 +86,8 @@ class NamedReader:
         head = text[self._head_start : brace]
         for separator in self._shape.separators:
             head = head.replace(separator, " ")
-        word = _FIRST_WORD.match(head)
-        name = self._known(word[1]) if word else None
+        words = map(self._known, head.split()[:_MAX_WORDS])
+        name = next((word for word in words if word is not None), None)
         if name is None:
             return Outcome(self._head_start, None)
         self._name = name

@@ -47,6 +47,14 @@ _INVOKE_TAGS: Final = TaggedCall(
     value_end="</parameter>",
     closing="</invoke>",
 )
+_DSML_TAGS: Final = TaggedCall(
+    opening='<｜DSML｜invoke name="',
+    name_end='">',
+    key_opening='<｜DSML｜parameter name="',
+    key_end='">',
+    value_end="</｜DSML｜parameter>",
+    closing="</｜DSML｜invoke>",
+)
 _KEY_VALUE_TAGS: Final = TaggedCall(
     opening="<tool_call>",
     name_end="",
@@ -80,12 +88,22 @@ DEEPSEEK: Final = CallSyntax(
     ("<｜tool▁calls▁begin｜>",),
     ("```", "<｜tool▁call▁end｜>", "<｜tool▁calls▁end｜>"),
 )
+DSML: Final = CallSyntax(
+    (_DSML_TAGS,),
+    ("<｜DSML｜function_calls>", "<｜DSML｜tool_calls>"),
+    ("</｜DSML｜function_calls>", "</｜DSML｜tool_calls>"),
+)
 KIMI: Final = CallSyntax(
     (NamedCall("<|tool_call_begin|>", ("<|tool_call_argument_begin|>",)),),
     ("<|tool_calls_section_begin|>",),
     ("<|tool_call_end|>", "<|tool_calls_section_end|>"),
 )
 MINIMAX: Final = CallSyntax((_INVOKE_TAGS,), ("<minimax:tool_call>",), ("</minimax:tool_call>",))
+SOLAR: Final = CallSyntax(
+    (NamedCall("<|tool_call:begin|>", ("<|tool_call:name|>", "<|tool_call:args|>")),),
+    ("<|tool_calls|>",),
+    ("<|tool_call:end|>", "<|calls|>"),
+)
 SEED: Final = CallSyntax((_FUNCTION_TAGS,), ("<seed:tool_call>",), ("</seed:tool_call>",))
 GEMMA: Final = CallSyntax(
     (NamedCall("<|tool_call>call:", (), '<|"|>'),), ("<|tool_call>",), ("<tool_call|>",)
@@ -100,9 +118,11 @@ LFM: Final = CallSyntax((PythonCall(), _JSON), ("<|tool_call_start|>",), ("<|too
 
 # Every syntax that can be recognized by the text before its first call.
 SYNTAXES: Final = (
-    HERMES, MISTRAL, GRANITE, COMMAND, COMMAND_7B, FUNCTOOLS, TOOLCALL, DEEPSEEK, KIMI, MINIMAX,
-    SEED, GEMMA, FUNCTION_GEMMA, OLMO, LFM, BARE,
+    HERMES, MISTRAL, GRANITE, COMMAND, COMMAND_7B, FUNCTOOLS, TOOLCALL, DEEPSEEK, DSML, KIMI,
+    MINIMAX, SOLAR, SEED, GEMMA, FUNCTION_GEMMA, OLMO, LFM, BARE,
 )  # fmt: skip
+# How templates that show no calls list the tools, if that tells how the calls look.
+_LISTINGS: Final = (("<|tool_list_start|>", LFM), ("List of tools: ", LFM))
 
 GENERIC: Final = output_format(None, BARE)
 HARMONY: Final = OutputFormat(None, BARE, TOKENS, is_channelled=True)
@@ -138,6 +158,13 @@ def marked_by(tag: str) -> CallSyntax:
         return BARE
     known = (each for each in SYNTAXES if any(map(marker.endswith, each.openings())))
     return next(known, CallSyntax((_JSON,), (marker,)))
+
+
+def spoken_of_in(template: str) -> CallSyntax | None:
+    """Return the syntax of which a template speaks, be it in what it tells the model."""
+    spoken = (each for each in SYNTAXES if any(map(template.__contains__, each.openings())))
+    listed = (syntax for text, syntax in _LISTINGS if text in template)
+    return next(spoken, None) or next(listed, None)
 
 
 def by_parser_name(name: str) -> OutputFormat | None:

@@ -4,6 +4,7 @@ Nothing that is said gets lost: what looked like a call and is none comes out as
 nothing of templates (see `formats`) nor of tokens.
 """
 
+import itertools
 import secrets
 import string
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,8 @@ from inference.output.tools import Toolbox
 
 _ID_LETTERS: Final = string.ascii_lowercase + string.digits
 _ID_LENGTH: Final = 8
+# Of what is read at once: what comes behind it is looked at again whenever it is no call.
+_MAX_PIECE: Final = 128
 
 
 class Parsed(NamedTuple):
@@ -74,6 +77,14 @@ class OutputParser:
 
     def push(self, text: str) -> Parsed:
         """Add text and return what is now certain."""
+        if len(text) <= _MAX_PIECE:
+            return self._push(text)
+        starts = range(0, len(text), _MAX_PIECE)
+        parts = [self._push(text[start : start + _MAX_PIECE]) for start in starts]
+        contents, thoughts, calls = zip(*parts, strict=True)
+        return Parsed("".join(contents), "".join(thoughts), tuple(itertools.chain(*calls)))
+
+    def _push(self, text: str) -> Parsed:
         if self._channels is not None:
             return self._parsed(*self._channels.push(text))
         split = self._splitter.push(text)

@@ -27,6 +27,8 @@ _NAMES: Final = ("zqxfirst", "zqxsecond")
 _KEYS: Final = ("zqxka", "zqxkb")
 _VALUES: Final = ("zqxva", "zqxvb")
 _ANSWER: Final = "zqxanswer"
+_ID: Final = "zqxcall0"  # of a call, with a digit behind it: nine characters
+_AN_ID: Final = re.compile(_ID + r"\d")
 _THOUGHT: Final = "zqxthought"
 _MAX_MARKER: Final = 80  # characters; a longer one is no marker
 _TAG_BEFORE: Final = re.compile(r"(<[^<>\s]+>|\[[A-Z_]+\])\s*\Z")
@@ -86,7 +88,7 @@ def _question() -> ChatMessage:
 def _calling(names: Sequence[str]) -> ChatMessage:
     arguments = dict(zip(_KEYS, _VALUES, strict=True))
     calls = tuple(
-        ToolCall(name=name, arguments=arguments, id=f"zqxcall0{number}", index=number)
+        ToolCall(name=name, arguments=arguments, id=f"{_ID}{number}", index=number)
         for number, name in enumerate(names)
     )
     return ChatMessage(role="assistant", tool_calls=calls)
@@ -153,15 +155,19 @@ def _of_json(said: _Said, start: str) -> CallSyntax | None:
 
 
 def _of_named(said: _Said) -> CallSyntax | None:
-    """Return the syntax of a name followed by an object, with JSON's quotes or with others."""
-    opening, section = _parted(said.before_name, said.gap)
+    """Return the syntax of a name followed by an object, with JSON's quotes or with others.
+
+    What stands around an id is a separator, since the id is another in every call.
+    """
+    before_name, *between = _AN_ID.split(said.before_name)
+    opening, section = _parted(before_name, _AN_ID.split(said.gap)[0])
     opening = opening.removesuffix("functions.")
     separator, _, key_start = said.name_to_key.partition("{")
-    separator = _NUMBER.sub("", separator)
+    between += _AN_ID.split(_NUMBER.sub("", separator))
+    separators = tuple(each.strip() for each in between if each.strip())
     quote = '"' if key_start.strip() else said.key_to_value.strip().removeprefix(":").strip()
-    separators = (separator.strip(),) if separator.strip() else ()
     shape = NamedCall(opening, separators, quote or '"')
-    return _known(said.before_name.strip().removesuffix("functions."), shape) or _checked(
+    return _known(before_name.strip().removesuffix("functions."), shape) or _checked(
         CallSyntax((shape,), (section,) if section else (), _closers(said, opening))
     )
 

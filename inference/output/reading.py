@@ -5,10 +5,12 @@ every character once. Knows no shape of a call.
 """
 
 import enum
+import re
 from typing import Final, NamedTuple, Protocol
 
 from inference.output.tools import Call
 
+_BLANKS: Final = re.compile(r"\s*")
 MAX_HEAD: Final = 256  # characters of what stands before the arguments
 
 
@@ -44,11 +46,17 @@ def literal(text: str, start: int, wanted: str) -> Start | None:
 
 
 def after_opening(text: str, start: int, opening: str, foreign: str) -> Start | None:
-    """Return whether an opening and something else than `foreign` characters stand at a place."""
+    """Return whether an opening and something else than `foreign` characters stand at a place.
+
+    After too many blanks there is nothing to wait for.
+    """
     verdict = literal(text, start, opening)
     if verdict is not None:
         return verdict
-    at = skip_blanks(text, start + len(opening))
+    behind = start + len(opening)
+    at = skip_blanks(text, behind)
+    if at - behind > MAX_HEAD:
+        return Start.NO
     if at == len(text):
         return Start.MAYBE
     return Start.NO if text[at] in foreign else None
@@ -56,6 +64,5 @@ def after_opening(text: str, start: int, opening: str, foreign: str) -> Start | 
 
 def skip_blanks(text: str, at: int) -> int:
     """Return the first place from `at` on without a blank."""
-    while at < len(text) and text[at].isspace():
-        at += 1
-    return at
+    found = _BLANKS.match(text, at)
+    return at if found is None else found.end()

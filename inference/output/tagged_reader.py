@@ -72,6 +72,7 @@ class _TaggedReader:
 
     def _read_between(self, text: str) -> Outcome | None:
         at = skip_blanks(text, self._position)
+        self._move(at)
         verdict = literal(text, at, self._shape.key_opening)
         if verdict is None:
             self._move(at + len(self._shape.key_opening))
@@ -99,7 +100,7 @@ class _TaggedReader:
                 self._move(start)
                 return None
             self._move(at + len(piece))
-        self._key = key.strip()
+        self._key = key.partition('"')[0].strip()  # other attributes may follow it
         self._step = self._read_value
         return None
 

@@ -4,7 +4,7 @@ Knows nothing of tool calls and of channels.
 """
 
 import enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from inference.output.tails import begun_length
 
@@ -15,6 +15,9 @@ class _State(enum.Enum):
     INSIDE = enum.auto()
     CLOSED = enum.auto()  # only blanks so far behind the closing tag
     OVER = enum.auto()
+
+
+_PATIENT: Final = frozenset({_State.UNDECIDED, _State.INSIDE})
 
 
 class Split(NamedTuple):
@@ -63,6 +66,8 @@ class ThinkingSplitter:
         if self.is_over:
             return Split("", text)
         self._held += text
+        if text.isspace() and self._state in _PATIENT:
+            return Split("", "")  # decides nothing, and a model may go on like this for long
         if self._is(_State.UNDECIDED):
             self._decide()
         if self._is(_State.OPENED):

@@ -18,3 +18,7 @@ class TemplateRunError(TemplateError):
 
 class TemplateLimitError(TemplateError):
     """The template asked for more time, memory or nesting than a template may have."""
+
+
+class TemplateDepthError(TemplateLimitError):
+    """The template went too deep, as one does that does not understand what it was given."""

@@ -5,27 +5,21 @@ disagree on some points; what one refuses is tried again in another shape. Knows
 templates or of where a template comes from.
 """
 
+import datetime
 import functools
-import itertools
-import json
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from msgspec import structs
-
-from inference.messages import ChatMessage, ToolCall
-from inference.prompting.errors import TemplateError, TemplateRunError
+from inference.messages import ChatMessage
+from inference.prompting.errors import TemplateDepthError, TemplateError, TemplateRunError
+from inference.prompting.message_shapes import ASSISTANT, USER, Message, shapes
 from inference.prompting.sandbox import render
-from inference.prompting.turns import PARAGRAPH, place_image_tags
+from inference.prompting.tool_shapes import completed, functions_text, plain
 
-_MAX_DEPTH: Final = 60
-_SYSTEM: Final = "system"
-_USER: Final = "user"
-_ASSISTANT: Final = "assistant"
-_NOT_TEXT: Final = frozenset({"tool_calls", "tool_call_id", "name", "reasoning_content"})
 _CACHE_SIZE: Final = 32
 _PROBE: Final = "what is said"
-_Message = dict[str, Any]
+_MAX_TRYING_S: Final = 1.0  # of the thread's time; a shape more is not tried behind that
 
 
 def render_chat(
@@ -42,25 +36,42 @@ def render_chat(
     An answer that has begun, a last message of the assistant's without calls, is continued. Raises
     TemplateError: the first failure if no shape of the messages works.
     """
-    variables: dict[str, Any] = {
-        "tools": [_plain(tool) for tool in tools] or None,
-        "add_generation_prompt": True,
-        "bos_token": bos_token,
-        "eos_token": eos_token,
-    }
     asked, begun = _parted(messages)
     # Who has begun to answer has done with thinking.
-    variables |= _thinking(False if begun and think else think)
+    told = _thinking(False if begun and think else think)
+    told |= {"add_generation_prompt": True, "bos_token": bos_token, "eos_token": eos_token}
     is_typed = _wants_parts(template)
-    failure: TemplateRunError | None = None
-    for shaped in _shapes(asked):
-        if is_typed:
-            _part(shaped)
-        try:
-            return render(template, {**variables, "messages": shaped}) + begun
-        except TemplateRunError as error:
-            failure = failure or error
+    deadline = time.thread_time() + _MAX_TRYING_S
+    failure: TemplateError | None = None
+    for tool_variables in _tool_variables(tools):
+        for shaped in shapes(asked):
+            if failure is not None and time.thread_time() > deadline:
+                raise failure
+            if is_typed:
+                _part(shaped)
+            try:
+                return render(template, {**tool_variables(), **told, "messages": shaped}) + begun
+            except TemplateRunError as error:
+                failure = failure or error
+            except TemplateDepthError as error:  # the messages have no depth, but tools may
+                failure = failure or error
+                break
     raise failure or TemplateRunError("template could not be rendered")
+
+
+def _tool_variables(
+    tools: Sequence[Mapping[str, Any]],
+) -> Iterator[Callable[[], dict[str, Any]]]:
+    """Yield what makes the variables about tools: as they are, then with all that can be read.
+
+    Made anew for every rendering, since a template may change them.
+    """
+    yield lambda: {"tools": [plain(tool) for tool in tools] or None}
+    yield lambda: {
+        "tools": completed(tools),
+        "functions": functions_text(tools),
+        "datetime": f"{datetime.datetime.now().astimezone():%Y-%m-%d}",
+    }
 
 
 def _thinking(think: bool | str | None) -> dict[str, Any]:  # noqa: FBT001 - a wire value
@@ -76,91 +87,12 @@ def _thinking(think: bool | str | None) -> dict[str, Any]:  # noqa: FBT001 - a w
 def _parted(messages: Sequence[ChatMessage]) -> tuple[Sequence[ChatMessage], str]:
     """Return the messages before an answer that has begun, and so much of the answer."""
     last = messages[-1] if len(messages) > 1 else None
-    if last is None or last.role.lower() != _ASSISTANT or last.tool_calls or last.thinking:
+    if last is None or last.role.lower() != ASSISTANT or last.tool_calls or last.thinking:
         return messages, ""
     return messages[:-1], last.content
 
 
-def _shapes(messages: Sequence[ChatMessage]) -> Iterator[list[_Message]]:
-    """Yield the conversation in one shape after the other, each a copy of its own.
-
-    First as it is; then with calls' arguments as texts; without what was thought; with the system's
-    text in the first question; and so that question and answer alternate.
-    """
-    yield _shape(messages, has_text_arguments=False)
-    if any(message.tool_calls for message in messages):
-        yield _shape(messages, has_text_arguments=True)
-    if any(message.thinking for message in messages):
-        silent = [structs.replace(message, thinking="") for message in messages]
-        yield _shape(silent, has_text_arguments=False)
-    if any(message.role.lower() == _SYSTEM for message in messages):
-        yield _without_system(_shape(messages, has_text_arguments=False))
-    if any(one.role.lower() == other.role.lower() for one, other in itertools.pairwise(messages)):
-        yield _merged(_shape(messages, has_text_arguments=False))
-        yield _merged(_without_system(_shape(messages, has_text_arguments=False)))
-
-
-def _shape(messages: Sequence[ChatMessage], *, has_text_arguments: bool) -> list[_Message]:
-    shaped: list[_Message] = []
-    image = 0
-    for message in messages:
-        tags = [f"[img-{image + number}]" for number in range(len(message.images))]
-        image += len(tags)
-        each: _Message = {
-            "role": message.role.lower(),
-            "content": place_image_tags(message.content, tags),
-        }
-        if message.thinking:
-            each["reasoning_content"] = each["thinking"] = message.thinking
-        if message.tool_calls:
-            each["tool_calls"] = [
-                _call(call, has_text_arguments=has_text_arguments) for call in message.tool_calls
-            ]
-        if message.tool_name:
-            each["name"] = message.tool_name
-        if message.tool_call_id:
-            each["tool_call_id"] = message.tool_call_id
-        shaped.append(each)
-    return shaped
-
-
-def _call(call: ToolCall, *, has_text_arguments: bool) -> _Message:
-    arguments = _plain(call.arguments)
-    if has_text_arguments:
-        arguments = json.dumps(arguments, ensure_ascii=False)
-    return {
-        "id": call.id or f"call_{call.index}",
-        "type": "function",
-        "function": {"name": call.name, "arguments": arguments},
-    }
-
-
-def _without_system(messages: list[_Message]) -> list[_Message]:
-    """Return the messages with all system texts in front of the first question."""
-    systems = [message["content"] for message in messages if message["role"] == _SYSTEM]
-    others = [message for message in messages if message["role"] != _SYSTEM]
-    first = next((message for message in others if message["role"] == _USER), None)
-    if first is None:
-        first = {"role": _USER, "content": ""}
-        others.insert(0, first)
-    first["content"] = PARAGRAPH.join(text for text in (*systems, first["content"]) if text)
-    return others
-
-
-def _merged(messages: list[_Message]) -> list[_Message]:
-    """Return the messages with neighbours of one role made one; calls and results stay alone."""
-    merged: list[_Message] = []
-    for message in messages:
-        last = merged[-1] if merged else {"role": ""}
-        is_text = not (last.keys() | message.keys()) & _NOT_TEXT
-        if is_text and last["role"] == message["role"]:
-            last["content"] = PARAGRAPH.join((last["content"], message["content"]))
-        else:
-            merged.append(message)
-    return merged
-
-
-def _part(messages: list[_Message]) -> None:
+def _part(messages: list[Message]) -> None:
     for message in messages:
         message["content"] = [{"type": "text", "text": message["content"]}]
 
@@ -168,14 +100,14 @@ def _part(messages: list[_Message]) -> None:
 @functools.lru_cache(maxsize=_CACHE_SIZE)
 def _wants_parts(template: str) -> bool:
     """Whether a template shows a content only where it is a list of parts."""
-    messages = [{"role": _USER, "content": _PROBE}]
+    messages = [{"role": USER, "content": _PROBE}]
     if _shows_probe(template, messages):
         return False
     _part(messages)
     return _shows_probe(template, messages)
 
 
-def _shows_probe(template: str, messages: list[_Message]) -> bool:
+def _shows_probe(template: str, messages: list[Message]) -> bool:
     variables = {
         "messages": messages,
         "add_generation_prompt": True,
@@ -186,17 +118,3 @@ def _shows_probe(template: str, messages: list[_Message]) -> bool:
         return _PROBE in render(template, {**variables, "eos_token": ""})
     except TemplateError:
         return False
-
-
-def _plain(value: object, depth: int = 0) -> Any:
-    """Return a copy of decoded JSON that a template may change."""
-    if depth > _MAX_DEPTH:
-        return None
-    match value:
-        case None | bool() | int() | float() | str():
-            return value
-        case Mapping():
-            return {str(name): _plain(each, depth + 1) for name, each in value.items()}
-        case list() | tuple():
-            return [_plain(each, depth + 1) for each in value]
-    return str(value)

@@ -109,9 +109,13 @@ class CreateView(CallView):
 
     async def post(self, request: Any) -> HttpResponseBase:
         """Create a model, telling how far it is."""
-        body = read_body(request, CreateBody, "CreateRequest", empty_message=NATIVE_EMPTY_BODY)
+        body = await read_body(
+            request, CreateBody, "CreateRequest", empty_message=NATIVE_EMPTY_BODY
+        )
         job = partial(_create, request.user, body)
-        return await progress_stream.respond(job, is_streamed=body.stream)
+        return await progress_stream.respond(
+            job, user_id=request.user.user_id, is_streamed=body.stream
+        )
 
 
 def _create(principal: Principal, body: CreateBody, report: Report) -> None:

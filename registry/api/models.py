@@ -18,7 +18,7 @@ class CopyView(CallView):
 
     async def post(self, request: Any) -> HttpResponse:
         """Give a model one more name."""
-        body = read_body(request, CopyBody, "CopyRequest", empty_message=NATIVE_EMPTY_BODY)
+        body = await read_body(request, CopyBody, "CopyRequest", empty_message=NATIVE_EMPTY_BODY)
         await sync_to_async(library.copy_model)(request.user, body.source, body.destination)
         return _done()
 
@@ -30,7 +30,9 @@ class DeleteView(CallView):
 
     async def delete(self, request: Any) -> HttpResponse:
         """Delete a name."""
-        body = read_body(request, DeleteBody, "DeleteRequest", empty_message=NATIVE_EMPTY_BODY)
+        body = await read_body(
+            request, DeleteBody, "DeleteRequest", empty_message=NATIVE_EMPTY_BODY
+        )
         await sync_to_async(library.delete_model)(request.user, body.asked_model)
         return _done()
 

@@ -29,7 +29,9 @@ _STATUS: Final = {"cloud": {"disabled": True, "source": "config"}}
 
 
 class StatusView(ReadView):
-    """`GET /api/status`."""
+    """`GET /api/status`; no HEAD, as in Ollama."""
+
+    http_method_names = ["get"]
 
     async def get(self, request: Any) -> HttpResponse:
         """Tell that there is no cloud behind this site."""
@@ -50,7 +52,7 @@ class ShowView(CallView):
 
     async def post(self, request: Any) -> HttpResponse:
         """Tell everything about a model."""
-        body = read_body(request, ShowBody, "ShowRequest", empty_message=NATIVE_EMPTY_BODY)
+        body = await read_body(request, ShowBody, "ShowRequest", empty_message=NATIVE_EMPTY_BODY)
         reply = await sync_to_async(_show_reply)(request.user, body)
         if request.headers.get("User-Agent", "").startswith(_COPILOT):
             # It shows this as the model's name, and would show the same one for all fine-tunes.
@@ -96,7 +98,7 @@ def _show_reply(principal: Principal, body: ShowBody) -> ShowReply:
         messages=tuple(StoredMessage(role, content) for role, content in model.messages),
         model_info=show.model_info(model, is_verbose=body.verbose),
         projector_info=show.projector_info(model, is_verbose=body.verbose),
-        tensors=model.gguf.get("tensors", []),
+        tensors=show.tensors(model),
         capabilities=model.capabilities,
         modified_at=format_time(model.modified_at),
         requires=model.config.get("requires", ""),

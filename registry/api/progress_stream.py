@@ -1,14 +1,13 @@
 """A long job's progress → an HTTP answer: NDJSON lines, or only the last one.
 
-The job blocks, so it runs in a thread of its own pool, and goes on to its end when its client
-leaves: what it writes is whole or not there. An error before the first event keeps its status, a
-later one becomes the last line (contract/ollama.md 1.0, 2.6). Knows no job.
+The job blocks, so it runs in a thread when its user has a turn, and goes on to its end when its
+client leaves: what it writes is whole or not there. An error before the first event keeps its
+status, a later one becomes the last line (contract/ollama.md 1.0, 2.6). Knows no job.
 """
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from django.db import connections
@@ -17,19 +16,21 @@ from django.http.response import HttpResponseBase
 
 from ollamasite.error_responses import Dialect, to_payload, to_service_error
 from ollamasite.http import JSON, NDJSON, encode_json, json_response
+from registry.job_turns import JobTurns
 from registry.progress import Progress, Report
 
-# Jobs read and write large files: more of them at once would not be faster.
-_WORKERS: Final = 4
-_pool: Final = ThreadPoolExecutor(_WORKERS, thread_name_prefix="registry-job")
+# A job may take hours: several users who make the most of it leave threads for the others.
+_turns: Final = JobTurns(threads=16, running_each=2, waiting_each=16)
 
 _Event = Progress | Exception | None
 _Events = asyncio.Queue[_Event]
 
 
-async def respond(job: Callable[[Report], object], *, is_streamed: bool) -> HttpResponseBase:
-    """Run a job and return the answer with what it reports."""
-    events = _start(job)
+async def respond(
+    job: Callable[[Report], object], *, user_id: int, is_streamed: bool
+) -> HttpResponseBase:
+    """Run a user's job and return the answer with what it reports. Raises TooManyJobs."""
+    events = _start(job, user_id)
     if not is_streamed:
         return await _last(events)
     first = await events.get()
@@ -43,7 +44,7 @@ async def respond(job: Callable[[Report], object], *, is_streamed: bool) -> Http
     )
 
 
-def _start(job: Callable[[Report], object]) -> _Events:
+def _start(job: Callable[[Report], object], user_id: int) -> _Events:
     """Start a job; the queue gets what it reports, then its exception, or None at its good end."""
     loop = asyncio.get_running_loop()
     events: _Events = asyncio.Queue()
@@ -63,7 +64,7 @@ def _start(job: Callable[[Report], object]) -> _Events:
             connections.close_all()
         put(end)
 
-    _pool.submit(run)
+    _turns.submit(user_id, run)
     return events
 
 

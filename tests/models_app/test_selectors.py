@@ -81,8 +81,15 @@ def test_site_has_models_once_one_is_written() -> None:
     assert not selectors.has_models()
     write("library/tiny")
     assert selectors.has_models()
-    assert selectors.has_blob("a" * 64)
-    assert not selectors.has_blob("b" * 64)
+
+
+def test_layer_is_there_for_those_who_see_its_model(alice: User, bob: User) -> None:
+    write("alice/tiny", owner=alice)
+    digest = "a" * 64
+    assert selectors.has_layer(principal_for(alice), digest)
+    assert selectors.has_layer(None, digest)
+    assert not selectors.has_layer(principal_for(bob), digest)
+    assert not selectors.has_layer(None, "b" * 64)
 
 
 def test_file_may_be_used_by_those_who_brought_it(alice: User, bob: User) -> None:

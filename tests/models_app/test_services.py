@@ -6,6 +6,7 @@ import pytest
 from django.db import IntegrityError
 from django.utils import timezone
 
+from models_app import services
 from models_app.errors import ModelNotFound
 from models_app.models import Blob, LanguageModel, Layer, Manifest, Tag, Upload, User, Visibility
 from models_app.names import ModelName
@@ -187,3 +188,19 @@ def test_nothing_is_dropped_where_all_is_needed() -> None:
     write_tag(TINY, manifest("a"), owner_id=None)
     assert drop_unused() == []
     assert (Manifest.objects.count(), Blob.objects.count()) == (1, 1)
+
+
+def test_row_that_is_gone_when_it_was_found_taken_is_written_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real, tries = services._manifest, []
+
+    def taken_at_first(new: NewManifest) -> Manifest:
+        tries.append(new)
+        if len(tries) == 1:
+            raise IntegrityError
+        return real(new)
+
+    monkeypatch.setattr(services, "_manifest", taken_at_first)
+    assert write_tag(TINY, manifest("a"), owner_id=None) == TINY
+    assert len(tries) == 2

@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
+from django.test import Client
 
 from models_app.accounts import create_key
 from models_app.models import User
@@ -180,3 +182,16 @@ async def test_one_star_stands_for_anything(origin: str, status: int) -> None:
     start = (await ask(["https://*.example.org"], origin))[0]
 
     assert start["status"] == status
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_page_of_another_origin_is_nobody_without_a_key(alice: User) -> None:
+    client = Client()
+    await sync_to_async(client.force_login)(alice)
+    token = "a" * 32
+    cookie = f"ollamasite_session={client.cookies['ollamasite_session'].value}; csrftoken={token}"
+    page = AsgiClient({"cookie": cookie, "x-csrftoken": token})
+
+    assert (await page.get("/api/tags")).status == 200
+    answer = await page.get("/api/tags", headers={"origin": "http://localhost:3000"})
+    assert answer.status == 401

@@ -11,6 +11,8 @@ from registry.blobs import BlobStore, StoredBlob
 from registry.conversion import Sources, prepare_adapters, prepare_files
 from registry.digest import Digest
 from registry.errors import BlobNotFound, GgufError, InvalidCreate, StorageFull
+from registry.gguf import GgufFile
+from registry.gguf_process import inspect_blob
 from registry.progress import Progress, ignore
 from tests.gguf_files import write_split_model, write_tiny_model
 from tests.vision_files import write_adapter, write_projector
@@ -274,6 +276,23 @@ def test_split_model_that_does_not_fit_on_the_disk_is_refused(
 def test_adapter_is_used_as_it_is(store: BlobStore, adapter: Digest) -> None:
     blob = prepare_adapters({"lora.gguf": adapter}, store=store, report=ignore)
     assert blob == StoredBlob(adapter, store.size_bytes(adapter), is_new=False)
+
+
+def test_file_with_many_names_is_read_once(
+    prepare: Callable[[dict[str, Digest]], Sources],
+    model: StoredBlob,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[Digest] = []
+
+    def counted(digest: Digest, *, store: BlobStore) -> GgufFile:
+        read.append(digest)
+        return inspect_blob(digest, store=store)
+
+    monkeypatch.setattr("registry.conversion.inspect_blob", counted)
+    with pytest.raises(InvalidCreate, match="only a single GGUF file is supported"):
+        prepare({f"{number}.gguf": model.digest for number in range(100)})
+    assert read == [model.digest]
 
 
 def test_two_adapters_are_refused(store: BlobStore, adapter: Digest) -> None:

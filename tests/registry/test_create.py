@@ -346,3 +346,11 @@ def test_gguf_metadata_is_kept_with_the_weights_only(weights: Digest) -> None:
     kept = Blob.objects.exclude(gguf=None).get()
     assert kept.digest == weights.hex
     assert json.loads(json.dumps(kept.gguf))["architecture"] == "llama"
+
+
+def test_all_texts_together_have_a_limit(base: ResolvedModel, alice: User) -> None:
+    texts = tuple(f"{number}" + "x" * (3 * 1024**2) for number in range(3))
+    with pytest.raises(InvalidCreate, match="the texts of a model may have 8388608 bytes at most"):
+        create_model(
+            CreateModel(name="m", principal=principal_for(alice), base=base, license=texts)
+        )

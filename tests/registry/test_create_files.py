@@ -138,3 +138,29 @@ def test_base_whose_file_is_gone_is_refused(weights: Digest, store: BlobStore, m
     store.path(weights).unlink()
     with pytest.raises(BlobNotFound):
         made(base=base, system="x")
+
+
+def needed() -> set[str]:
+    return {f"sha256-{digest}" for digest in Blob.objects.values_list("digest", flat=True)}
+
+
+def test_steps_on_the_way_to_the_weights_are_not_kept(
+    store: BlobStore, alice: User, tmp_path: Path
+) -> None:
+    parts = {path.name: store.import_file(path).digest for path in write_split_model(tmp_path)}
+    request = CreateModel(name="m", principal=principal_for(alice), files=parts, quantize="F16")
+    create_model(request)
+    uploaded = {digest.file_name for digest in parts.values()}
+    assert {path.name for path in store.root.iterdir()} == needed() | uploaded
+
+
+def test_refused_model_leaves_no_file(store: BlobStore, alice: User, tmp_path: Path) -> None:
+    parts = {path.name: store.import_file(path).digest for path in write_split_model(tmp_path)}
+    request = CreateModel(
+        name="m", principal=principal_for(alice), files=parts, license=("x",) * 300
+    )
+    with pytest.raises(InvalidCreate):
+        create_model(request)
+    assert {path.name for path in store.root.iterdir()} == {
+        digest.file_name for digest in parts.values()
+    }

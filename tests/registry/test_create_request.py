@@ -16,7 +16,7 @@ from registry.create_request import CreateRequest, create
 from registry.digest import Digest
 from registry.errors import BlobNotFound, NotYourModel
 from registry.library import ResolvedModel
-from registry.progress import ignore
+from registry.progress import Progress, ignore
 from tests.conftest import MakeModel, principal_for
 
 pytestmark = pytest.mark.django_db
@@ -108,3 +108,19 @@ def test_target_is_checked_before_the_base(alice: User, mallory: User) -> None:
 def test_files_are_not_looked_at_where_there_is_a_base(alice: User, make_model: MakeModel) -> None:
     make_model("base")
     assert create_as(alice, base_name="base", files={}).parent_model == "base:latest"
+
+
+def statuses_of(user: User, **asked: Any) -> list[str]:
+    events: list[Progress] = []
+    create(principal_for(user), CreateRequest(name="mine", **asked), events.append)
+    return [event.status.partition(" layer ")[0] for event in events]
+
+
+def test_statuses_do_not_tell_what_others_keep_secret(
+    alice: User, mallory: User, make_model: MakeModel
+) -> None:
+    make_model("base")
+    make_model("secret", alice, system="The code is 1234.")
+    right = statuses_of(mallory, base_name="base", system="The code is 1234.")
+    wrong = statuses_of(mallory, base_name="base", system="The code is 9999.")
+    assert right == wrong

@@ -87,6 +87,13 @@ def test_file_that_says_too_much_is_refused(
         inspect(tiny_gguf)
 
 
+def test_arrays_may_be_larger_than_the_rest(
+    tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gguf_process, "_OUTPUT_BYTES", 100)
+    assert inspect(tiny_gguf, with_arrays=True).metadata["tokenizer.ggml.tokens"]
+
+
 def test_blob_is_read_once(store: BlobStore, tmp_path: Path) -> None:
     path = write_tiny_model(tmp_path / "m.gguf", seed=101)
     digest = store.import_file(path).digest

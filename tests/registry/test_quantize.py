@@ -1,5 +1,7 @@
 """Quantizing: what may be asked for, real results of llama.cpp, and every way it can fail."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -174,6 +176,20 @@ def test_both_sides_mean_the_same_messages() -> None:
             line.error,
             line.is_done,
         )
+
+
+def test_process_ends_when_nobody_listens_any_longer() -> None:
+    # As when llama.cpp calls back: whatever is raised there is lost.
+    code = (
+        "import contextlib, os\n"
+        f"from {child.__name__} import Line, Log\n"
+        "reader, writer = os.pipe()\n"
+        "os.close(reader)\n"
+        "with contextlib.suppress(OSError):\n"
+        "    Log(os.fdopen(writer, 'wb', 0)).tell(Line(tensor='a'))\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], check=False)
+    assert ended.returncode == 1
 
 
 def test_process_is_a_module_that_exists() -> None:

@@ -1,6 +1,7 @@
 """What nothing needs is let go of, and never what somebody is about to need."""
 
 import pytest
+from django.db import OperationalError
 
 from models_app import selectors
 from models_app.models import Manifest, Tag, User
@@ -61,7 +62,7 @@ def test_file_that_is_needed_again_meanwhile_stays(
     removal.remove_unused()
 
     digest = Digest.of(b"Needed again.")
-    assert selectors.has_blob(digest.hex)
+    assert selectors.has_layer(None, digest.hex)
     assert store.exists(digest)
 
 
@@ -74,5 +75,29 @@ def test_file_that_cannot_be_removed_now_is_left(
     Tag.objects.all().delete()
     with store.in_use():
         removal.remove_unused()
+
+    assert files_of(store) == before
+
+
+def test_file_that_was_only_on_the_way_goes(make_model: MakeModel, store: BlobStore) -> None:
+    make_model("tiny")
+    before = files_of(store)
+    step = store.write_bytes(b"on the way")
+    removal.remove_unused([step.digest, *store.added])
+
+    assert files_of(store) == before
+
+
+def test_failure_to_remove_is_nobodys_error(
+    make_model: MakeModel, store: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> list[str]:
+        raise OperationalError
+
+    make_model("tiny")
+    Tag.objects.all().delete()
+    monkeypatch.setattr("models_app.services.drop_unused", fail)
+    before = files_of(store)
+    removal.remove_unused()
 
     assert files_of(store) == before

@@ -13,13 +13,12 @@ import llama_cpp.llama_cpp as lib
 from msgspec import structs
 
 from inference.engine.llama import backend
-from inference.engine.model import SCORED_TOKENS, LoadError
+from inference.engine.model import MIN_WINDOW_TOKENS, SCORED_TOKENS, LoadError
 from inference.engine.runner_messages import Measured, OpenModel
 from inference.messages import RunnerOptions
 
 logger = logging.getLogger(__name__)
 
-MIN_WINDOW_TOKENS: Final = 256  # llama.cpp rounds smaller windows up (contract 11, 6.4)
 _MIB: Final = 1024 * 1024
 _GGML_TYPE_F32: Final = 0
 _SMALL_HEAD: Final = 128

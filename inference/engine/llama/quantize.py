@@ -55,9 +55,13 @@ class Log:
             self.tell(Line(tensor=found[1]))
 
     def tell(self, line: Line) -> None:
-        """Write a line to whoever waits for it."""
-        self._output.write(msgspec.json.encode(line) + b"\n")
-        self._output.flush()
+        """Write a line to whoever waits for it; the process ends if nobody does any longer."""
+        try:
+            self._output.write(msgspec.json.encode(line) + b"\n")
+            self._output.flush()
+        except OSError:
+            # An exception would be lost in llama.cpp, which calls this and goes on for hours.
+            os._exit(1)
 
 
 def quantize(request: Request, log: Log) -> str:

@@ -21,6 +21,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from jinja2.utils import Namespace
 
 from inference.prompting.errors import (
+    TemplateDepthError,
     TemplateLimitError,
     TemplateParseError,
     TemplateRunError,
@@ -68,7 +69,9 @@ def render(source: str, variables: Mapping[str, Any]) -> str:
         meter.give(dict(variables))
         try:
             return _collect(template.generate(variables))
-        except _EXHAUSTED:
+        except RecursionError:
+            raise TemplateDepthError("template is nested too deeply or too large") from None
+        except MemoryError:
             raise TemplateLimitError("template is nested too deeply or too large") from None
         except _FAILURES as error:
             raise TemplateRunError(_reason(error)) from error

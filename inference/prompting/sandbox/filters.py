@@ -6,7 +6,7 @@ Knows nothing of chats.
 
 import functools
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, KeysView, Mapping, ValuesView
 from types import GeneratorType
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from jinja2.environment import Environment
 from jinja2.filters import FILTERS as ALL_FILTERS
 from jinja2.filters import do_indent, do_replace, do_round, do_sum, make_attrgetter
 from jinja2.nodes import EvalContext
+from jinja2.runtime import Undefined
 from jinja2.tests import TESTS as ALL_TESTS
 from jinja2.utils import pass_environment, pass_eval_context
 
@@ -138,7 +139,17 @@ def _tojson(
         indent=indent,
         separators=separators,
         sort_keys=sort_keys,
+        default=_json_value,
     )
+
+
+def _json_value(value: object) -> object:
+    """Return what JSON has instead: nothing for what is not there, lists for what gives items."""
+    if isinstance(value, Undefined):
+        return None
+    if isinstance(value, GeneratorType | KeysView | ValuesView):
+        return list(current().iterate(value))
+    raise TypeError(f"{type(value).__name__} is not JSON")
 
 
 _KNOWN_FILTERS: Final[Mapping[str, Any]] = ALL_FILTERS

@@ -176,10 +176,11 @@ async def test_local_names_and_addresses_are_welcome(stranger: AsgiClient, host:
         ("OPTIONS", "/api/chat", "POST"),
         ("POST", "/api/tags", "GET, HEAD"),
         ("POST", "/api/version", "GET, HEAD"),
-        ("PUT", "/api/ps", "GET, HEAD"),
+        ("PUT", "/api/ps", "GET"),
         ("GET", "/v1/chat/completions", "POST"),
         ("DELETE", "/v1/models/x", "GET, HEAD"),
         ("TRACE", "/api/chat", "POST"),
+        ("POST", "/api/status", "GET"),
         ("BREW", "/api/chat", "POST"),
     ],
 )
@@ -191,6 +192,19 @@ async def test_wrong_method_is_a_405_in_plain_text(
     assert (answer.status, answer.text) == (405, "405 method not allowed")
     assert answer.content_type == "text/plain"
     assert answer.headers["allow"] == allowed
+
+
+@pytest.mark.parametrize("path", ["/api/ps", "/api/status"])
+async def test_head_is_known_to_no_more_routes_than_in_ollama(
+    node: FakeNode, api: AsgiClient, path: str
+) -> None:
+    answer = await api.request("HEAD", path)
+
+    assert (answer.status, answer.headers["allow"]) == (405, "GET")
+
+
+async def test_methods_are_told_only_where_one_is_refused(api: AsgiClient) -> None:
+    assert "allow" not in (await api.get("/api/version")).headers
 
 
 @pytest.mark.parametrize("path", ["/api/nope", "/v1/nope", "/nope", "/api", "/static/nope.js"])

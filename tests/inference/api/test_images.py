@@ -64,6 +64,27 @@ async def test_model_that_cannot_see_refuses_them(
     assert node.got(Generate) == []
 
 
+@pytest.mark.parametrize(
+    ("is_streamed", "content_type"),
+    [(True, "application/json"), (False, "application/json; charset=utf-8")],
+)
+async def test_refusal_of_images_comes_when_a_stream_has_begun(
+    model: str, api: AsgiClient, is_streamed: bool, content_type: str
+) -> None:
+    body = {"model": model, "prompt": ASK, "images": [PNG], "stream": is_streamed}
+    answer = await api.post("/api/generate", body)
+
+    assert (answer.status, answer.content_type) == (400, content_type)
+
+
+async def test_images_are_not_looked_at_where_a_model_is_only_loaded(
+    node: FakeNode, model: str, api: AsgiClient
+) -> None:
+    answer = await api.post("/api/generate", {"model": model, "images": [PNG]})
+
+    assert (answer.status, answer.json()["done_reason"]) == (200, "load")
+
+
 @pytest.mark.parametrize(("path", "body"), [*bodies("AAAA"), *bodies(*[PNG] * 17)])
 async def test_what_is_no_image_or_too_many_does_not_reach_the_engine(
     node: FakeNode, seeing: tuple[str, str], api: AsgiClient, path: str, body: dict[str, Any]

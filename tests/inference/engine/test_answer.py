@@ -17,6 +17,7 @@ from tests.inference.engine.test_batch_structure import CALL, LOOK, chat
 END = "<|end_of_text|>"
 ENDS = {END, "<|return|>", "<|call|>"}
 CHANNEL_MARKS = ("<|channel|>", "<|message|>", "<|end|>", "<|start|>")
+CONTROLS = {*ENDS, *CHANNEL_MARKS, "</tool_call>", "<|channel>", "<channel|>"}
 
 
 class Words(FakeModel):
@@ -36,7 +37,7 @@ class Words(FakeModel):
         return self.words[token] in ENDS
 
     def _is_control(self, token: int) -> bool:
-        return self.words[token] in {*ENDS, *CHANNEL_MARKS, "</tool_call>"}
+        return self.words[token] in CONTROLS
 
 
 class Liking:
@@ -115,8 +116,8 @@ def spoken(answer: Answer, words: Words, *likings: Liking) -> tuple[str, str]:
     return "".join(s.thinking for s in everything), "".join(s.text for s in everything)
 
 
-def said_of(answer: Answer, *tokens: int, end: int | None = None) -> list[Said]:
-    return [*(answer.push(token) for token in tokens), answer.close(end)]
+def said_of(answer: Answer, *tokens: int) -> list[Said]:
+    return [*(answer.push(token) for token in tokens), answer.close()]
 
 
 def test_text_in_the_token_that_ends_the_thinking_counts_for_the_schema() -> None:
@@ -177,16 +178,17 @@ def test_only_a_schema_changes_logits(allowed: str) -> None:
     assert answer_of(Words("{}"), allowed=allowed).changes_logits is bool(allowed)
 
 
-def test_the_end_token_can_be_the_end_of_a_call() -> None:
-    words = Words(CALL.removesuffix("</tool_call>"), "</tool_call>")
-    answer = answer_of(words, tools=True)
-    calls = [call.name for said in said_of(answer, 0, end=1) for call in said.tool_calls]
-    assert calls == ["look"]
+def test_a_call_is_whole_where_the_token_of_its_closing_tag_ends_the_answer() -> None:
+    answer = answer_of(Words(CALL.removesuffix("</tool_call>")), tools=True)
+    assert [call.name for said in said_of(answer, 0) for call in said.tool_calls] == ["look"]
 
 
-def test_an_end_token_that_no_parser_needs_is_not_shown() -> None:
-    answer = answer_of(Words("yes", END), tools=True)
-    assert "".join(said.text for said in said_of(answer, 0, end=1)) == "yes"
+def test_the_token_of_a_thinking_tag_is_seen_where_the_tag_is_longer() -> None:
+    words = Words("<|channel>", "thought\n", "hm", "<channel|>", "Well")
+    answer = answer_of(words, output_parser="gemma4")
+    said = said_of(answer, *range(5))
+    assert "".join(each.thinking for each in said) == "hm"
+    assert "".join(each.text for each in said) == "Well"
 
 
 CHANNELS = (
@@ -215,10 +217,10 @@ def test_channels_are_parsed_whatever_was_asked_for() -> None:
     assert "".join(said.text for said in said_of(answer, 0, 8, 9, 10)) == "Well"
 
 
-def test_the_end_token_of_a_channel_ends_its_call() -> None:
-    words = Words("<|channel|>", "commentary to=functions.look", "<|message|>", "{}", "<|call|>")
+def test_a_channels_call_ends_with_the_answer() -> None:
+    words = Words("<|channel|>", "commentary to=functions.look", "<|message|>", "{}")
     answer = channelled(words, tools=True)
-    calls = [call.name for said in said_of(answer, 0, 1, 2, 3, end=4) for call in said.tool_calls]
+    calls = [call.name for said in said_of(answer, 0, 1, 2, 3) for call in said.tool_calls]
     assert calls == ["look"]
 
 

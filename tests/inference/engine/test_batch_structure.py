@@ -2,12 +2,14 @@
 
 from typing import Any, Final
 
+import pytest
 from msgspec import structs
 
 from inference.messages import (
     ChatMessage,
     ChatPrompt,
     DoneReason,
+    FailureCode,
     Generate,
     Token,
     ToolCall,
@@ -253,3 +255,54 @@ def test_a_pause_does_not_make_the_model_think_again() -> None:
     bench.loop.resume("r1")
     bench.run()
     assert (bench.thinking("r1"), bench.text("r1")) == ("hmmmm", "xxx")
+
+
+# ---------------------------------------------------------------- whatever comes between
+
+SCRIPTS: Final = (
+    f"<think>hé€</think> ok {CALL} and {CALL}",
+    "<think>hm</thi",
+    f"<thi {CALL[:30]}",
+    f"{CALL}STOP{CALL}",
+    "<think>hm and nothing else STOP",
+    '<tool_call>{"name": "look", "arguments": {"at": "STOP"}}</tool_call>',
+)
+
+
+def everything(bench: LoopBench) -> tuple[Any, ...]:
+    """Return all that a request's one answer gave, without the random ids of calls."""
+    calls = [(call.name, call.arguments, call.index) for call in bench.tool_calls("r1")]
+    tokens = [each.token for each in bench.logprobs("r1")]
+    return bench.thinking("r1"), bench.text("r1"), calls, tokens, bench.finished("r1").reason
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("num_predict", [None, 12, 40])
+def test_pauses_change_nothing_of_an_answer(script: str, num_predict: int | None) -> None:
+    fields: dict[str, Any] = {
+        "tools": True,
+        "top_logprobs": 0,
+        "stop": ("STOP",),
+        "num_predict": num_predict,
+    }
+    paused = LoopBench(FakeModel(script=script), parallel=2)
+    paused.add_request(chat(**fields))
+    while not paused.loop.is_idle:
+        paused.step()
+        if paused.loop.has("r1"):
+            paused.loop.pause("r1")
+            paused.step()
+            paused.loop.resume("r1")
+    assert everything(paused) == everything(said(script, **fields))
+
+
+@pytest.mark.parametrize("steps", [0, 1, 5, 12, 20])
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_an_answer_can_be_cancelled_at_every_step(script: str, steps: int) -> None:
+    bench = LoopBench(FakeModel(script=script + " and so on" * 3))
+    bench.add_request(chat(tools=True))
+    for _ in range(steps):
+        bench.step()
+    bench.loop.cancel("r1")
+    bench.run()
+    assert bench.failed("r1").code is FailureCode.CANCELLED

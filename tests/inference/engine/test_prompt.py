@@ -396,6 +396,14 @@ def test_a_prompt_that_may_not_be_cut_and_does_not_fit_is_refused() -> None:
     assert error.message == TOO_LONG
 
 
+def test_a_prompt_that_may_not_be_cut_gets_no_more_of_a_large_window_than_it_asked_for() -> None:
+    model = FakeModel(window_tokens=4096)
+    assert len(tokens(RawPrompt(text="x" * 255), model, num_ctx=64, truncate=False)) == 255
+    assert len(tokens(RawPrompt(text="x" * 310), model, num_ctx=4096, truncate=False)) == 310
+    error = refused(RawPrompt(text="x" * 310), model, num_ctx=64, truncate=False)
+    assert error.message == TOO_LONG
+
+
 def test_a_long_prompt_is_refused_where_the_window_may_not_shift() -> None:
     error = refused(RawPrompt(text="x" * 40), num_ctx=16, shift=False)
     assert error.code is FailureCode.PROMPT_TOO_LONG

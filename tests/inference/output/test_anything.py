@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from inference.output import known
 from inference.output.syntax import OutputFormat, output_format
 from tests.inference.output.answers import cut, parse
+from tests.timing import takes_at_most
 
 FORMS = (known.HARMONY, *(output_format(known.THINK, syntax) for syntax in known.SYNTAXES))
 
@@ -79,3 +80,39 @@ def test_thinking_and_content_are_the_whole_text(text: str, places: list[int]) -
     for tag in known.THINK if answer.thinking or answer.content != text else ():
         said = said.replace(tag, "", 1)
     assert "".join((answer.thinking + answer.content).split()) == "".join(said.split())
+
+
+LONG = 60_000
+SAY = '{"name": "say_hello", "arguments": {"a": '
+
+
+@pytest.mark.parametrize("length", [4, LONG])
+@pytest.mark.parametrize(
+    ("begin", "more"),
+    [
+        ("", "<"),
+        ("", " "),
+        ("", "\n<"),
+        ("<think>", "<"),
+        ("<think>a", "\n"),
+        ("<tool_call>", " "),
+        ("<tool_call>", "["),
+        ("<tool_call>", '{"'),
+        ("<tool_call>", "{ "),
+        ("<tool_call>{", " "),
+        (f"<tool_call>{SAY}", "["),
+        (f"<tool_call>{SAY}1}}}}", " \n"),
+        (f'<tool_call>{SAY}"', '\\"'),
+        (f'<tool_call>{SAY}"', "<"),
+        ("<tool_call>say_hello\n", " "),
+        ("<function=add>", "<parameter=a>1</parameter> "),
+        ("<function=add><parameter=a>", "</param"),
+        ("", "<tool_call>"),
+    ],
+)
+def test_long_answers_take_no_more_time_for_each_token(begin: str, more: str, length: int) -> None:
+    text = begin + more * (LONG // len(more))
+    pieces = [text[at : at + length] for at in range(0, len(text), length)]
+    with takes_at_most(3.0):
+        answer = parse(output_format(known.THINK, known.HERMES), pieces)
+    assert answer.content or answer.thinking or answer.calls or text.isspace()

@@ -71,6 +71,17 @@ def of_go(template: str) -> CallSyntax:
         (f"<minimax:tool_call>\n{EACH}<invoke name=\"{NAME}\">\n{ITEMS}"
          f"<parameter name=\"{{{{k}}}}\">{{{{v}}}}</parameter>\n{END}</invoke>\n{END}"
          "</minimax:tool_call>", known.MINIMAX),
+        (f"<|tool_calls|>{EACH}<|tool_call:begin|>{{{{ c.id }}}}<|tool_call:name|>{NAME}"
+         f"<|tool_call:args|>{JSON}<|tool_call:end|>{END}<|calls|>", known.SOLAR),
+        (f"<｜DSML｜tool_calls>\n{EACH}<｜DSML｜invoke name=\"{NAME}\">\n{ITEMS}"
+         "<｜DSML｜parameter name=\"{{ k }}\" string=\"{{ 'true' if v is string else 'false' }}\">"
+         f"{{{{ v }}}}</｜DSML｜parameter>\n{END}</｜DSML｜invoke>\n{END}</｜DSML｜tool_calls>",
+         known.DSML),
+        ("List of tools: {{ tools | tojson }}", known.LFM),
+        ("<|tool_list_start|>{{ tools | tojson }}<|tool_list_end|>", known.LFM),
+        (f"{{# Answer with <tool_call> #}}{EACH}{OBJECT}{END}", known.HERMES),
+        ("{% if m.tool_calls %}{{ raise_exception('none') }}{% endif %}{# <TOOLCALL> #}",
+         known.TOOLCALL),
         ("{# <|START_ACTION|> is what the model says #}", known.COMMAND_7B),
         ("", known.BARE),
     ],
@@ -87,6 +98,13 @@ def test_known_formats_are_recognized_in_jinja(calls: str, expected: CallSyntax)
         (f"<|begin|>{EACH}<|one|>{NAME}<|sep|>{JSON}<|done|>{END}<|fin|>", NamedCall,
          '<|begin|><|one|>get_weather<|sep|>{"city": "Paris"}<|done|>'
          "<|one|>say_hello<|sep|>{}<|done|><|fin|>"),
+        (f"<|all|>{EACH}<|one|>{{{{ c.id }}}}<|name|>{NAME}<|sep|>{JSON}<|done|>{END}<|fin|>",
+         NamedCall,
+         '<|all|><|one|>f8Ew<|name|>get_weather<|sep|>{"city": "Paris"}<|done|>'
+         "<|one|>9xYz<|name|>say_hello<|sep|>{}<|done|><|fin|>"),
+        (f"{EACH}<|one|>{NAME}<|id|>{{{{ c.id }}}}<|sep|>{JSON}<|done|>{END}", NamedCall,
+         '<|one|>get_weather<|id|>f8Ew<|sep|>{"city": "Paris"}<|done|>'
+         "<|one|>say_hello<|id|>9xYz<|sep|>{}<|done|>"),
         (f"<all>{EACH}\n<do act=\"{NAME}\">{ITEMS}\n<with key=\"{{{{k}}}}\">{{{{v}}}}</with>"
          f"{END}\n</do>{END}\n</all>", TaggedCall,
          '<all>\n<do act="get_weather">\n<with key="city">Paris</with>\n</do>\n'

@@ -12,8 +12,10 @@ from models_app import services
 from models_app.models import ApiKey, LanguageModel, Tag, User
 from models_app.permissions import Verb
 from registry import library
+from registry.api import progress_stream
 from registry.blobs import BlobStore
 from registry.digest import Digest
+from registry.job_turns import JobTurns
 from registry.library import ResolvedModel
 from tests.conftest import KeyClient, MakeModel, principal_for
 
@@ -399,3 +401,13 @@ async def test_key_without_the_scope_is_refused(client: KeyClient, base: str) ->
 async def test_other_methods_are_refused(client: KeyClient, method: str) -> None:
     response = await getattr(client, method)("/api/create")
     assert (response.status_code, response.content) == (405, b"405 method not allowed")
+
+
+async def test_one_user_cannot_have_endless_jobs(
+    client: KeyClient, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = JobTurns(threads=1, running_each=0, waiting_each=0)
+    monkeypatch.setattr(progress_stream, "_turns", full)
+    response = await create(client, **{"from": base})
+    assert response.status_code == 503
+    assert response.json()["error"].startswith("server busy, please try again.")
