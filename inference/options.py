@@ -136,16 +136,13 @@ _SAMPLING: Final[dict[str, _Reader]] = {
     "mirostat_eta": _number(0.0, 10.0),
     "stop": _strings,
 }
-WITHOUT_EFFECT: Final[dict[str, _Reader]] = {
-    "num_gqa": _integer(),
-    "low_vram": _flag,
-    "logits_all": _flag,
-    "vocab_only": _flag,
-    "tfs_z": _number(-math.inf, math.inf),
-    "penalize_newline": _flag,
-    "draft_num_predict": _integer(),
-}
-_READERS: Final[dict[str, _Reader]] = {**_RUNNER, **_SAMPLING, **WITHOUT_EFFECT}
+# Ollama does not look at these any more (contract 5): any value passes.
+_REMOVED: Final = frozenset(
+    {"num_gqa", "low_vram", "logits_all", "vocab_only", "tfs_z", "penalize_newline"}
+)
+_DRAFTING: Final[dict[str, _Reader]] = {"draft_num_predict": _integer()}
+WITHOUT_EFFECT: Final = _REMOVED | frozenset(_DRAFTING)
+_READERS: Final[dict[str, _Reader]] = {**_RUNNER, **_SAMPLING, **_DRAFTING}
 
 
 def merge(

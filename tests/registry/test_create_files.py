@@ -10,15 +10,15 @@ import pytest
 
 from models_app.models import Blob, User
 from models_app.permissions import Verb
-from registry import library, manifests
+from registry import library, manifests, progress
 from registry.blobs import BlobStore
 from registry.create import CreateModel, create_model
 from registry.digest import Digest
 from registry.errors import BlobNotFound, InvalidCreate
 from registry.library import ResolvedModel
-from registry.progress import Progress
+from registry.progress import Progress, Report
 from tests.conftest import principal_for
-from tests.gguf_files import write_split_model
+from tests.gguf_files import CHATML_JINJA, write_split_model, write_tiny_model
 
 pytestmark = pytest.mark.django_db
 
@@ -58,14 +58,43 @@ def adapter(upload: Upload) -> Digest:
 def made(alice: User) -> Callable[..., ResolvedModel]:
     """Create a model in the library and look it up."""
 
-    def make(**changes: Any) -> ResolvedModel:
-        create_model(CreateModel(name="tiny", principal=None, **changes))
+    def make(report: Report = progress.ignore, **changes: Any) -> ResolvedModel:
+        create_model(CreateModel(name="tiny", principal=None, **changes), report=report)
         return library.resolve(principal_for(alice), "tiny", Verb.READ)
 
     return make
 
 
 Made = Callable[..., ResolvedModel]
+
+
+def test_template_that_is_known_by_sight_becomes_a_layer(
+    store: BlobStore, tmp_path: Path, made: Made
+) -> None:
+    path = write_tiny_model(tmp_path / "chatml.gguf", chat_template=CHATML_JINJA)
+    digest = store.import_file(path).digest
+    told: list[str] = []
+    model = made(lambda at: told.append(at.status), files={"chatml.gguf": digest})
+
+    assert model.template.startswith("{{- range .Messages }}<|im_start|>{{ .Role }}")
+    assert model.parameters == {"stop": ["<|im_start|>", "<|im_end|>"]}
+    params = model.manifest.of_type(manifests.PARAMS)[0].digest
+    assert told[-5:] == [
+        f"creating new layer {digest}",
+        "using autodetected template chatml",
+        f"creating new layer {params}",
+        "writing manifest",
+        "success",
+    ]
+
+
+def test_given_template_and_stops_are_kept(store: BlobStore, tmp_path: Path, made: Made) -> None:
+    path = write_tiny_model(tmp_path / "chatml.gguf", chat_template=CHATML_JINJA)
+    files = {"chatml.gguf": store.import_file(path).digest}
+
+    assert made(files=files, template="{{ .Prompt }}").template == "{{ .Prompt }}"
+    model = made(files=files, parameters={"stop": ["x"], "seed": 1})
+    assert model.parameters == {"stop": ["x"], "seed": 1}
 
 
 def test_split_files_become_one(store: BlobStore, tmp_path: Path, made: Made) -> None:

