@@ -17,7 +17,7 @@ from tests.fakes.engine import FakeNode, Script
 from tests.fakes.http import Answer, AsgiClient
 
 SHORT_ROUNDS: Final = 25
-LONG_ROUNDS: Final = 500
+LONG_ROUNDS: Final = 150
 HELLO: Final = [{"role": "user", "content": "Hello", "images": [], "tool_calls": []}]
 CALL: Final = {"function": {"name": "f", "arguments": {"x": 1}}}
 ABLE: Final = (
