@@ -158,7 +158,8 @@ def format_time(time_ns: int, zone: tzinfo = UTC) -> str:
     moment = datetime.fromtimestamp(seconds, tz=zone)
     fraction = f".{nanoseconds:09d}".rstrip("0").rstrip(".")
     offset = moment.isoformat()[-6:] if moment.utcoffset() else "Z"
-    return f"{moment:%Y-%m-%dT%H:%M:%S}{fraction}{offset}"
+    # A list has a thousand of them, and strftime takes three times as long.
+    return f"{moment.replace(tzinfo=None).isoformat(timespec='seconds')}{fraction}{offset}"
 
 
 def is_page_request(request: HttpRequest) -> bool:
