@@ -12,15 +12,11 @@ from registry.library import ModelDetails
 from registry.manifests import StoredMessage
 
 
-class ShowBody(msgspec.Struct):
-    """`POST /api/show`. `name` is what old clients send instead of `model`."""
+class NamedBody(msgspec.Struct):
+    """The body of a route about one model. `name` is what old clients send instead of `model`."""
 
     model: str = ""
     name: str = ""
-    verbose: bool = False
-    system: str = ""
-    template: str = ""
-    options: dict[str, Any] = {}
 
     @property
     def asked_model(self) -> str:
@@ -29,6 +25,19 @@ class ShowBody(msgspec.Struct):
         if not asked:
             raise ModelRequired
         return asked
+
+
+class DeleteBody(NamedBody):
+    """`DELETE /api/delete`."""
+
+
+class ShowBody(NamedBody):
+    """`POST /api/show`."""
+
+    verbose: bool = False
+    system: str = ""
+    template: str = ""
+    options: dict[str, Any] = {}
 
 
 class ShowReply(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -56,21 +65,6 @@ class CopyBody(msgspec.Struct):
 
     source: str = ""
     destination: str = ""
-
-
-class DeleteBody(msgspec.Struct):
-    """`DELETE /api/delete`. `name` is what old clients send instead of `model`."""
-
-    model: str = ""
-    name: str = ""
-
-    @property
-    def asked_model(self) -> str:
-        """The model's name as it was sent. Raises ModelRequired."""
-        asked = self.model or self.name
-        if not asked:
-            raise ModelRequired
-        return asked
 
 
 class TagDetails(ModelDetails, frozen=True, kw_only=True, omit_defaults=True):
