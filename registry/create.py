@@ -158,10 +158,11 @@ def _own_layers(request: CreateModel, source: Source, report: Report) -> tuple[L
 
 def _completed(request: CreateModel, source: Source, report: Report) -> CreateModel:
     """Return the request with the template that its file is known by, where it names none."""
+    if request.base is not None or request.template or request.renderer:
+        return request
     jinja = source.gguf["metadata"].get("tokenizer.chat_template")
-    has_template = request.template or source.template or request.renderer
-    known = known_template(jinja) if isinstance(jinja, str) and not has_template else None
-    if request.base is not None or known is None:
+    known = known_template(jinja) if isinstance(jinja, str) else None
+    if known is None:
         return request
     report(Progress(status=f"using autodetected template {known.name}"))
     parameters = {"stop": list(known.stop), **request.parameters}
