@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Q
-from django.db.models.functions import Lower
+from django.db.models import Q, TextField
+from django.db.models.functions import Cast, Lower
 
 from models_app.models import Blob, LanguageModel, Layer, Tag, Upload, Visibility
 from models_app.names import LIBRARY, ModelName
@@ -39,7 +39,7 @@ class ListedTag:
     modified_at: datetime
     digest: str  # of the manifest, 64 hex
     size_bytes: int
-    config: dict[str, Any]
+    config: str  # a JSON object; undecoded, as a thousand models share few of them
 
 
 def find_tag(principal: Principal, name: ModelName) -> TagRecord | None:
@@ -66,7 +66,8 @@ def visible_tags(principal: Principal) -> list[ListedTag]:
     # Columns and no rows: with a thousand models, making rows of them is most of the time.
     found = Tag.objects.filter(_is_visible(principal)).values_list(
         *("model__name", "name", "model__namespace", "model__host"),
-        *("modified_at", "manifest__digest", "manifest__size_bytes", "manifest__config"),
+        *("modified_at", "manifest__digest", "manifest__size_bytes"),
+        Cast("manifest__config", TextField()),
     )
     return [ListedTag(ModelName(*columns[:4]), *columns[4:]) for columns in found]
 

@@ -26,6 +26,7 @@ from registry.errors import CopySourceNotFound, InvalidManifest, NameIsInvalid, 
 from registry.manifests import LayerRef, Manifest
 
 _CACHED_MODELS: Final = 128
+_CACHED_CONFIGS: Final = 4096
 _MAX_TEXT_BYTES: Final = 4 * 1024 * 1024
 
 
@@ -84,6 +85,14 @@ class ResolvedModel(ModelContents):
     def weights_path(self) -> Path:
         """Where the GGUF file is."""
         return blob_store().path(Digest(self.weights))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ListedConfig:
+    details: ModelDetails
+    context_length: int | None
+    embedding_length: int | None
+    capabilities: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,13 +285,24 @@ def _read(layer: LayerRef) -> bytes:
 
 
 def _listed(tag: ListedTag) -> ListedModel:
-    config = tag.config
+    config = _listed_config(tag.config)
     return ListedModel(
         name=tag.name.short,
         namespace=tag.name.namespace or LIBRARY,
         digest=tag.digest,
         size_bytes=tag.size_bytes,
         modified_at=tag.modified_at,
+        details=config.details,
+        context_length=config.context_length,
+        embedding_length=config.embedding_length,
+        capabilities=config.capabilities,
+    )
+
+
+@lru_cache(_CACHED_CONFIGS)
+def _listed_config(text: str) -> _ListedConfig:
+    config = msgspec.json.decode(text)
+    return _ListedConfig(
         details=_details(config, ""),
         context_length=config.get("context_length"),
         embedding_length=config.get("embedding_length"),
