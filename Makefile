@@ -18,7 +18,7 @@ DJLINT := $(BIN)/djlint --quiet
 export CMAKE_ARGS := $(CMAKE_ARGS) -DCMAKE_CXX_FLAGS='-include $(CURDIR)/inference/engine/llama/native/amx_tile_config.h'
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check lint format types bench
+.PHONY: help install run test coverage check lint format types bench
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -38,17 +38,23 @@ $(STAMP): pyproject.toml
 run: install ## Run the whole site on 127.0.0.1:11434
 	$(BIN)/ollamasite serve --host 127.0.0.1 --port 11434
 
-# langchain-ollama, llm-ollama and, by Node.js from a wheel, the npm package `ollama`.
+# Other people's clients of this API, the npm packages among them by Node.js from a wheel.
 $(CLIENTS_STAMP): pyproject.toml $(JS_CLIENT)/package.json $(STAMP)
 	test -x $(CLIENTS)/python || $(PYTHON) -m venv --without-pip .clients/venv
 	$(BIN)/python -m pip --python $(CLIENTS)/python install --quiet --group clients
+	test -x .clients/litellm/bin/python || $(PYTHON) -m venv --without-pip .clients/litellm
+	$(BIN)/python -m pip --python .clients/litellm/bin/python install --quiet --group litellm
 	$(CLIENTS)/npm install --prefix $(JS_CLIENT) --no-package-lock --no-audit --no-fund \
 		--ignore-scripts --loglevel=error
 	touch $@
 
-test: install $(CLIENTS_STAMP) ## Run every test and print the coverage
+test: install $(CLIENTS_STAMP) ## Run every test
+	$(BIN)/python -m pytest -m "not slow" -q -n 2
+	$(BIN)/python -m pytest -m slow --durations=15
+
+coverage: install $(CLIENTS_STAMP) ## Run every test and print the coverage; takes half as long again
 	$(BIN)/python -m pytest -m "not slow" -q -n 2 --cov --cov-report=
-	$(BIN)/python -m pytest -m slow --durations=15 --cov --cov-append --cov-report=term
+	$(BIN)/python -m pytest -m slow --cov --cov-append --cov-report=term
 
 check: install lint types ## Everything that must hold before a commit: format, lint, types, imports, migrations, fast tests
 	$(DUMMY_SETTINGS) $(BIN)/ollamasite makemigrations --check --dry-run

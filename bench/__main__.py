@@ -9,12 +9,22 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from bench import compare, compare_report, fairness, overhead, processes, repeat, report, soak
+from bench import (
+    compare,
+    compare_report,
+    fairness,
+    overhead,
+    processes,
+    repeat,
+    report,
+    soak,
+    translation,
+)
 from bench.workplace import MODELS, PEER_PYTHON, PLACE
 
 # What an idle machine uses for itself, at most.
 _QUIET_CPUS: Final = 0.2
-_DEFAULT: Final = ("compare", "fairness", "overhead")
+_DEFAULT: Final = ("compare", "fairness", "overhead", "translation")
 _ON_DEMAND: Final = ("repeat", "soak")
 
 
@@ -28,6 +38,7 @@ def main() -> None:
         "overhead": _overhead,
         "repeat": _repeat,
         "soak": _soak,
+        "translation": _translation,
     }
     for name in asked.what or _DEFAULT:
         busy_cpus = processes.busy_cpus()
@@ -74,6 +85,10 @@ def _overhead(asked: argparse.Namespace) -> str:
 
 def _repeat(_: argparse.Namespace) -> str:
     return repeat.to_markdown(repeat.measure())
+
+
+def _translation(_: argparse.Namespace) -> str:
+    return translation.to_markdown(translation.measure())
 
 
 def _soak(asked: argparse.Namespace) -> str:

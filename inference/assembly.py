@@ -21,23 +21,25 @@ from inference.messages import (
     Generate,
     Load,
     ModelRef,
-    Priority,
     RawPrompt,
     RunnerOptions,
     Sampling,
+    TokensPrompt,
     Unload,
 )
 from inference.prompting.errors import TemplateError
 from inference.prompting.ollama import DEFAULT_TEMPLATE, variables
 from inference.prompting.thoughts import without_old_thoughts
-from inference.requests import ChatRequest, CompletionRequest, GenerationRequest
-from models_app.permissions import CredentialKind, Principal
+from inference.requests import Caller, ChatRequest, CompletionRequest, GenerationRequest
+from models_app.permissions import Principal
 from ollamasite.errors import BadRequest
 from registry.capabilities import has_fill_tokens
 from registry.library import ResolvedModel
 from registry.template_choice import choose_template
 
 _EVERYONE: Final = "everyone"
+# What a request asks a capability with, as all dialects call it.
+_FIELD_OF: Final[Mapping[str, str]] = {"tools": "tools", "insert": "suffix"}
 # Contract 1.2: the window of this family is not shifted unless the request says so.
 _UNSHIFTED_ARCHITECTURES: Final = frozenset({"deepseek2"})
 _LEAST_SEEING_CONTEXT_TOKENS: Final = 2048
@@ -47,13 +49,7 @@ _WITHOUT_MAX: Final = frozenset({"gptoss", "gpt-oss"})
 _FORGETFUL_ARCHITECTURES: Final = frozenset({"qwen3"})
 _FORGETFUL_NAMES: Final = frozenset({"deepseek-r1"})
 
-Prompt = ChatPrompt | RawPrompt | FillPrompt
-
-
-def default_priority(principal: Principal) -> Priority:
-    """Return the class of requests that name none: people at a page before programs."""
-    is_person = principal.kind is CredentialKind.SESSION
-    return Priority.INTERACTIVE if is_person else Priority.API
+Prompt = ChatPrompt | RawPrompt | TokensPrompt | FillPrompt
 
 
 def cache_group(principal: Principal, model: ResolvedModel) -> str:
@@ -85,11 +81,7 @@ def runner_options(model: ResolvedModel, merged: Mapping[str, Any]) -> RunnerOpt
 
 
 def engine_message(
-    request_id: str,
-    principal: Principal,
-    model: ResolvedModel,
-    request: GenerationRequest,
-    priority: Priority,
+    request_id: str, caller: Caller, model: ResolvedModel, request: GenerationRequest
 ) -> Generate | Load | Unload:
     """Return the message for a request.
 
@@ -103,7 +95,7 @@ def engine_message(
     merged = option_table.merge(model.parameters, request.options)
     common |= {
         "runner": runner_options(model, merged),
-        "user": principal.username,
+        "user": caller.principal.username,
         "keep_alive_s": keep_alive.seconds if keep_alive else None,
     }
     if request.is_load:
@@ -115,12 +107,12 @@ def engine_message(
         **common,
         prompt=prompt,
         sampling=_sampling(request, merged),
-        priority=priority,
-        cache_group=cache_group(principal, model),
+        priority=caller.priority,
+        cache_group=cache_group(caller.principal, model),
         truncate=request.truncate,
         shift=_shifts(model) if request.shift is None else request.shift,
         # Contract 1.2: the final object of /api/generate has it, but never after a raw prompt.
-        wants_context=is_completion and not isinstance(prompt, RawPrompt),
+        wants_context=is_completion and isinstance(prompt, ChatPrompt | FillPrompt),
         choices=request.choices,
         top_logprobs=request.top_logprobs,
         scores_prompt=isinstance(request, CompletionRequest) and request.scores_prompt,
@@ -128,6 +120,8 @@ def engine_message(
         splits_thinking=isinstance(prompt, ChatPrompt) and bool(prompt.think),
         output_parser=model.config.get("parser") or "",
         renders_only=request.renders_only,
+        counts_tokens=request.counts_tokens,
+        **_calls(request),
     )
 
 
@@ -143,8 +137,11 @@ def _check_capabilities(model: ResolvedModel, request: GenerationRequest) -> Non
         )
     for capability in _needed(request):
         if capability not in model.capabilities:
-            raise UnsupportedByModel(f"{model.full_name} does not support {capability}")
-    if request.think not in {None, False} and "thinking" not in model.capabilities:
+            raise UnsupportedByModel(
+                f"{model.full_name} does not support {capability}",
+                param=_FIELD_OF.get(capability, ""),
+            )
+    if _must_think(request) and "thinking" not in model.capabilities:
         raise UnsupportedByModel(f'"{request.model}" does not support thinking')
     if isinstance(request, CompletionRequest) and request.raw:
         _check_raw(request)
@@ -161,8 +158,19 @@ def _check_late(model: ResolvedModel, request: GenerationRequest) -> None:
 
 def _needed(request: GenerationRequest) -> Iterable[str]:
     if isinstance(request, ChatRequest):
-        return ("tools",) if request.tools else ()
+        return ("tools",) if request.tools or request.forced_tools else ()
     return ("insert",) if request.suffix else ()
+
+
+def _must_think(request: GenerationRequest) -> bool:
+    return request.think not in {None, False} and not request.thinks_if_able
+
+
+def _calls(request: GenerationRequest) -> dict[str, Any]:
+    """Return the fields of a Generate about the calls that the answer may have."""
+    if not isinstance(request, ChatRequest):
+        return {}
+    return {"forced_tools": request.forced_tools, "most_calls": request.most_calls}
 
 
 def _shifts(model: ResolvedModel) -> bool:
@@ -177,14 +185,20 @@ def _architecture(model: ResolvedModel) -> str:
 
 
 def _sampling(request: GenerationRequest, merged: dict[str, Any]) -> Sampling:
-    return structs.replace(option_table.sampling(merged), logit_bias=request.logit_bias)
+    found = structs.replace(option_table.sampling(merged), logit_bias=request.logit_bias)
+    scores_prompt = isinstance(request, CompletionRequest) and request.scores_prompt
+    if scores_prompt and request.options.get("num_predict") == 0:
+        # Elsewhere 0 means no limit; who wants the prompt scored may want nothing else.
+        return structs.replace(found, num_predict=0)
+    return found
 
 
 def _think(model: ResolvedModel, request: GenerationRequest) -> bool | str | None:
     """Return whether to think, and how much: a model that can does so unless told not to."""
     think = request.think
-    if think is None:
-        return True if "thinking" in model.capabilities else None
+    is_able = "thinking" in model.capabilities
+    if think is None or (request.thinks_if_able and not is_able):
+        return True if is_able else None
     if think == "max" and _architecture(model) in _WITHOUT_MAX:
         return "high"
     return think
@@ -196,6 +210,8 @@ def _think(model: ResolvedModel, request: GenerationRequest) -> bool | str | Non
 def _prompt(model: ResolvedModel, request: GenerationRequest) -> Prompt:
     if isinstance(request, ChatRequest):
         return _chat_prompt(model, request)
+    if request.tokens:
+        return TokensPrompt(tokens=request.tokens)
     if request.raw:
         return RawPrompt(text=request.prompt, images=request.images)
     if request.suffix:
@@ -244,7 +260,8 @@ def _fill_prompt(model: ResolvedModel, request: CompletionRequest) -> FillPrompt
     template = request.template or model.template
     if not _knows_suffix(template):
         if not has_fill_tokens(model.gguf.get("metadata", {})):
-            raise UnsupportedByModel(f"{model.full_name} does not support insert")
+            words = f"{model.full_name} does not support insert"
+            raise UnsupportedByModel(words, param="suffix")
         template = ""
     return FillPrompt(prefix=request.prompt, suffix=request.suffix, template=template)
 

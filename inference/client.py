@@ -41,7 +41,7 @@ from inference.messages import (
     Welcome,
     Wire,
 )
-from ollamasite.errors import BadRequest, ServiceError
+from ollamasite.errors import BadRequest, BodyTooLarge, ServiceError
 
 logger = logging.getLogger(__name__)
 
@@ -139,10 +139,13 @@ class _Connection:
         raise errors.EngineUnavailable(reason)
 
     def submit(self, request: Submittable) -> EngineStream:
-        """Send a request and return the stream of its events."""
+        """Send a request and return the stream of its events. Raises BodyTooLarge."""
+        try:
+            self._send(request)  # first: what cannot be sent has no stream
+        except ProtocolError as error:
+            raise BodyTooLarge from error
         stream = EngineStream(self, request.request_id)
         self._streams[request.request_id] = stream
-        self._send(request)
         return stream
 
     async def ask(self, question: ListLoaded | GetQueue) -> Wire:
@@ -240,7 +243,7 @@ class EngineClient:
         self._numbers = itertools.count(1)
 
     async def submit(self, request: Submittable) -> EngineStream:
-        """Send a request. Raises EngineUnavailable where no node answers."""
+        """Send a request. Raises BodyTooLarge, EngineUnavailable where no node answers."""
         return (await self._connected()).submit(request)
 
     async def list_loaded(self) -> tuple[LoadedModel, ...]:

@@ -35,7 +35,7 @@ from inference.api.answers import Said, last_words
 from inference.api.native_writers import logprob_field, metrics, tool_call_field
 from inference.api.schemas import ChatBody, not_supported
 from inference.messages import Finished, Priority, Token, TokenLogprob
-from inference.requests import ChatRequest
+from inference.requests import Caller, ChatRequest
 from models_app.auth import principal_of_scope
 from models_app.permissions import CredentialKind, Principal
 from models_app.policy import WEBSOCKETS
@@ -102,7 +102,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
             await self.close(CLOSE_UNAUTHENTICATED)
             return None
         is_foreign = principal.kind is CredentialKind.SESSION and not _is_same_site(self.scope)
-        if is_foreign or not _RULE.admits(principal):
+        if is_foreign or not _RULE.admits(principal, "GET"):
             await self.close(CLOSE_FORBIDDEN)
             return None
         return principal
@@ -134,7 +134,8 @@ class ChatConsumer(AsyncWebsocketConsumer):
     async def _answer(self, answer_id: str, principal: Principal, request: ChatRequest) -> None:
         try:
             # Somebody waits in front of a page, whatever opened the socket.
-            running = await generation.start(principal, request, priority=Priority.INTERACTIVE)
+            caller = Caller(principal=principal, priority=Priority.INTERACTIVE)
+            running = await generation.start(caller, request)
             try:
                 await self._stream(answer_id, running)
             finally:

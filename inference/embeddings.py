@@ -1,6 +1,6 @@
-"""Embed: check access, have the inputs turned into vectors, collect them.
+"""Embed: check access and limits, have the inputs turned into vectors, collect them.
 
-The only way from a dialect to the engine's vectors, so access cannot be skipped. No capability is
+The only way from a dialect to the engine's vectors, so neither can be skipped. No capability is
 asked for: models that generate have vectors too. Async; the bridge to the synchronous selectors is
 here. Knows no HTTP and no wire shape.
 """
@@ -15,12 +15,13 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 from msgspec import structs
 
+from inference import charging
 from inference import options as option_table
-from inference.assembly import default_priority, model_ref
-from inference.client import engine_client, new_request_id
-from inference.errors import EmbeddingModelNotFound, EngineFailed
-from inference.messages import Embed, Embedded, Finished, Load, Priority, RunnerOptions, Unload
-from inference.requests import KeepAlive
+from inference.assembly import model_ref
+from inference.client import EngineStream, engine_client, new_request_id
+from inference.errors import EmbeddingModelNotFound, EngineFailed, PromptTooLong
+from inference.messages import Embed, Embedded, Finished, Load, RunnerOptions, Unload
+from inference.requests import Caller, KeepAlive
 from models_app.errors import ModelNotFound
 from models_app.permissions import Principal, Verb
 from ollamasite.errors import BadRequest
@@ -59,34 +60,47 @@ class Embeddings:
     total_ns: int = 0
 
 
-async def embed(
-    principal: Principal, request: EmbeddingRequest, *, priority: Priority | None = None
-) -> Embeddings:
-    """Embed for a principal, in the class of its credential where none is given.
+async def embed(caller: Caller, request: EmbeddingRequest) -> Embeddings:
+    """Embed for a caller.
 
     Ends the request in the engine when the caller is cancelled. Raises EmbeddingModelNotFound,
-    InvalidModelName, InvalidOption, BadRequest, EngineUnavailable and what the engine fails with.
+    InvalidModelName, InvalidOption, BadRequest, EngineUnavailable, RateLimited, QuotaExceeded,
+    LimitsUnavailable and what the engine fails with.
     """
     started_ns = time.perf_counter_ns()
     if len(request.inputs) > MAX_INPUTS:
         raise BadRequest(f"a request may have at most {MAX_INPUTS} inputs")
-    model = await _resolve(principal, request.model)
-    chosen = default_priority(principal) if priority is None else priority
-    message = _engine_message(principal, model, request, chosen)
-    stream = await engine_client(settings.ENGINE_SOCKET).submit(message)
-    prepared_ns = time.perf_counter_ns() - started_ns
+    model = await _resolve(caller.principal, request.model)
+    message = _engine_message(caller, model, request)
+    [share] = await charging.reserve(caller, [message])
+    try:
+        stream = await engine_client(settings.ENGINE_SOCKET).submit(message)
+        prepared_ns = time.perf_counter_ns() - started_ns
+        rows, finished = await _collect(stream)
+        share.note(finished)
+        await share.settle_soon()
+    finally:
+        share.settle()
+    return Embeddings(
+        vectors=_cut(_vectors(rows), request.dimensions),
+        prompt_tokens=finished.usage.prompt_tokens,
+        load_ns=finished.usage.load_ns + prepared_ns,
+        total_ns=time.perf_counter_ns() - started_ns,
+    )
+
+
+async def _collect(stream: EngineStream) -> tuple[list[bytes], Finished]:
+    """Return the vectors' bytes and the end. Raises what the engine fails with."""
     rows: list[bytes] = []
     try:
         async for event in stream:
             if isinstance(event, Embedded):
                 rows.extend(event.vectors)
             elif isinstance(event, Finished):
-                return Embeddings(
-                    vectors=_cut(_vectors(rows), request.dimensions),
-                    prompt_tokens=event.usage.prompt_tokens,
-                    load_ns=event.usage.load_ns + prepared_ns,
-                    total_ns=time.perf_counter_ns() - started_ns,
-                )
+                return rows, event
+    except PromptTooLong as error:
+        error.param = "input"
+        raise
     finally:
         stream.close()
     raise EngineFailed
@@ -102,7 +116,7 @@ async def _resolve(principal: Principal, name: str) -> ResolvedModel:
 
 
 def _engine_message(
-    principal: Principal, model: ResolvedModel, request: EmbeddingRequest, priority: Priority
+    caller: Caller, model: ResolvedModel, request: EmbeddingRequest
 ) -> Embed | Load | Unload:
     merged = option_table.merge(model.parameters, request.options)
     common: dict[str, Any] = {"request_id": new_request_id(), "model": model_ref(model)}
@@ -111,7 +125,7 @@ def _engine_message(
         return Unload(**common)
     common |= {
         "runner": _runner_options(model, request, merged),
-        "user": principal.username,
+        "user": caller.principal.username,
         "keep_alive_s": keep_alive.seconds if keep_alive else None,
     }
     if not request.inputs:
@@ -119,7 +133,7 @@ def _engine_message(
     return Embed(
         **common,
         inputs=request.inputs,
-        priority=priority,
+        priority=caller.priority,
         truncate=request.truncate,
         normalize=request.normalize,
     )

@@ -11,6 +11,9 @@ class PromptTooLong(BadRequest):
 
     code = "prompt_too_long"
 
+    def __init__(self, message: str = "", *, param: str = "messages") -> None:
+        super().__init__(message, param=param)
+
 
 class UnsupportedByModel(BadRequest):
     """The model lacks what the request asks for (tools, thinking, insert, chat …)."""

@@ -1,24 +1,26 @@
-"""Generate: check access, have the request put together, stream the engine's events.
+"""Generate: check access and limits, have the request put together, stream the engine's events.
 
-The only way from a dialect to the engine, so access cannot be skipped. Async; the bridge to the
+The only way from a dialect to the engine, so neither can be skipped. Async; the bridge to the
 synchronous selectors is here. Knows no HTTP and no wire shape.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from msgspec import structs
 
-from inference.assembly import default_priority, engine_message
+from inference import charging
+from inference.assembly import engine_message
+from inference.charging import Share, Submittable
 from inference.client import EngineClient, EngineStream, engine_client, new_request_id
-from inference.errors import EngineUnavailable
-from inference.messages import Event, Finished, LoadedModel, Priority
-from inference.requests import GenerationRequest
-from models_app.permissions import Principal, Verb
+from inference.errors import EngineUnavailable, PromptTooLong
+from inference.messages import Event, Finished, LoadedModel
+from inference.requests import Caller, GenerationRequest
+from models_app.permissions import Verb
 from registry import library
 from registry.library import ResolvedModel
 
@@ -36,16 +38,28 @@ class Generation:
     started_ns: int  # time.perf_counter_ns at arrival
     prepared_ns: int  # from arrival until the engine had the request
     stream: EngineStream
+    share: Share
+    prompt_field: str  # what a request's prompt is called
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         """Yield the events and the end."""
-        async for event in self.stream:
+        async for event in self._heard():
+            self.share.note(event)
             if isinstance(event, Finished):
+                await self.share.settle_soon()
                 # load_duration runs from the request's start until the model is ready.
                 load_ns = event.usage.load_ns + self.prepared_ns
                 yield structs.replace(event, usage=structs.replace(event.usage, load_ns=load_ns))
             else:
                 yield event
+
+    async def _heard(self) -> AsyncIterator[Event]:
+        try:
+            async for event in self.stream:
+                yield event
+        except PromptTooLong as error:
+            error.param = self.prompt_field
+            raise
 
     @property
     def elapsed_ns(self) -> int:
@@ -53,24 +67,59 @@ class Generation:
         return time.perf_counter_ns() - self.started_ns
 
     def close(self) -> None:
-        """Cancel what has not ended."""
+        """Cancel what has not ended, and settle what was used."""
         self.stream.close()
+        self.share.settle()
 
 
-async def start(
-    principal: Principal, request: GenerationRequest, *, priority: Priority | None = None
-) -> Generation:
-    """Submit a request for a principal, in the class of its credential where none is given.
+async def start(caller: Caller, request: GenerationRequest) -> Generation:
+    """Submit a request for a caller.
 
-    Raises ModelNotFound, UnsupportedByModel, InvalidOption, BadRequest, EngineUnavailable.
+    Raises ModelNotFound, UnsupportedByModel, InvalidOption, BadRequest, EngineUnavailable,
+    RateLimited, QuotaExceeded, LimitsUnavailable.
+    """
+    [running] = await start_all(caller, (request,))
+    return running
+
+
+async def start_all(caller: Caller, requests: Sequence[GenerationRequest]) -> list[Generation]:
+    """Submit what is one call of a caller and asks one model. Raises as `start`.
+
+    The call is charged as a whole. When it fails, all that was submitted is ended.
     """
     started_ns = time.perf_counter_ns()
-    model = await sync_to_async(library.resolve)(principal, request.model, Verb.USE)
-    chosen = default_priority(principal) if priority is None else priority
-    message = engine_message(new_request_id(), principal, model, request, chosen)
-    stream = await _client().submit(message)
-    prepared_ns = time.perf_counter_ns() - started_ns
-    return Generation(model=model, started_ns=started_ns, prepared_ns=prepared_ns, stream=stream)
+    model = await sync_to_async(library.resolve)(caller.principal, requests[0].model, Verb.USE)
+    messages = [engine_message(new_request_id(), caller, model, request) for request in requests]
+    shares = await charging.reserve(caller, messages)
+    streams = await _submit_all(messages, shares)
+    return [
+        Generation(
+            model=model,
+            started_ns=started_ns,
+            prepared_ns=time.perf_counter_ns() - started_ns,
+            stream=stream,
+            share=share,
+            prompt_field=request.prompt_field,
+        )
+        for request, stream, share in zip(requests, streams, shares, strict=True)
+    ]
+
+
+async def _submit_all(
+    messages: Sequence[Submittable], shares: Sequence[Share]
+) -> list[EngineStream]:
+    streams: list[EngineStream] = []
+    try:
+        for message in messages:
+            stream = await _client().submit(message)
+            streams.append(stream)
+    except BaseException:  # also where the client has left meanwhile
+        for stream in streams:
+            stream.close()
+        for share in shares:
+            share.settle()
+        raise
+    return streams
 
 
 async def loaded_models() -> tuple[LoadedModel, ...]:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-PROTOCOL_VERSION: Final = 3
+PROTOCOL_VERSION: Final = 4
 
 
 class Wire(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True):
@@ -195,6 +195,9 @@ class Generate(Wire, frozen=True):
     splits_thinking: bool = False  # thinking comes apart from the text, a schema holds behind it
     output_parser: str = ""  # the manifest's name of how the model writes thinking and calls
     renders_only: bool = False  # answered by Rendered and Finished, nothing is computed
+    counts_tokens: bool = False  # with renders_only: Rendered.prompt_tokens is filled
+    forced_tools: tuple[str, ...] = ()  # the answer is calls of these and nothing else
+    most_calls: int | None = None  # an answer ends behind so many calls
 
 
 class Embed(Wire, frozen=True):
@@ -299,6 +302,7 @@ class Usage(Part, frozen=True):
     load_ns: int = 0
     queue_ns: int = 0  # of the time before the start, what was spent waiting for a turn
     cached_tokens: int = 0  # of the prompt's tokens, those that were in the cache
+    reasoning_tokens: int = 0  # of the completion's tokens, those of the thinking
 
 
 class Started(Wire, frozen=True):
@@ -346,6 +350,7 @@ class Rendered(Wire, frozen=True):
     request_id: str
     text: str
     image_count: int = 0
+    prompt_tokens: int = 0  # images included; only where they were to be counted
 
 
 class Token(Wire, frozen=True):
@@ -369,6 +374,7 @@ class ChoiceEnded(Wire, frozen=True):
     request_id: str
     choice: int
     reason: DoneReason
+    stop_sequence: str = ""  # of `Sampling.stop`, the one that ended it
 
 
 class Embedded(Wire, frozen=True):
@@ -388,6 +394,7 @@ class Finished(Wire, frozen=True):
     usage: Usage = Usage()
     context: tuple[int, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()  # of `text`
+    stop_sequence: str = ""  # of `Sampling.stop`, the one that ended a single choice
 
 
 class Failed(Wire, frozen=True):

@@ -26,9 +26,9 @@ _Reader = Callable[[str, Any], Any]
 
 def _checked_number(name: str, value: Any, kind: str) -> int | float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidOption(f'option "{name}" must be of type {kind}')
+        raise InvalidOption(f'option "{name}" must be of type {kind}', param=name)
     if isinstance(value, float) and not math.isfinite(value):
-        raise InvalidOption(f'option "{name}" must be a finite number')
+        raise InvalidOption(f'option "{name}" must be a finite number', param=name)
     # Far outside of every range, and still something that fits into a float.
     return max(-_HUGE, min(_HUGE, value))
 
@@ -89,17 +89,19 @@ def _mirostat(name: str, value: Any) -> int:
 
 def _flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
-        raise InvalidOption(f'option "{name}" must be of type boolean')
+        raise InvalidOption(f'option "{name}" must be of type boolean', param=name)
     return value
 
 
 def _strings(name: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, list | tuple):
-        raise InvalidOption(f'option "{name}" must be of type array')
+        raise InvalidOption(f'option "{name}" must be of type array', param=name)
     if not all(isinstance(item, str) for item in value):
-        raise InvalidOption(f'option "{name}" must be of an array of strings')
+        raise InvalidOption(f'option "{name}" must be of an array of strings', param=name)
     if len(value) > MAX_STOP_STRINGS:
-        raise InvalidOption(f'option "{name}" must be of at most {MAX_STOP_STRINGS} strings')
+        raise InvalidOption(
+            f'option "{name}" must be of at most {MAX_STOP_STRINGS} strings', param=name
+        )
     return tuple(text for text in value if text)
 
 

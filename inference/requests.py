@@ -7,8 +7,18 @@ into what the engine is told (`inference.messages`). Knows no HTTP and no wire s
 from dataclasses import dataclass, field
 from typing import Any
 
-from inference.messages import ChatMessage
+from inference.messages import ChatMessage, Priority
+from models_app.permissions import Principal
 from ollamasite.errors import ServiceError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who asks and in which class; requests of one `idempotency_key` are tries of the same call."""
+
+    principal: Principal
+    priority: Priority
+    idempotency_key: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +40,16 @@ class AskedGeneration:
     `shift`: None leaves it to the model's architecture. `json_schema` is JSON text that the answer
     must satisfy, empty for none. `top_logprobs`: None for no log probabilities, else how many
     alternatives. `logit_bias` has pairs of a token id and what is added to its logit.
-    `renders_only`: the prompt as the model would get it, and no answer. `refusal` is what is wrong
+    `renders_only`: the prompt as the model would get it, and no answer; with `counts_tokens` the
+    number of its tokens as well. `refusal` is what is wrong
     with the request and counts only once the model is known and something is to be generated.
+    `prompt_field` is what the body calls the prompt, for an error that is about it.
     """
 
     model: str
+    prompt_field: str = "messages"
     think: bool | str | None = None
+    thinks_if_able: bool = False  # a model that cannot think is not refused for `think`
     options: dict[str, Any] = field(default_factory=dict)
     keep_alive: KeepAlive | None = None
     truncate: bool = True
@@ -45,15 +59,22 @@ class AskedGeneration:
     choices: int = 1
     logit_bias: tuple[tuple[int, float], ...] = ()
     renders_only: bool = False
+    counts_tokens: bool = False
     refusal: ServiceError | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest(AskedGeneration):
-    """A conversation to go on with. No messages: load or unload (contract 1.4)."""
+    """A conversation to go on with. No messages: load or unload (contract 1.4).
+
+    `forced_tools` are names: the answer is calls of these and nothing else. An answer ends behind
+    `most_calls` calls; None: behind as many as the model wants.
+    """
 
     messages: tuple[ChatMessage, ...] = ()
     tools: tuple[dict[str, Any], ...] = ()
+    forced_tools: tuple[str, ...] = ()
+    most_calls: int | None = None
 
     @property
     def is_load(self) -> bool:
@@ -71,11 +92,14 @@ class CompletionRequest(AskedGeneration):
     """A prompt to complete (`/api/generate`). An empty prompt: load or unload.
 
     `system` and `template` replace the model's own when not empty; `raw` sends the prompt as it is;
-    `suffix` is what follows the text that is wanted. `scores_prompt` asks for the log
+    `tokens` are token ids in place of the prompt, computed as they are. `suffix` is what follows
+    the text that is wanted. `scores_prompt` asks for the log
     probabilities of the prompt's own tokens.
     """
 
+    prompt_field: str = "prompt"
     prompt: str = ""
+    tokens: tuple[int, ...] = ()
     suffix: str = ""
     system: str = ""
     template: str = ""
@@ -87,7 +111,7 @@ class CompletionRequest(AskedGeneration):
     @property
     def is_load(self) -> bool:
         """Whether nothing is to be generated."""
-        return not self.prompt
+        return not self.prompt and not self.tokens
 
 
 GenerationRequest = ChatRequest | CompletionRequest

@@ -1,8 +1,10 @@
-"""Refusals about names and access. Knows no dialect; `ollamasite.errors` draws the tree."""
+"""Refusals about names, access and limits. Knows no dialect; `ollamasite.errors` draws the tree."""
 
 import json
+import math
+from collections.abc import Mapping
 
-from ollamasite.errors import BadRequest, NotFound
+from ollamasite.errors import BadRequest, NotFound, ServiceError
 
 
 class InvalidModelName(BadRequest):
@@ -10,6 +12,9 @@ class InvalidModelName(BadRequest):
 
     code = "invalid_model_name"
     default_message = "invalid model name"
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message, param="model")
 
 
 class ConflictingSuffixes(InvalidModelName):
@@ -30,4 +35,83 @@ class ModelNotFound(NotFound):
 
     def __init__(self, name: str) -> None:
         self.name = name
-        super().__init__(f"model '{name}' not found")
+        super().__init__(f"model '{name}' not found", param="model")
+
+
+class LimitReached(ServiceError):
+    """A limit of use is reached. `wait_ms`: in how many milliseconds this request would pass."""
+
+    code = "limit_reached"
+    status = 429
+
+    def __init__(
+        self, limit: str, amount: int, *, wait_ms: int, headers: Mapping[str, str]
+    ) -> None:
+        self.wait_ms = wait_ms
+        waits = {"Retry-After": str(math.ceil(wait_ms / 1000)), "retry-after-ms": str(wait_ms)}
+        message = f"rate limit reached: {amount} {limit}; please try again in {wait_ms / 1000:g}s"
+        super().__init__(message, headers={**headers, **waits})
+
+
+class RateLimited(LimitReached):
+    """Too much in too short a time: waiting a little helps."""
+
+    code = "rate_limited"
+
+
+class QuotaExceeded(LimitReached):
+    """What there was for a longer time, such as a day, is used up."""
+
+    code = "quota_exceeded"
+
+    def __init__(
+        self, limit: str, amount: int, *, wait_ms: int, headers: Mapping[str, str]
+    ) -> None:
+        super().__init__(limit, amount, wait_ms=wait_ms, headers=headers)
+        minutes = math.ceil(wait_ms / 60_000)
+        self.message = f"quota exceeded: {amount} {limit}; this would pass in {minutes} minutes"
+        # Clients that try again by themselves would do so for hours.
+        self.headers["x-should-retry"] = "false"
+
+
+class LimitsUnavailable(ServiceError):
+    """What has been used cannot be counted, so nothing is let through."""
+
+    code = "limits_unavailable"
+    status = 503
+    default_message = "limits cannot be checked at the moment, please try again"
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message, headers={"Retry-After": "2"})
+
+
+class ResponseNotFound(NotFound):
+    """There is no such stored response, or it is somebody else's: the same answer for both."""
+
+    code = "response_not_found"
+
+    def __init__(self, response_id: str) -> None:
+        super().__init__(f"Response with id '{response_id}' not found.")
+
+
+class PreviousResponseNotFound(BadRequest):
+    """A conversation cannot go on: one of its answers is not stored (any longer)."""
+
+    code = "previous_response_not_found"
+
+    def __init__(self, response_id: str) -> None:
+        super().__init__(
+            f"Previous response with id '{response_id}' not found.", param="previous_response_id"
+        )
+
+
+class ConversationTooLong(BadRequest):
+    """What is stored and named by a field is more than one request may read."""
+
+    code = "conversation_too_long"
+
+    def __init__(self, field: str = "previous_response_id") -> None:
+        super().__init__(
+            f"what is stored behind {field} is too long: send the messages that matter as input",
+            param=field,
+        )

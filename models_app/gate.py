@@ -42,7 +42,7 @@ class GateMiddleware:
     async def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Let the request pass, or answer 401, 403, or with the sign-in page."""
         route = _route_of(request.path_info)
-        rule = policy.UNKNOWN if route is None else policy.ROUTES.get(route, policy.UNKNOWN)
+        rule = policy.rule_of(route)
         principal: Principal | None = None
         if not rule.is_open(request.method or ""):
             try:
@@ -70,7 +70,7 @@ def admit_scope(scope: Mapping[str, Any], route: str) -> Principal:
 
 def _admit(request: HttpRequest, rule: policy.Rule) -> Principal:
     principal = principal_of_request(request)
-    if not rule.admits(principal):
+    if not rule.admits(principal, request.method or ""):
         raise Forbidden
     return principal
 

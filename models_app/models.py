@@ -183,3 +183,58 @@ class Tag(models.Model):
         return ModelName(
             host=model.host, namespace=model.namespace, model=model.name, tag=self.name
         )
+
+
+class StoredResponse(models.Model):
+    """An answer of `/v1/responses` with what was asked, kept for its owner alone.
+
+    Both are JSON text and not JSON columns: PostgreSQL's would refuse a NUL inside a string, and
+    nobody but the owner's programs reads them. `root_id` is the first answer of the conversation,
+    so that a whole one is read at once; the size comes before the texts to be cheap to sum up.
+    """
+
+    response_id = models.CharField(max_length=64, unique=True)
+    owner = models.ForeignKey(User, on_delete=models.CASCADE, related_name="responses")
+    model_name = models.CharField(max_length=700)  # as it was asked for
+    created_at = models.DateTimeField(default=timezone.now, db_index=True)
+    previous_id = models.CharField(max_length=64, blank=True)
+    root_id = models.CharField(max_length=64, db_index=True)
+    size_bytes = models.PositiveBigIntegerField()  # of both texts
+    input = models.TextField()  # a JSON list of items
+    body = models.TextField()  # the JSON object that was answered
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["owner", "created_at", "size_bytes"], name="response_of_owner"),
+        ]
+
+    def __str__(self) -> str:
+        return self.response_id
+
+
+class Alias(models.Model):
+    """A name for everybody that stands for a model, and shows it to nobody who may not see it.
+
+    Both are written as `ModelName.short` has them; the name has no namespace. The model is named
+    and not referred to, so that it can be deleted and come back.
+    """
+
+    name = models.CharField(
+        max_length=161, help_text="What people ask for, such as gpt-4o-mini; no namespace."
+    )
+    target = models.CharField(
+        "model",
+        max_length=600,
+        help_text="What they get: a model of the library, or NAMESPACE/MODEL.",
+    )
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ["name"]
+        verbose_name_plural = "aliases"
+        constraints = [
+            models.UniqueConstraint(Lower("name"), name="alias_name_once"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name

@@ -3,16 +3,16 @@
 Hands out frozen records, never rows. Knows nothing of files, formats and HTTP.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Q, TextField
+from django.db.models import Q, QuerySet, TextField
 from django.db.models.functions import Cast, Lower
 
-from models_app.models import Blob, LanguageModel, Layer, Tag, Upload, Visibility
-from models_app.names import LIBRARY, ModelName
+from models_app.models import Alias, Blob, LanguageModel, Layer, Tag, Upload, Visibility
+from models_app.names import DEFAULT_HOST, LIBRARY, ModelName
 from models_app.permissions import Principal
 
 
@@ -29,6 +29,7 @@ class TagRecord:
     config: dict[str, Any]
     cache_scope: str
     is_pinned: bool
+    alias: str = ""  # the name it was found by, where that is an alias
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,36 +41,91 @@ class ListedTag:
     digest: str  # of the manifest, 64 hex
     size_bytes: int
     config: str  # a JSON object; undecoded, as a thousand models share few of them
+    target: ModelName | None = None  # whose tag it is, where the name is an alias
 
 
 def find_tag(principal: Principal, name: ModelName) -> TagRecord | None:
     """Return the tag a name stands for, or None where there is none that the principal may see.
 
-    Names match whatever their case. A bare name means the own namespace first, then the library.
+    Names match whatever their case. A bare name means the own namespace first, then the library,
+    then an alias.
     """
-    namespaces = [name.namespace] if name.namespace else [principal.namespace, LIBRARY]
+    if name.namespace:
+        return _find_in(principal, name, [name.namespace])
+    found = _find_in(principal, name, [principal.namespace, LIBRARY])
+    return found or _find_by_alias(principal, name)
+
+
+def find_alias(name: ModelName) -> str | None:
+    """Return what an alias of this name stands for, in its display form."""
+    if name.namespace or name.host != DEFAULT_HOST:
+        return None
+    aliases = Alias.objects.alias(key=Lower("name")).filter(key=name.short.lower())
+    return aliases.values_list("target", flat=True).first()
+
+
+def is_tag(name: ModelName) -> bool:
+    """Whether there is such a model at all, whoever may see it. A bare name means the library."""
+    return _tags_named(name, [name.namespace or LIBRARY]).exists()
+
+
+def _find_by_alias(principal: Principal, name: ModelName) -> TagRecord | None:
+    target = find_alias(name)
+    if target is None:
+        return None
+    asked = ModelName.parse(target)
+    # One hop, and nobody's own namespace: an alias means the same for all.
+    found = _find_in(principal, asked, [asked.namespace or LIBRARY])
+    return None if found is None else replace(found, alias=name.short)
+
+
+def _find_in(principal: Principal, name: ModelName, namespaces: Sequence[str]) -> TagRecord | None:
+    """Return the visible tag of this name in the first of the namespaces that has one."""
+    tags = _tags_named(name, namespaces).filter(_is_visible(principal))
+    found = {tag.model.namespace.lower(): tag for tag in tags.select_related("model", "manifest")}
+    keys = (namespace.lower() for namespace in namespaces)
+    return next((_record(found[key]) for key in keys if key in found), None)
+
+
+def _tags_named(name: ModelName, namespaces: Sequence[str]) -> QuerySet[Tag]:
     wanted = [namespace.lower() for namespace in namespaces]
-    tags = (
-        Tag.objects.filter(_is_visible(principal))
-        .select_related("model", "manifest")
-        .alias(host_key=Lower("model__host"), model_key=Lower("model__name"))
+    return (
+        Tag.objects.alias(host_key=Lower("model__host"), model_key=Lower("model__name"))
         .alias(namespace_key=Lower("model__namespace"), tag_key=Lower("name"))
         .filter(host_key=name.host.lower(), namespace_key__in=wanted)
         .filter(model_key=name.model.lower(), tag_key=name.tag.lower())
     )
-    found = {tag.model.namespace.lower(): tag for tag in tags}
-    return next((_record(found[key]) for key in wanted if key in found), None)
 
 
 def visible_tags(principal: Principal) -> list[ListedTag]:
-    """Return every tag the principal may see, the newest first."""
+    """Return every tag the principal may see, also under its aliases, the newest first."""
     # Columns and no rows: with a thousand models, making rows of them is most of the time.
     found = Tag.objects.filter(_is_visible(principal)).values_list(
         *("model__name", "name", "model__namespace", "model__host"),
         *("modified_at", "manifest__digest", "manifest__size_bytes"),
         Cast("manifest__config", TextField()),
     )
-    return [ListedTag(ModelName(*columns[:4]), *columns[4:]) for columns in found]
+    tags = [ListedTag(ModelName(*columns[:4]), *columns[4:]) for columns in found]
+    aliases = _visible_aliases(principal, tags)
+    if not aliases:
+        return tags
+    return sorted([*tags, *aliases], key=lambda tag: tag.modified_at, reverse=True)
+
+
+def _visible_aliases(principal: Principal, tags: Sequence[ListedTag]) -> list[ListedTag]:
+    """Return tags under the aliases by which the principal reaches them."""
+    pairs = list(Alias.objects.values_list("name", "target"))
+    if not pairs:
+        return []
+    by_name = {tag.name.full.lower(): tag for tag in tags}
+    listed: list[ListedTag] = []
+    for alias, target in pairs:
+        name = ModelName.parse(alias)
+        nearer = (name.within(namespace) for namespace in (principal.namespace, LIBRARY))
+        tag = by_name.get(ModelName.parse(target).full.lower())
+        if tag is not None and not any(name.full.lower() in by_name for name in nearer):
+            listed.append(replace(tag, name=name, target=tag.name))
+    return listed
 
 
 def blob_gguf(digest: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ OPTIONS is not answered (Ollama's router does not either). Knows no route and no
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -15,6 +16,7 @@ from ollamasite.bodies import decode
 from ollamasite.errors import BadRequest
 from ollamasite.http import read_json
 
+R = TypeVar("R")
 T = TypeVar("T", bound=msgspec.Struct)
 
 NATIVE_EMPTY_BODY: Final = "missing request body"
@@ -53,6 +55,16 @@ async def read_body(request: Any, cls: type[T], go_name: str, *, empty_message: 
     if len(body) <= _READ_AT_ONCE_BYTES:
         return _decoded(body, cls, go_name, empty_message)
     return await asyncio.to_thread(_decoded, body, cls, go_name, empty_message)
+
+
+async def work_through(request: Any, function: Callable[..., R], *args: Any) -> R:
+    """Call a function that walks through the body of a DRF request: a large one on a thread.
+
+    Raises what it raises.
+    """
+    if len(_bytes_of(request._request)) <= _READ_AT_ONCE_BYTES:  # noqa: SLF001 - DRF's own
+        return function(*args)
+    return await asyncio.to_thread(function, *args)
 
 
 def _decoded(body: bytes, cls: type[T], go_name: str, empty_message: str) -> T:

@@ -1,4 +1,4 @@
-"""The ASGI application: CORS → guard → static files → Django, Channels or the blob application.
+"""The ASGI application: request context → CORS → guard → static files → Django, Channels or blobs.
 
 Knows no feature. Static files are served here and not by a view, so that they need neither a
 thread nor the gate.
@@ -18,6 +18,7 @@ from servestatic.asgi import ServeStaticASGI  # type: ignore[import-untyped]
 from ollamasite.cors import Cors
 from ollamasite.guard import Guard
 from ollamasite.key_handler import KeyHandler, carries_key
+from ollamasite.request_context import RequestContext
 
 # Apps are loaded here; what follows imports their models.
 _django = get_asgi_application()
@@ -81,11 +82,13 @@ def _with_static_files(application: Any) -> Any:
 _no_such_route: Any = _refuse_socket
 _routes: Any = [*websocket_urlpatterns, re_path("", _no_such_route)]
 _sockets = AuthMiddlewareStack(URLRouter(_routes))
-application = Cors(
-    Guard(
-        _with_static_files(ProtocolTypeRouter({"http": _http, "websocket": _sockets})),
-        site_hosts=settings.SITE_HOSTS,
-        body_limit=_body_limit,
-    ),
-    origins=settings.ORIGINS,
+application = RequestContext(
+    Cors(
+        Guard(
+            _with_static_files(ProtocolTypeRouter({"http": _http, "websocket": _sockets})),
+            site_hosts=settings.SITE_HOSTS,
+            body_limit=_body_limit,
+        ),
+        origins=settings.ORIGINS,
+    )
 )

@@ -8,7 +8,7 @@ arguments) are passed on untouched. Knows no route and no model; the JSON text i
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Final, TypeVar
 
@@ -52,21 +52,25 @@ class _Place:
     struct: str
     path: tuple[str, ...] = ()
     go_type: str = ""  # empty: as the struct's annotation says
+    field_name: str = ""  # of the body itself, whatever struct the place is in by now
 
     def field(self, name: str, cls: type) -> "_Place":
         go_type = getattr(cls, "go_types", {}).get(name, "")
-        return _Place(self.package, self.struct, (*self.path, name), go_type)
+        path = (*self.path, name)
+        return _Place(self.package, self.struct, path, go_type, self.field_name or name)
 
     @property
     def item(self) -> "_Place":
         """Any item of the list that is here."""
         is_list = self.go_type.startswith("[]")
         item_type = self.go_type.removeprefix("[]") if is_list else ""
-        return _Place(self.package, self.struct, self.path, item_type)
+        return replace(self, go_type=item_type)
 
     def inside(self, cls: type) -> "_Place":
         own_name = getattr(cls, "go_name", None)
-        return _Place(self.package, own_name) if own_name else self
+        if not own_name:
+            return self
+        return _Place(self.package, own_name, field_name=self.field_name)
 
     def refusal(self, value: object, expected: inspect.Type) -> InvalidBody:
         field = f"struct field {self.struct}.{'.'.join(self.path)}" if self.path else "value"
@@ -76,7 +80,8 @@ class _Place:
         kind = _json_kind(value)
         if kind == "number" and isinstance(expected, inspect.IntType):
             kind = f"number {value!r}"
-        return InvalidBody(f"json: cannot unmarshal {kind} into Go {field} of type {go_type}")
+        message = f"json: cannot unmarshal {kind} into Go {field} of type {go_type}"
+        return InvalidBody(message, param=self.field_name)
 
 
 def _prepare(value: object, expected: inspect.Type, place: _Place) -> object:

@@ -29,6 +29,7 @@ usage: ollamasite COMMAND [options]
   create-user  an account; --admin for an administrator
   create-key   an API key for a user, printed once
   set-model    how a model is served: shared cache, pinned in memory
+  alias        a name for everybody that stands for a model; --remove
   migrate      bring the database up to date (serve does it by itself)
 
 Every command takes --data-dir DIR. `ollamasite COMMAND --help` tells its other options.

@@ -15,6 +15,7 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 
 from ollamasite.durations import parse_duration_s
+from ollamasite.outbound.hosts import HostEntry
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -78,6 +79,19 @@ class Environment:
                     f"{name}: {item!r} cannot be used: write origins such as https://chat.example "
                     "or https://*.example, or * for every origin."
                 )
+        return items
+
+    def hosts(self, name: str) -> list[str]:
+        """Return a comma-separated list of `[http://]host[:port]`, `*` among them."""
+        items = self.names_list(name)
+        for item in items:
+            try:
+                HostEntry.parse(item)
+            except ValueError as error:
+                raise ImproperlyConfigured(
+                    f"{name}: {item!r} cannot be used: write hosts such as images.example, "
+                    "images.example:8443 or http://images.lan, or * for every public host."
+                ) from error
         return items
 
     def choice(self, name: str, default: str, choices: Collection[str]) -> str:

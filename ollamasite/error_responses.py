@@ -7,7 +7,6 @@ Shapes: contract/ollama.md 2.1; content types: section 11. `handle_api_exception
 
 import enum
 import logging
-import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -23,6 +22,7 @@ from rest_framework import exceptions as drf
 
 from ollamasite import errors
 from ollamasite.http import JSON, JSON_UTF8, PLAIN, is_page_request, json_response
+from ollamasite.request_context import current_request_id
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ class Dialect(enum.Enum):
 
     NATIVE = "native"
     OPENAI = "openai"
+    ANTHROPIC = "anthropic"
     PAGE = "page"
 
 
@@ -43,13 +44,32 @@ _OPENAI_TYPES: Final = {
     413: "invalid_request_error",
     429: "rate_limit_error",
 }
-_OPENAI_CODES: Final = {"unauthenticated": "invalid_api_key"}
-# Ollama's router answers these in plain text on every surface.
+_OPENAI_CODES: Final = {
+    "unauthenticated": "invalid_api_key",
+    "model_not_found": "model_not_found",
+    "prompt_too_long": "context_length_exceeded",
+    "previous_response_not_found": "previous_response_not_found",
+    "rate_limited": "rate_limit_exceeded",
+    "quota_exceeded": "insufficient_quota",
+}
+_ANTHROPIC_TYPES: Final = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+_SERVER_ERRORS: Final = 500
+# Ollama's router answers these in plain text everywhere; under /v1 SDKs read their own shape.
 _ROUTER_ERRORS: Final = (errors.NotFound, errors.MethodNotAllowed)
 
 
 def dialect_of(path: str) -> Dialect:
     """Return whose words answers below a path are in."""
+    if path.startswith("/v1/messages/") or path == "/v1/messages":
+        return Dialect.ANTHROPIC
     if path.startswith("/v1/") or path == "/v1":
         return Dialect.OPENAI
     if path.startswith("/api/") or path == "/api":
@@ -74,23 +94,44 @@ def to_service_error(error: Exception) -> errors.ServiceError:
             return errors.BodyTooLarge()
         case DjangoBadRequest() | UnreadablePostError() | drf.ParseError():
             return errors.BadRequest()
-    error_id = secrets.token_hex(6)
+    error_id = current_request_id()
     logger.error("unexpected error %s", error_id, exc_info=error)
     return errors.ServiceError(f"internal server error (id {error_id})")
 
 
 def to_payload(error: errors.ServiceError, dialect: Dialect) -> dict[str, Any]:
     """Return the JSON body of an error."""
+    if dialect is Dialect.ANTHROPIC:
+        return _anthropic_payload(error)
     if dialect is not Dialect.OPENAI:
         return {"error": error.message}
     return {
         "error": {
             "message": error.message,
             "type": _OPENAI_TYPES.get(error.status, "api_error"),
-            "param": None,
-            "code": _OPENAI_CODES.get(error.code),
+            "param": error.param or None,
+            "code": _openai_code(error),
         }
     }
+
+
+def _anthropic_payload(error: errors.ServiceError) -> dict[str, Any]:
+    other = "invalid_request_error" if error.status < _SERVER_ERRORS else "api_error"
+    kind = _ANTHROPIC_TYPES.get(error.status, other)
+    told = {"type": kind, "message": error.message}
+    return {"type": "error", "error": told, "request_id": current_request_id()}
+
+
+def dialect_headers(path: str) -> dict[str, str]:
+    """Return the headers that every answer below a path has in its dialect, good or bad."""
+    if dialect_of(path) is Dialect.ANTHROPIC:
+        return {"request-id": current_request_id()}
+    return {}
+
+
+def _openai_code(error: errors.ServiceError) -> str | None:
+    fallback = "server_error" if error.status >= _SERVER_ERRORS else None
+    return _OPENAI_CODES.get(error.code, fallback)
 
 
 def to_response(error: errors.ServiceError, request: HttpRequest) -> HttpResponse:
@@ -100,7 +141,8 @@ def to_response(error: errors.ServiceError, request: HttpRequest) -> HttpRespons
     own_type = headers.pop("Content-Type", "")
     if error.status == errors.Unauthenticated.status:
         headers.setdefault("WWW-Authenticate", 'Bearer realm="ollamasite"')
-    if type(error) in _ROUTER_ERRORS and not _wants_page(request, dialect):
+    is_plain = type(error) in _ROUTER_ERRORS and dialect in {Dialect.NATIVE, Dialect.PAGE}
+    if is_plain and not _wants_page(request, dialect):
         return HttpResponse(error.message, status=error.status, content_type=PLAIN, headers=headers)
     if _wants_page(request, dialect):
         context = {"status": error.status, "message": error.message}
@@ -132,7 +174,7 @@ def handle_api_exception(error: Exception, context: dict[str, Any]) -> HttpRespo
 
 
 class ErrorMiddleware:
-    """Answers for exceptions that left a plain view, and gives every answer a request id."""
+    """Answers for exceptions that left a plain view, and gives answers what headers they lack."""
 
     sync_capable = False
     async_capable = True
@@ -145,7 +187,8 @@ class ErrorMiddleware:
     async def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Pass the request on."""
         response = await self._get_response(request)
-        response.headers.setdefault("X-Request-Id", f"req_{secrets.token_hex(12)}")
+        for name, value in dialect_headers(request.path_info).items():
+            response.headers[name] = value
         if isinstance(response, HttpResponse):
             response.headers.setdefault("Content-Length", str(len(response.content)))
         return response

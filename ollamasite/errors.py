@@ -8,7 +8,11 @@
     ├── NotFound              404 not_found
     ├── MethodNotAllowed      405 method_not_allowed
     ├── BodyTooLarge          413 body_too_large
-    ├── models_app.errors     names, access
+    ├── OutboundFailed        502 outbound_failed     (a request of ours to another machine)
+    │   ├── OutboundRefused   403 outbound_refused
+    │   ├── OutboundTimedOut  504 outbound_timed_out
+    │   └── OutboundTooLarge  502 outbound_too_large
+    ├── models_app.errors     names, access, limits
     ├── registry.errors       store, manifests, GGUF files
     └── inference.errors      engine: busy, crashed, cancelled, too long
 
@@ -27,9 +31,13 @@ class ServiceError(Exception):
     status: ClassVar[int] = 500
     default_message: ClassVar[str] = "internal server error"
 
-    def __init__(self, message: str = "", *, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, message: str = "", *, headers: Mapping[str, str] | None = None, param: str = ""
+    ) -> None:
+        """`param` is the name of the request's field that is wrong, where it is one."""
         self.message = message or self.default_message
         self.headers = dict(headers or {})
+        self.param = param
         super().__init__(self.message)
 
 
@@ -86,3 +94,34 @@ class BodyTooLarge(ServiceError):
     code = "body_too_large"
     status = 413
     default_message = "request body too large"
+
+
+class OutboundFailed(ServiceError):
+    """Another machine that this site asked could not be reached or made no sense."""
+
+    code = "outbound_failed"
+    status = 502
+    default_message = "another server could not be reached or did not answer as it should"
+
+
+class OutboundRefused(OutboundFailed):
+    """This site does not send requests there: the URL, its host, or where the name leads."""
+
+    code = "outbound_refused"
+    status = 403
+    default_message = "this site does not send requests there"
+
+
+class OutboundTimedOut(OutboundFailed):
+    """Another machine took too long."""
+
+    code = "outbound_timed_out"
+    status = 504
+    default_message = "another server did not answer in time"
+
+
+class OutboundTooLarge(OutboundFailed):
+    """Another machine's answer is larger than what was asked for may be."""
+
+    code = "outbound_too_large"
+    default_message = "another server's answer is too large"

@@ -6,7 +6,7 @@ encoded as Go would. Knows no route, no model and no error body.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, tzinfo
 from typing import Any, Final, NoReturn
 
@@ -67,8 +67,20 @@ def read_json(body: bytes, *, empty_message: str) -> Any:
     text = body.decode("utf-8", "replace").lstrip(" \t\r\n\ufeff")
     if not text:
         raise InvalidBody(empty_message)
+    return _read(text, lambda: _decoder.raw_decode(text)[0])
+
+
+def read_json_text(text: str) -> Any:
+    """Return the one JSON value that a string of a body is, read as strictly as the body.
+
+    Raises InvalidBody.
+    """
+    return _read(text, lambda: _decoder.decode(text))
+
+
+def _read(text: str, decode: Callable[[], Any]) -> Any:
     try:
-        value, _ = _decoder.raw_decode(text)
+        value = decode()
     except json.JSONDecodeError as error:
         raise InvalidBody(json_errors.go_message(error)) from error
     except RecursionError as error:

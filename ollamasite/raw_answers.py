@@ -6,7 +6,7 @@ What an error body looks like is decided in `ollamasite.error_responses`. Knows 
 from collections.abc import Iterable
 from typing import Any, Final
 
-from ollamasite.error_responses import dialect_of, to_payload
+from ollamasite.error_responses import dialect_headers, dialect_of, to_payload
 from ollamasite.errors import ServiceError, Unauthenticated
 from ollamasite.http import JSON_UTF8, encode_json
 
@@ -27,7 +27,7 @@ async def answer(
 
 async def refuse(send: Any, error: ServiceError, path: str, *, closes: bool) -> None:
     """Send an error. `closes`: the rest of the body is not to be read, so the connection ends."""
-    headers = {"content-type": JSON_UTF8, **error.headers}
+    headers = {"content-type": JSON_UTF8, **error.headers, **dialect_headers(path)}
     if closes:
         headers["connection"] = "close"
     if error.status == Unauthenticated.status:

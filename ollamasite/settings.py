@@ -54,10 +54,23 @@ ORIGINS = [
 ]
 MAX_BODY_BYTES = env.integer("OLLAMASITE_MAX_BODY_BYTES", 100 * 1024 * 1024, minimum=1024)
 MAX_BLOB_BYTES = env.size("OLLAMASITE_MAX_BLOB", 1024**4)
+# Answers of /v1/responses that clients may come back to: how long, and how much of each user's.
+RESPONSES_KEPT_S = env.seconds("OLLAMASITE_RESPONSES_KEPT", 30 * 86400.0)
+RESPONSES_BYTES = env.size("OLLAMASITE_RESPONSES_SIZE", 256 * 1024**2)
 DRAIN_S = env.seconds("OLLAMASITE_DRAIN_TIMEOUT", 30.0)
+# For each user; 0: no limit.
+REQUESTS_PER_MINUTE = env.integer("OLLAMASITE_REQUESTS_PER_MINUTE", 0)
+TOKENS_PER_MINUTE = env.integer("OLLAMASITE_TOKENS_PER_MINUTE", 0)
+TOKENS_PER_DAY = env.integer("OLLAMASITE_TOKENS_PER_DAY", 0)
 # `ollamasite.guard` refuses foreign Host headers before Django is reached, with rules (IP
 # addresses, *.local) that ALLOWED_HOSTS cannot express.
 ALLOWED_HOSTS = ["*"]
+
+# ------------------------------------------------------------------ other machines
+# Where images are fetched from that a request names by URL; none: such URLs are refused.
+IMAGE_HOSTS = env.hosts("OLLAMASITE_IMAGE_HOSTS")
+# Hosts that may have a private address, where another list names them too.
+PRIVATE_HOSTS = env.hosts("OLLAMASITE_PRIVATE_HOSTS")
 
 # ------------------------------------------------------------------ engine
 ENGINE_SOCKET = RUN_DIR / "engine.sock"
@@ -77,6 +90,9 @@ ENGINE_STATE_DIR = DATA_DIR / "engine"
 # ------------------------------------------------------------------ Django
 INSTALLED_APPS = [
     "daphne",  # before staticfiles: takes over `runserver` for development
+    "unfold.apps.BasicAppConfig",  # before the admin, whose templates it replaces
+    # Looks for no admin modules: `ollamasite.urls` brings ours, and other processes none.
+    "django.contrib.admin.apps.SimpleAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -115,6 +131,7 @@ TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
         "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
                 "django.template.context_processors.request",
@@ -187,6 +204,34 @@ X_FRAME_OPTIONS = "DENY"
 STATIC_URL = "/static/"
 # `ollamasite.asgi` serves these folders itself: no collectstatic step.
 STATICFILES_DIRS = [BASE_DIR / "static"]
+
+# ------------------------------------------------------------------ the pages under /admin/
+_logo = f"{STATIC_URL}ollamasite/logo.svg"
+UNFOLD = {
+    "SITE_TITLE": "ollamasite",
+    "SITE_HEADER": "ollamasite",
+    "SITE_SUBHEADER": "Administration",
+    "SITE_ICON": _logo,
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": _logo}],
+    "SITE_URL": "/home",
+    "SHOW_VIEW_ON_SITE": False,
+    # The green of the other pages (static/ollamasite/site.css).
+    "COLORS": {
+        "primary": {
+            "50": "#f0fdfa",
+            "100": "#ccfbf1",
+            "200": "#99f6e4",
+            "300": "#5eead4",
+            "400": "#2dd4bf",
+            "500": "#14b8a6",
+            "600": "#0f766e",
+            "700": "#0f766e",
+            "800": "#115e59",
+            "900": "#134e4a",
+            "950": "#042f2e",
+        },
+    },
+}
 
 # ------------------------------------------------------------------ REST framework
 REST_FRAMEWORK = {

@@ -1,10 +1,16 @@
 """Every route of the site. A route needs a row in `models_app.policy`; a test compares the two."""
 
 from django.urls import include, path
+from django.views.generic import RedirectView
 
-from inference.api import embed, native, openai, openai_embed
+from inference.api import embed, native
 from inference.api import queue as queue_api
+from inference.api.anthropic import views as anthropic
+from inference.api.openai import chat, completions, embeddings
+from inference.api.responses import views as responses
+from models_app import admin
 from ollamasite import health
+from ollamasite.openapi import OpenApiView
 from registry.api import blobs, models
 from registry.api import create as registry_create
 from registry.api import native as registry_native
@@ -14,6 +20,7 @@ urlpatterns = [
     path("", native.root),
     path("healthz", health.healthz),
     path("readyz", health.readyz),
+    path("openapi.json", OpenApiView.as_view()),
     # Ollama's dialect
     path("api/version", native.VersionView.as_view()),
     path("api/status", registry_native.StatusView.as_view()),
@@ -32,11 +39,22 @@ urlpatterns = [
     # OpenAI's dialect
     path("v1/models", registry_openai.ModelsView.as_view()),
     path("v1/models/<path:name>", registry_openai.ModelView.as_view()),
-    path("v1/chat/completions", openai.ChatCompletionsView.as_view()),
-    path("v1/embeddings", openai_embed.OpenAIEmbeddingsView.as_view()),
+    path("v1/chat/completions", chat.ChatCompletionsView.as_view()),
+    path("v1/completions", completions.CompletionsView.as_view()),
+    path("v1/responses", responses.ResponsesView.as_view()),
+    path("v1/responses/input_tokens", responses.InputTokensView.as_view()),
+    path("v1/responses/<str:response_id>", responses.ResponseView.as_view()),
+    path("v1/responses/<str:response_id>/input_items", responses.InputItemsView.as_view()),
+    path("v1/responses/<str:response_id>/cancel", responses.CancelResponseView.as_view()),
+    path("v1/embeddings", embeddings.OpenAIEmbeddingsView.as_view()),
+    # Anthropic's dialect
+    path("v1/messages", anthropic.MessagesView.as_view()),
+    path("v1/messages/count_tokens", anthropic.CountTokensView.as_view()),
     # pages
     path("", include("models_app.urls")),
     path("", include("inference.urls")),
+    path("admin", RedirectView.as_view(url="/admin/")),
+    path("admin/", admin.site.urls),
 ]
 
 handler400 = "ollamasite.error_responses.page_bad_request"

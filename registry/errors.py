@@ -130,3 +130,12 @@ class StarterModelError(ServiceError):
     """The package that carries the starter model is not installed."""
 
     code = "starter_model_missing"
+
+
+class IsAlias(BadRequest):
+    """The name is an alias, which those who run the site have made and remove."""
+
+    code = "is_alias"
+
+    def __init__(self, alias: str, target: str) -> None:
+        super().__init__(f"'{alias}' is an alias of '{target}': only an administrator removes it")

@@ -22,7 +22,13 @@ from registry import manifests, removal
 from registry.blobs import blob_store
 from registry.capabilities import capabilities_of, with_parser
 from registry.digest import Digest
-from registry.errors import CopySourceNotFound, InvalidManifest, NameIsInvalid, NotYourModel
+from registry.errors import (
+    CopySourceNotFound,
+    InvalidManifest,
+    IsAlias,
+    NameIsInvalid,
+    NotYourModel,
+)
 from registry.manifests import LayerRef, Manifest
 
 _CACHED_MODELS: Final = 128
@@ -169,11 +175,13 @@ def copy_model(principal: Principal, source: str, destination: str) -> None:
 def delete_model(principal: Principal, name: str) -> None:
     """Delete a name, and what no other name needs of its model; a loaded model stays loaded.
 
-    Raises NameIsInvalid, ModelNotFound, NotYourModel.
+    Raises NameIsInvalid, ModelNotFound, NotYourModel; IsAlias, as an alias is no name of one's own.
     """
     record = selectors.find_tag(principal, _parse_exactly("name", name))
     if record is None:
         raise ModelNotFound(name)
+    if record.alias:
+        raise IsAlias(record.alias, record.name.short)
     _require_manager(principal, record)
     services.delete_tag(record.name)
     removal.remove_unused()
@@ -288,7 +296,7 @@ def _listed(tag: ListedTag) -> ListedModel:
     config = _listed_config(tag.config)
     return ListedModel(
         name=tag.name.short,
-        namespace=tag.name.namespace or LIBRARY,
+        namespace=(tag.target or tag.name).namespace or LIBRARY,
         digest=tag.digest,
         size_bytes=tag.size_bytes,
         modified_at=tag.modified_at,

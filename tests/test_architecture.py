@@ -17,7 +17,7 @@ import registry.errors
 from inference.client import FAILURES
 from inference.messages import FailureCode
 from inference.routing import websocket_urlpatterns
-from models_app.policy import ROUTES, WEBSOCKETS, Access
+from models_app.policy import PREFIXES, ROUTES, UNKNOWN, WEBSOCKETS, Access, is_under, rule_of
 from ollamasite import errors
 from ollamasite.env import env
 from ollamasite.error_responses import Dialect, to_payload
@@ -53,7 +53,16 @@ def source_files() -> list[Path]:
 
 
 def test_every_route_has_a_row_in_the_policy_table() -> None:
-    assert set(served_routes(get_resolver().url_patterns)) - ROUTES.keys() == set()
+    routes = set(served_routes(get_resolver().url_patterns)) - ROUTES.keys()
+
+    assert {route for route in routes if rule_of(route) is UNKNOWN} == set()
+
+
+def test_every_prefix_of_the_policy_table_has_routes_of_its_own() -> None:
+    routes = set(served_routes(get_resolver().url_patterns)) - ROUTES.keys()
+
+    assert PREFIXES.keys() == {p for p in PREFIXES for route in routes if is_under(route, p)}
+    assert {p for p in PREFIXES for route in ROUTES if is_under(route, p)} == set()
 
 
 def test_every_row_of_the_policy_table_has_a_route() -> None:

@@ -51,6 +51,7 @@ class Choice:
     tool_calls: list[ToolCall] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     reason: DoneReason | None = None
+    stop_sequence: str = ""
 
     @property
     def text(self) -> str:
@@ -94,11 +95,13 @@ class Answer:
                 self.rendered = event
             case Token(choice=number, logprobs=logprobs):
                 self._choice(number).extend(event, logprobs)
-            case ChoiceEnded(choice=number, reason=reason):
+            case ChoiceEnded(choice=number, reason=reason, stop_sequence=stopped_by):
                 self._choice(number).reason = reason
+                self._choice(number).stop_sequence = stopped_by
             case Finished(logprobs=logprobs):
                 self.finished = event
                 self._choice(0).extend(last_words(event), logprobs)
+                self._choice(0).stop_sequence = event.stop_sequence or self._choice(0).stop_sequence
 
     def choices(self, finished: Finished) -> list[Choice]:
         """Return all choices in order; those that did not end by themselves have the end's reason.

@@ -15,8 +15,8 @@ import numpy as np
 from django.http import HttpResponse
 
 from inference import embeddings
+from inference.api.caller import caller_of
 from inference.api.keep_alive import read_keep_alive
-from inference.api.priority import asked_priority
 from inference.embeddings import EmbeddingRequest, Embeddings, Vectors
 from ollamasite.api_views import NATIVE_EMPTY_BODY, CallView, read_body
 from ollamasite.errors import BadRequest, InvalidBody
@@ -80,7 +80,7 @@ class EmbedView(CallView):
         """Return a vector of length 1 for each text, or load or unload a model."""
         body = await read_body(request, EmbedBody, "EmbedRequest", empty_message=NATIVE_EMPTY_BODY)
         asked = body.to_request()
-        found = await embeddings.embed(request.user, asked, priority=asked_priority(request))
+        found = await embeddings.embed(caller_of(request), asked)
         rows = await number_rows(found.vectors)
         return json_response({"model": asked.model, "embeddings": rows, **_metrics(found)})
 
@@ -94,7 +94,7 @@ class EmbeddingsView(CallView):
             request, EmbeddingBody, "EmbeddingRequest", empty_message=NATIVE_EMPTY_BODY
         )
         asked = body.to_request()
-        found = await embeddings.embed(request.user, asked, priority=asked_priority(request))
+        found = await embeddings.embed(caller_of(request), asked)
         rows = await number_rows(found.vectors)
         return json_response({"embedding": rows[0] if rows else []})
 

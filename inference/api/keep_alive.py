@@ -34,13 +34,17 @@ def read_keep_alive(value: Any) -> KeepAlive | None:
         case None:
             return None
         case bool():
-            raise InvalidBody("Unsupported type: 'bool'")
+            raise _refusal("Unsupported type: 'bool'")
         case int() | float():
             return _of_nanoseconds(value * _NS)
         case str():
             return _of_nanoseconds(_duration_ns(value))
     kind = "[]interface {}" if isinstance(value, list) else "map[string]interface {}"
-    raise InvalidBody(f"Unsupported type: '{kind}'")
+    raise _refusal(f"Unsupported type: '{kind}'")
+
+
+def _refusal(message: str) -> InvalidBody:
+    return InvalidBody(message, param="keep_alive")
 
 
 def _of_nanoseconds(duration_ns: float) -> KeepAlive:
@@ -58,16 +62,16 @@ def _duration_ns(text: str) -> float:
     while rest or not unsigned:
         number = _NUMBER.match(rest)
         if number is None:
-            raise InvalidBody(f"time: invalid duration {_quoted(text)}")
+            raise _refusal(f"time: invalid duration {_quoted(text)}")
         unit = _UNIT.match(rest, number.end())
         if unit is None:
-            raise InvalidBody(f"time: missing unit in duration {_quoted(text)}")
+            raise _refusal(f"time: missing unit in duration {_quoted(text)}")
         if unit[0] not in _UNITS_NS:
-            raise InvalidBody(f"time: unknown unit {_quoted(unit[0])} in duration {_quoted(text)}")
+            raise _refusal(f"time: unknown unit {_quoted(unit[0])} in duration {_quoted(text)}")
         total_ns += float(number[0]) * _UNITS_NS[unit[0]]
         rest = rest[unit.end() :]
     if total_ns > _MAX_NS:
-        raise InvalidBody(f"time: invalid duration {_quoted(text)}")
+        raise _refusal(f"time: invalid duration {_quoted(text)}")
     return -total_ns if text.startswith("-") else total_ns
 
 

@@ -14,8 +14,8 @@ from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 
 from inference import generation
+from inference.api.caller import caller_of
 from inference.api.native_writers import ChatWriter, GenerateWriter
-from inference.api.priority import asked_priority
 from inference.api.schemas import ChatBody, GenerateBody
 from inference.api.streams import respond
 from inference.loaded import visible_loaded
@@ -85,10 +85,7 @@ class GenerateView(CallView):
         asked = body.to_request()
         is_streamed = body.stream and not (asked.is_load or asked.renders_only)
         writer = GenerateWriter(asked.model)
-        priority = asked_priority(request)
-        return await respond(
-            request.user, asked, writer, is_streamed=is_streamed, priority=priority
-        )
+        return await respond(caller_of(request), asked, writer, is_streamed=is_streamed)
 
 
 class ChatView(CallView):
@@ -100,10 +97,7 @@ class ChatView(CallView):
         asked = body.to_request()
         is_streamed = body.stream and not (asked.is_load or asked.renders_only)
         writer = ChatWriter(asked.model)
-        priority = asked_priority(request)
-        return await respond(
-            request.user, asked, writer, is_streamed=is_streamed, priority=priority
-        )
+        return await respond(caller_of(request), asked, writer, is_streamed=is_streamed)
 
 
 def _ps_entry(loaded: LoadedModel, details: ModelDetails) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from inference.messages import (
     DoneReason,
     Finished,
     Rendered,
+    Started,
     Token,
     TokenLogprob,
     ToolCall,
@@ -53,6 +54,11 @@ class NativeWriter(ABC):
 
         `said` are the extras and log probabilities.
         """
+
+    def begin(self, started: Started | None) -> bytes:
+        """Return nothing: the first line has the first text."""
+        del started
+        return b""
 
     def piece(self, token: Token) -> bytes:
         """Return the line of a piece of the answer."""

@@ -229,7 +229,7 @@ class ChatBody(_CommonBody):
 
 def not_supported(field: str) -> BadRequest:
     """Return the refusal of a field whose feature is not here."""
-    return BadRequest(f'"{field}" is not supported by this server')
+    return BadRequest(f'"{field}" is not supported by this server', param=field)
 
 
 def read_top_logprobs(count: int, *, is_wished: bool) -> int | None:
@@ -238,7 +238,9 @@ def read_top_logprobs(count: int, *, is_wished: bool) -> int | None:
     Raises BadRequest unless the count is in its range, also where it has no effect.
     """
     if not 0 <= count <= MAX_TOP_LOGPROBS:
-        raise BadRequest(f"top_logprobs must be between 0 and {MAX_TOP_LOGPROBS}")
+        raise BadRequest(
+            f"top_logprobs must be between 0 and {MAX_TOP_LOGPROBS}", param="top_logprobs"
+        )
     return count if is_wished else None
 
 
@@ -247,10 +249,11 @@ def read_think(value: Any) -> bool | str | None:
     if value is None or isinstance(value, bool):
         return value
     if not isinstance(value, str):
-        raise InvalidBody(f"think must be a boolean or string {_THINK_CHOICES}")
+        raise InvalidBody(f"think must be a boolean or string {_THINK_CHOICES}", param="think")
     if value not in _THINK_LEVELS:
         choices = _THINK_CHOICES.replace("(", "(must be ")
-        raise InvalidBody(f"invalid think value: {json.dumps(value, ensure_ascii=False)} {choices}")
+        message = f"invalid think value: {json.dumps(value, ensure_ascii=False)} {choices}"
+        raise InvalidBody(message, param="think")
     return value
 
 

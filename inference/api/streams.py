@@ -8,7 +8,7 @@ Knows no wire shape: a dialect hands in an `AnswerWriter`.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import ClassVar, Protocol
 
 from django.http import HttpResponse, StreamingHttpResponse
@@ -18,9 +18,8 @@ from inference import generation
 from inference.api.answers import Answer, queue_headers
 from inference.errors import EngineFailed, LateRefusal
 from inference.generation import Generation
-from inference.messages import ChoiceEnded, Event, Finished, Priority, Token
-from inference.requests import GenerationRequest
-from models_app.permissions import Principal
+from inference.messages import ChoiceEnded, Event, Finished, Started, Token
+from inference.requests import Caller, GenerationRequest
 from ollamasite.error_responses import to_service_error
 from ollamasite.errors import ServiceError
 from ollamasite.http import JSON
@@ -39,6 +38,12 @@ class AnswerWriter(Protocol):
     stream_type: ClassVar[str]
     stream_headers: ClassVar[Mapping[str, str]]
 
+    def begin(self, started: Started | None) -> bytes:
+        """Return what is sent before the first piece; None: the engine told nothing of the start.
+
+        Not called for an answer that is not streamed.
+        """
+
     def piece(self, token: Token) -> bytes:
         """Return what is sent for a piece of the answer."""
 
@@ -56,57 +61,92 @@ class AnswerWriter(Protocol):
 
 
 async def respond(
-    principal: Principal,
+    caller: Caller,
     request: GenerationRequest,
     writer: AnswerWriter,
     *,
     is_streamed: bool,
-    priority: Priority | None = None,
+    before_end: Callable[[], Awaitable[None]] | None = None,
 ) -> HttpResponseBase:
-    """Generate for a principal and return the answer. Raises ServiceError before the first byte."""
+    """Generate for a caller and return the answer. Raises ServiceError before the first byte.
+
+    `before_end` is awaited when all of a good answer is known and before its last bytes are sent.
+    """
     try:
-        running = await generation.start(principal, request, priority=priority)
+        running = await generation.start(caller, request)
     except LateRefusal as error:
         if is_streamed:
-            _lose_charset(error)
+            lose_charset(error)
         raise
-    _end_with_this_task(running)
+    end_with_this_task(running.close)
     answer = Answer()
     if not is_streamed:
         finished = await _collect(running, answer)
         response = writer.whole(answer, finished, running.elapsed_ns)
+        if before_end is not None:
+            await before_end()
         for name, value in queue_headers(answer.started).items():
             response.headers[name] = value
         return response
     events = aiter(running)
     try:
         first = await _first_shown(events, answer)
+        begin = writer.begin(answer.started)
     except ServiceError as error:
-        _lose_charset(error)
+        lose_charset(error)
         raise
+    return stream_response(
+        _chunks(running, begin, _with_first(first, events), writer, before_end),
+        writer,
+        headers=queue_headers(answer.started),
+    )
+
+
+class _StreamKind(Protocol):
+    """What a writer says of its streams."""
+
+    @property
+    def stream_type(self) -> str:
+        """The content type."""
+
+    @property
+    def stream_headers(self) -> Mapping[str, str]:
+        """Further headers."""
+
+
+def stream_response(
+    chunks: AsyncIterator[bytes], kind: _StreamKind, *, headers: Mapping[str, str]
+) -> StreamingHttpResponse:
+    """Return the answer that sends chunks as they come."""
     return StreamingHttpResponse(
-        _chunks(running, first, events, writer),
-        content_type=writer.stream_type,
+        chunks,
+        content_type=kind.stream_type,
         headers={
             # Proxies that buffer would turn a stream into one late answer.
             "X-Accel-Buffering": "no",
-            **writer.stream_headers,
-            **queue_headers(answer.started),
+            **kind.stream_headers,
+            **headers,
         },
     )
 
 
-def _lose_charset(error: ServiceError) -> None:
-    # Ollama has begun its stream by then, which sets the type (contract 11, 1.0).
+def lose_charset(error: ServiceError) -> None:
+    """Let the refusal of a stream have the content type that it has in Ollama.
+
+    It has begun its stream by then, which sets the type (contract 11, 1.0).
+    """
     error.headers.setdefault("Content-Type", JSON)
 
 
-def _end_with_this_task(running: Generation) -> None:
-    # Closing in the iterator alone is not enough: a client may leave before anything iterates,
-    # and Django does not close the inner iterator of a response whose sending was cancelled.
+def end_with_this_task(close: Callable[[], None]) -> None:
+    """Have `close` called when the task that serves the request ends, however it does.
+
+    Closing in the iterator alone is not enough: a client may leave before anything iterates, and
+    Django does not close the inner iterator of a response whose sending was cancelled.
+    """
     task = asyncio.current_task()
     if task is not None:
-        task.add_done_callback(lambda _task: running.close())
+        task.add_done_callback(lambda _task: close())
 
 
 async def _collect(running: Generation, answer: Answer) -> Finished:
@@ -128,13 +168,27 @@ async def _first_shown(events: AsyncIterator[Event], answer: Answer) -> _Shown:
     raise EngineFailed
 
 
+async def _with_first(first: Event, others: AsyncIterator[Event]) -> AsyncIterator[Event]:
+    yield first
+    async for event in others:
+        yield event
+
+
 async def _chunks(
-    running: Generation, first: _Shown, events: AsyncIterator[Event], writer: AnswerWriter
+    running: Generation,
+    begin: bytes,
+    events: AsyncIterator[Event],
+    writer: AnswerWriter,
+    before_end: Callable[[], Awaitable[None]] | None,
 ) -> AsyncIterator[bytes]:
     try:
-        yield _chunk(running, first, writer)
+        if begin:
+            yield begin
         async for event in events:
-            if chunk := _chunk(running, event, writer):
+            chunk = _chunk(running, event, writer)
+            if before_end is not None and isinstance(event, Finished):
+                await before_end()
+            if chunk:
                 yield chunk
     except Exception as error:  # noqa: BLE001 - behind the first byte no one else can answer
         yield writer.failure(to_service_error(error))

@@ -26,6 +26,7 @@ from inference.engine.prompt import Prepared, kept_tokens
 from inference.engine.runner_messages import Charge
 from inference.engine.sequence import Job, Sequence
 from inference.engine.slots import Slots
+from inference.engine.strict_calls import StrictCalls
 from inference.messages import (
     ChoiceEnded,
     DoneReason,
@@ -43,7 +44,8 @@ logger = logging.getLogger(__name__)
 
 # num_predict without a limit of its own: contract 5.
 _ENDLESS_WINDOWS: Final = 10
-# In one of so many steps the prompt that came first is computed first, else the shortest.
+# In one of so many steps the prompt that came first has half of the room before the shortest: no
+# document waits for ever, and a question need not wait for one.
 _FIRST_COME_STEPS: Final = 4
 
 
@@ -122,6 +124,9 @@ class BatchLoop:
         sampling = request.sampling
         window = min(max(request.runner.num_ctx, 1), self._model.window_tokens)
         endless = _ENDLESS_WINDOWS * window
+        most_tokens = min(sampling.num_predict or endless, endless)
+        if request.scores_prompt and sampling.num_predict == 0:
+            most_tokens = 0
         seed = secrets.randbits(32) if sampling.seed is None else sampling.seed
         job = Job(request, prompt, open_choices=request.choices)
         sequences = []
@@ -139,8 +144,9 @@ class BatchLoop:
                         form=prepared.output_format,
                         prompt_end=prepared.text_end,
                         constraint=prepared.constraints[choice] if prepared.constraints else None,
+                        strict=StrictCalls(prepared.strict) if prepared.strict else None,
                     ),
-                    most_tokens=min(sampling.num_predict or endless, endless),
+                    most_tokens=most_tokens,
                     line=list(prompt.tokens),
                 )
             )
@@ -223,8 +229,8 @@ class BatchLoop:
         chunk_tokens = self._pace.chunk_tokens(others_answer=bool(answering))
         room = min(self._model.batch_tokens - len(plan), chunk_tokens)
         scored = SCORED_TOKENS
-        for sequence in self._prefilling():
-            most = min(room, scored) if sequence.job.needs_scores else room
+        for sequence, share in self._prefilling(room):
+            most = min(room, share, scored) if sequence.job.needs_scores else min(room, share)
             if most <= 0:
                 continue
             chunk = sequence.chunk(most)
@@ -233,17 +239,21 @@ class BatchLoop:
             scored -= len(chunk.tokens) if chunk.wants_all_logits else 0
         return plan
 
-    def _prefilling(self) -> list[Sequence]:
-        """Return who has a prompt to compute, the shortest first; in some steps the first come.
+    def _prefilling(self, room: int) -> list[tuple[Sequence, int]]:
+        """Return who has a prompt to compute, and how many of its tokens at most.
 
-        So a question does not wait for the documents of others, and no document for ever.
+        The shortest go first; in some steps half of the room is for who came first.
         """
         found = [
             s for s in self._active if not s.is_answering and s.computed not in s.job.prompt.images
         ]
-        if self._step_number % _FIRST_COME_STEPS:
-            found.sort(key=lambda s: len(s.line) - s.computed)
-        return found
+        shortest = sorted(found, key=_left)
+        if not found or self._step_number % _FIRST_COME_STEPS:
+            return [(sequence, room) for sequence in shortest]
+        first = found[0]
+        others = sum(map(_left, found)) - _left(first)
+        share = max(1, room // 2, room - others)
+        return [(first, share), *((s, room) for s in shortest if s is not first)]
 
     def _compute(self, plan: list[tuple[Sequence, Chunk]]) -> None:
         begun = time.perf_counter()
@@ -298,6 +308,9 @@ class BatchLoop:
     def _choose(self, sequence: Sequence, row: int) -> None:
         """Choose the next token of a sequence and take it in."""
         request, answer = sequence.job.request, sequence.answer
+        if not sequence.most_tokens:
+            self._finish(sequence, DoneReason.LENGTH)
+            return
         logits = self._model.logits(row)
         top = request.top_logprobs
         plain = logits.copy() if top is not None and answer.changes_logits else logits
@@ -321,7 +334,7 @@ class BatchLoop:
         sequence.said_tokens.append(token)
         sequence.line.append(token)
         self._emit(sequence, answer.push(token, logprob))
-        if answer.has_stopped or answer.is_complete:
+        if answer.is_complete:
             self._finish(sequence, DoneReason.STOP)
         elif sequence.sampled_tokens >= sequence.most_tokens or self._has_no_room(sequence):
             self._finish(sequence, DoneReason.LENGTH)
@@ -365,9 +378,16 @@ class BatchLoop:
         self._leave_slot(sequence)
         sequence.sampler.close()
         job, request = sequence.job, sequence.job.request
+        job.reasoning_tokens += sequence.answer.reasoning_tokens
+        stop_sequence = sequence.answer.stop_sequence
         if request.choices > 1:
             self._events.append(
-                ChoiceEnded(request_id=request.request_id, choice=sequence.choice, reason=reason)
+                ChoiceEnded(
+                    request_id=request.request_id,
+                    choice=sequence.choice,
+                    reason=reason,
+                    stop_sequence=stop_sequence,
+                )
             )
         job.open_choices -= 1
         if job.open_choices:
@@ -381,6 +401,7 @@ class BatchLoop:
                 reason=reason,
                 usage=job.usage(),
                 context=tuple(token for token in tokens if token >= 0),
+                stop_sequence=stop_sequence if request.choices == 1 else "",
             )
         )
 
@@ -428,6 +449,11 @@ class BatchLoop:
             )
             for request_id in prompts | answered
         ]
+
+
+def _left(sequence: Sequence) -> int:
+    """Return how many tokens are to be computed before the next can be chosen."""
+    return len(sequence.line) - sequence.computed
 
 
 def _failure(error: DecodeError) -> str:

@@ -96,6 +96,10 @@ class GrammarConstraint:
             return False
         return self._matcher.consume_tokens(tokens)
 
+    def fresh(self) -> "GrammarConstraint":
+        """See `Constraint`."""
+        return GrammarConstraint(self._matcher.deep_copy(), self._tokenizer)
+
 
 def _compile(json_schema: str, tokenizer: LLTokenizer) -> LLMatcher:
     """Return the grammar at its start; keywords that are unknown to llguidance are left out."""

@@ -46,6 +46,11 @@ def shown_chat(model: Model, chat: ChatPrompt, limit: int, *, may_drop: bool) ->
     return history.shown(start)
 
 
+def estimated_chat(model: Model, chat: ChatPrompt) -> int:
+    """Return about how many tokens a chat has that is too long to be tokenized."""
+    return _History(model, chat).count(0) + len(chat.context)
+
+
 class _History:
     """A chat and what was found out about its ends, by the number of their first message."""
 
@@ -61,7 +66,7 @@ class _History:
         text = self._text(start)
         seen = _image_count(self._chat.messages[start:]) if self._model.vision is not None else 0
         if is_too_long(self._model, text):
-            tokens = len(text) // _CHARACTERS_PER_TOKEN
+            tokens = estimated(text)
         else:
             tokens = self._tokens(start).token_count
         return tokens + seen * _COUNTED_TOKENS_PER_IMAGE
@@ -167,6 +172,11 @@ def _doubling() -> Iterator[int]:
 
 def _length(message: ChatMessage) -> int:
     return len(message.content) + len(message.thinking)
+
+
+def estimated(text: str) -> int:
+    """Return about how many tokens a text has that is too long to be tokenized."""
+    return len(text) // _CHARACTERS_PER_TOKEN
 
 
 def _image_count(messages: Sequence[ChatMessage]) -> int:

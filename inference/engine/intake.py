@@ -138,6 +138,7 @@ def _shown(prepared: Prepared) -> Settled:
         request_id=request_id,
         text=prepared.rendered,
         image_count=prepared.image_count,
+        prompt_tokens=prepared.counted_tokens,
     )
     return Settled(request_id, (rendered, Finished(request_id=request_id, reason=DoneReason.STOP)))
 

@@ -66,6 +66,9 @@ class Constraint(Protocol):
     def accept_text(self, text: str) -> bool:
         """Take text that was said already; where it is not allowed, nothing is taken: False."""
 
+    def fresh(self) -> "Constraint":
+        """Return another that stands where this one stands now."""
+
 
 class EncodedImage(Protocol):
     """An image as the model sees it, computed by `Vision.encode`.
@@ -146,6 +149,12 @@ class Vision(Protocol):
 
     def encode(self, image: bytes, *, scope: str = "") -> EncodedImage:
         """Return what the model sees, remembered for the others of a scope (a cache group).
+
+        Raises UnusableInput for a file that is no image it knows.
+        """
+
+    def places(self, image: bytes, *, scope: str = "") -> int:
+        """Return the `length` that `encode` would give, without computing what the model sees.
 
         Raises UnusableInput for a file that is no image it knows.
         """

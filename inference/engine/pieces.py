@@ -15,6 +15,7 @@ from inference.prompting.marking import Segment
 # More text than could ever fit is refused before it is tokenized.
 _MOST_CHARACTERS_PER_TOKEN: Final = 64
 _ALWAYS_ALLOWED_CHARACTERS: Final = 1_000_000
+BLIND: Final = "this model is missing data required for image input"
 _IMAGE_TAG: Final = re.compile(r"\[img-(\d+)\]")
 
 
@@ -46,13 +47,22 @@ class Pieces:
         if not images:
             return list(itertools.chain(*self.runs)), {}
         if vision is None:
-            raise UnusableInput("this model is missing data required for image input")
+            raise UnusableInput(BLIND)
         tokens = list(self.runs[0])
         placed: dict[int, EncodedImage] = {}
         for number, run in zip(self.images, self.runs[1:], strict=True):
             image = placed[len(tokens)] = vision.encode(images[number], scope=scope)
             tokens += [*([image.token] * image.length), *run]
         return tokens, placed
+
+    def counted(self, vision: Vision | None, images: Sequence[bytes], scope: str) -> int:
+        """Return how many tokens `joined` would give, images included. Raises UnusableInput."""
+        if not images:
+            return self.token_count
+        if vision is None:
+            raise UnusableInput(BLIND)
+        seen = (vision.places(images[number], scope=scope) for number in self.images)
+        return self.token_count + sum(seen)
 
 
 def text_of(segments: Sequence[Segment]) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from inference.engine.answer import output_format
-from inference.engine.history import shown_chat
+from inference.engine.history import estimated, estimated_chat, shown_chat
 from inference.engine.model import (
     MIN_WINDOW_TOKENS,
     Constraint,
@@ -27,6 +27,7 @@ from inference.messages import (
     RawPrompt,
     TokensPrompt,
 )
+from inference.output.call_schema import calls_schema, strict_schema
 from inference.output.formats import OutputFormat
 from inference.prompting.errors import TemplateError
 from inference.prompting.marking import Segment, disarmed
@@ -78,7 +79,8 @@ class Prepared:
     """A request that can be computed; one constraint for each of its choices, or none.
 
     `text_end`: the last characters of the prompt as text, empty where it has none. Where the
-    request only asks for the text, that is all there is: `rendered` and `image_count`.
+    request only asks for the text, that is all there is: `rendered` and `image_count`, and
+    `counted_tokens` where they were to be counted.
     """
 
     request: Generate
@@ -87,6 +89,8 @@ class Prepared:
     text_end: str = ""
     rendered: str = ""
     image_count: int = 0
+    counted_tokens: int = 0
+    strict: Constraint | None = None  # of a call in a free answer, at its start
     output_format: OutputFormat | None = None  # None: the answer is all text
 
 
@@ -97,6 +101,8 @@ def prepare(model: Model, request: Generate) -> Prepared:
     except TemplateError as error:
         raise PromptError(FailureCode.TEMPLATE_FAILED, str(error)) from error
     except TextTooLong as error:
+        if request.renders_only and request.counts_tokens:
+            return Prepared(request, Prompt([]), counted_tokens=_estimate(model, request))
         raise PromptError(FailureCode.PROMPT_TOO_LONG, TOO_LONG) from error
     except (UnusableInput, ValueError) as error:
         raise PromptError(FailureCode.BAD_REQUEST, str(error)) from error
@@ -132,17 +138,68 @@ def _prepared(model: Model, request: Generate) -> Prepared:
     source = _source(model, request, limit)
     if request.renders_only:
         text = _whole_text(model, request, source)
-        return Prepared(request, Prompt([]), rendered=text, image_count=len(source.images))
+        count = _count(model, request, source) if request.counts_tokens else 0
+        images = len(source.images)
+        return Prepared(
+            request, Prompt([]), rendered=text, image_count=images, counted_tokens=count
+        )
     prompt = _prompt(model, request, source, limit)
-    schemas = [request.json_schema] * (request.choices if request.json_schema else 0)
-    constraints = tuple(model.constraint(schema) for schema in schemas)
+    form = output_format(request)
+    constraints = _constraints(model, request)
     return Prepared(
         request,
         prompt,
         constraints,
         text_end=source.pieces.text[-_KEPT_CHARACTERS:],
-        output_format=output_format(request),
+        strict=None if constraints else _strict(model, request, form),
+        output_format=form,
     )
+
+
+def _constraints(model: Model, request: Generate) -> tuple[Constraint, ...]:
+    """Return what each choice is kept to; forced tools go before a schema."""
+    if not request.forced_tools:
+        schema = request.json_schema
+        return tuple(model.constraint(schema) for _ in range(request.choices if schema else 0))
+    tools = request.prompt.tools if isinstance(request.prompt, ChatPrompt) else ()
+    schema = calls_schema(tools, request.forced_tools, request.most_calls)
+    return tuple(_calls_constraint(model, schema) for _ in range(request.choices))
+
+
+def _strict(model: Model, request: Generate, form: OutputFormat | None) -> Constraint | None:
+    """Return what a call in a free answer is kept to, where the model writes calls as JSON."""
+    if form is None or not form.tags_json or not isinstance(request.prompt, ChatPrompt):
+        return None
+    schema = strict_schema(request.prompt.tools)
+    return _calls_constraint(model, schema) if schema else None
+
+
+def _calls_constraint(model: Model, schema: str) -> Constraint:
+    try:
+        return model.constraint(schema)
+    except UnusableInput as error:
+        raise UnusableInput(f"the tools' parameters cannot be kept to: {error}") from error
+
+
+def _count(model: Model, request: Generate, source: _Source) -> int:
+    """Return how many tokens the whole prompt has, nothing being cut."""
+    pieces = source.pieces
+    count = pieces.counted(model.vision, source.images, cache_group(request))
+    ends_in_image = bool(source.images) and not pieces.runs[-1]
+    return count + (len(_behind_image(model)) if ends_in_image else 0)
+
+
+def _estimate(model: Model, request: Generate) -> int:
+    """Return about how many tokens a prompt has that is too long to be tokenized."""
+    match request.prompt:
+        case ChatPrompt() as chat:
+            return estimated_chat(model, chat)
+        case FillPrompt(prefix=prefix, suffix=suffix):
+            return estimated(prefix + suffix)
+        case RawPrompt(text=text):
+            return estimated(text)
+        case TokensPrompt(tokens=tokens):
+            return len(tokens)
 
 
 def _whole_text(model: Model, request: Generate, source: _Source) -> str:
@@ -178,9 +235,13 @@ def _prompt(model: Model, request: Generate, source: _Source, limit: int) -> Pro
 def _joined(model: Model, source: _Source, scope: str) -> Prompt:
     tokens, images = source.pieces.joined(model.vision, source.images, scope)
     if tokens and tokens[-1] < 0:
-        # Logits come from a token; an image has none.
-        tokens += model.tokenize_part("\n", parse_special=False)
+        tokens += _behind_image(model)
     return Prompt(tokens, own=source.own, images=images)
+
+
+def _behind_image(model: Model) -> list[int]:
+    """Return what stands behind an image at the end: logits come from a token, it has none."""
+    return model.tokenize_part("\n", parse_special=False)
 
 
 def _source(model: Model, request: Generate, limit: int) -> _Source:

@@ -15,6 +15,8 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
+from msgspec import structs
+
 from inference.engine.batch import BatchLoop
 from inference.engine.embedding import Embedder, EmbedLoop
 from inference.engine.intake import Intake
@@ -94,6 +96,8 @@ class Runner:
         parallel: int,
         store_bytes: int,
     ) -> None:
+        self._model = model
+        self._known_size = model.size_bytes if model else 0
         self._intake = Intake(model) if model else None
         self._loop = BatchLoop(model, parallel=parallel, store_bytes=store_bytes) if model else None
         self._embeds = EmbedLoop(make_embedder)
@@ -127,7 +131,7 @@ class Runner:
             case Resume(request_id=request_id) if self._loop:
                 self._loop.resume(request_id)
 
-    def step(self) -> tuple[list[Event], list[Charge]]:
+    def step(self) -> Step:
         """Compute one step of each loop with what is prepared."""
         events, self._refused = self._refused, []
         charges: list[Charge] = []
@@ -141,7 +145,13 @@ class Runner:
             new_events, charges = self._loop.step()
             events += new_events
         embedded, embed_charges = self._embeds.step()
-        return events + embedded, charges + embed_charges
+        step = Step(events=(*events, *embedded), charges=(*charges, *embed_charges))
+        model = self._model
+        if model is None or model.size_bytes == self._known_size:
+            return step
+        self._known_size = model.size_bytes
+        sizes = {"size_bytes": model.size_bytes, "size_vram_bytes": model.size_vram_bytes}
+        return structs.replace(step, **sizes)
 
     def _has(self, request_id: str) -> bool:
         """Whether a request has not ended; the node may not know yet that it has."""
@@ -192,9 +202,8 @@ def serve(channel: Channel, runner: Runner) -> None:
             return
         for message in messages:
             runner.receive(message)
-        events, charges = runner.step()
         # Also a step that brings nothing is sent: it is the runner's pulse.
-        channel.send(Step(events=tuple(events), charges=tuple(charges)))
+        channel.send(runner.step())
 
 
 def _runner(model: LlamaModel | LlamaEmbeddingModel, request: OpenModel) -> Runner:

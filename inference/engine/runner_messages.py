@@ -97,12 +97,17 @@ class Charge(Part, frozen=True, array_like=True):
 
 
 class Step(Wire, frozen=True):
-    """What one step of a runner brought. One is sent for every step, so it is also its pulse."""
+    """What one step of a runner brought. One is sent for every step, so it is also its pulse.
+
+    `size_bytes` is there where the model takes more than before: 0, it has not changed.
+    """
 
     events: tuple[
         Started | PromptScored | Rendered | Token | ChoiceEnded | Embedded | Finished | Failed, ...
     ] = ()
     charges: tuple[Charge, ...] = ()
+    size_bytes: int = 0
+    size_vram_bytes: int = 0
 
 
 ToRunner = OpenModel | Proceed | Generate | Embed | Cancel | Pause | Resume

@@ -182,6 +182,14 @@ class Scheduler:
             runner.need = real
         return self._advance(now) + self._evict_excess(runner)
 
+    def runner_resized(self, key: str, real: Need) -> list[Action]:
+        """A runner takes more memory than before: idle ones may have to go for it."""
+        runner = self._runners.get(key)
+        if runner is None:
+            return []
+        runner.need = real
+        return self._evict_excess(runner)
+
     def runner_failed(self, key: str, message: str, now: float) -> list[Action]:
         """A runner has ended before its model was loaded: whoever waits for it is told."""
         if self._runners[key].state is RunnerState.STOPPING:

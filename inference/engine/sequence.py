@@ -22,6 +22,7 @@ class Job:
     first_token_ns: int = 0
     cached_tokens: int = 0
     sampled_tokens: int = 0  # answers and end tokens
+    reasoning_tokens: int = 0  # of those sampled for answers that have ended
     scores: list[TokenLogprob] = field(default_factory=list)  # of the prompt
 
     @property
@@ -44,6 +45,7 @@ class Job:
             completion_tokens=self.sampled_tokens,
             eval_ns=now - first,
             cached_tokens=self.cached_tokens,
+            reasoning_tokens=self.reasoning_tokens,
         )
 
 

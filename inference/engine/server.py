@@ -211,8 +211,6 @@ class Node:
         is_measured = not request.threads and not request.options.num_thread
         if is_measured and opened.threads:
             self._memo.remember(runner.model.weights, opened.threads)
-        in_system = max(0, opened.size_bytes - opened.size_vram_bytes)
-        real = Need(system_bytes=in_system, gpu_bytes=opened.size_vram_bytes)
         logger.info(
             "%s is loaded: %s, estimated %s; %d threads",
             runner.model.name,
@@ -220,9 +218,8 @@ class Node:
             format_bytes(runner.need.system_bytes + runner.need.gpu_bytes),
             opened.threads,
         )
-        self._apply(self._scheduler.runner_ready(key, time.monotonic(), real))
-        if (room := self._scheduler.room_bytes()) < 0:
-            logger.warning("models take %s more memory than they should", format_bytes(-room))
+        self._apply(self._scheduler.runner_ready(key, time.monotonic(), _taken(opened)))
+        self._warn_of_excess()
 
     def runner_stepped(self, key: str, step: Step) -> None:
         """A runner has done one step: pass the events on, one frame for each connection."""
@@ -241,8 +238,25 @@ class Node:
         for request_id in ended:
             self._disown(request_id)
             actions += self._scheduler.ended(key, request_id, now)
+        if step.size_bytes:
+            actions += self._resized(key, step)
         if actions or ended:
             self._apply(actions)
+
+    def _resized(self, key: str, step: Step) -> list[Action]:
+        """A runner takes more than when it was opened: a context for embedding was made."""
+        process = self._processes[key]
+        if process.opened is None:
+            return []
+        sizes = {"size_bytes": step.size_bytes, "size_vram_bytes": step.size_vram_bytes}
+        process.opened = structs.replace(process.opened, **sizes)
+        actions = self._scheduler.runner_resized(key, _taken(process.opened))
+        self._warn_of_excess()
+        return actions
+
+    def _warn_of_excess(self) -> None:
+        if (room := self._scheduler.room_bytes()) < 0:
+            logger.warning("models take %s more memory than they should", format_bytes(-room))
 
     def runner_ended(self, key: str, message: str, *, was_open: bool) -> None:
         """A runner's process is gone."""
@@ -404,6 +418,11 @@ class Node:
         await asyncio.gather(*(process.wait() for process in processes))
         for connection in list(self._connections):
             connection.close()
+
+
+def _taken(opened: Opened) -> Need:
+    in_system = max(0, opened.size_bytes - opened.size_vram_bytes)
+    return Need(system_bytes=in_system, gpu_bytes=opened.size_vram_bytes)
 
 
 def _expiry_of(model: LoadedModel) -> float:

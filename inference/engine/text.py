@@ -30,18 +30,28 @@ class TextStream:
         self._held = ""
         self._shown = 0  # characters that were released
         self._waiting: deque[tuple[int, TokenLogprob]] = deque()  # where its text begins
-        self.has_stopped = False
+        self.stop_sequence = ""  # the stop string that is complete
+
+    @property
+    def has_stopped(self) -> bool:
+        """Whether a stop string is complete."""
+        return bool(self.stop_sequence)
 
     @property
     def held(self) -> str:
         """What is not certain yet."""
         return self._held
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether there are no bytes that wait for the rest of their character."""
+        return not self._decoder.getstate()[0]
+
     def push(self, piece: bytes, logprob: TokenLogprob | None = None) -> Released:
         """Add a token's bytes and return what is now certain.
 
         A token without text of its own, a control token or the first bytes of a character, goes
-        with the text after it. Once a stop string is complete, `has_stopped` is set, the text
+        with the text after it. Once a stop string is complete, it is `stop_sequence`, the text
         before it is returned and everything later is dropped.
         """
         if self.has_stopped:
@@ -49,10 +59,10 @@ class TextStream:
         if logprob is not None:
             self._waiting.append((self._shown + len(self._held), logprob))
         self._held += self._decoder.decode(piece)
-        stop_at = self._stop_at()
-        if stop_at is None:
+        stop = self._first_stop()
+        if stop is None:
             return self._release(len(self._held) - self._undecided())
-        self.has_stopped = True
+        stop_at, self.stop_sequence = stop
         return self._release(stop_at)
 
     def flush(self) -> Released:
@@ -72,10 +82,12 @@ class TextStream:
             logprobs.append(self._waiting.popleft()[1])
         return Released(text, tuple(logprobs))
 
-    def _stop_at(self) -> int | None:
-        """Return where the stop string begins that is complete first, however tokens are cut."""
-        ends = [(at + len(text), at) for text in self._stop if (at := self._held.find(text)) >= 0]
-        return min(ends)[1] if ends else None
+    def _first_stop(self) -> tuple[int, str] | None:
+        """Return the stop string that is complete first, however tokens are cut, and its place."""
+        ends = [
+            (at + len(text), at, text) for text in self._stop if (at := self._held.find(text)) >= 0
+        ]
+        return min(ends)[1:] if ends else None
 
     def _undecided(self) -> int:
         """Return the length of the longest tail that begins a stop string."""

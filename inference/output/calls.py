@@ -8,6 +8,7 @@ templates.
 import re
 from typing import Final, NamedTuple
 
+from inference.output.json_readers import JsonReader
 from inference.output.readers import begin
 from inference.output.reading import Reader, Start, skip_blanks
 from inference.output.syntax import CallSyntax, JsonCall, PythonCall
@@ -48,12 +49,19 @@ class CallScanner:
         self._depth = 0  # of lists around calls
         self._reader: Reader | None = None
         self._is_inside = False
+        self._is_marked = False  # the run began with a text that only calls begin with
         self._is_first = True  # nothing but blanks was said
         self._has_content = False
         self._follows_call = False
         self._is_end = False
         self._content: list[str] = []
         self._calls: list[Call] = []
+
+    @property
+    def open_json(self) -> str:
+        """What there is of a call as JSON between tags; empty: no such call is open."""
+        is_open = self._is_marked and isinstance(self._reader, JsonReader)
+        return self._held[self._position :] if is_open else ""
 
     def push(self, text: str) -> Found:
         """Add text and return what is now certain."""
@@ -107,23 +115,24 @@ class CallScanner:
         if blanks == len(self._held) and not self._has_content:
             return False
         if self._is_first and self._syntax.is_bare and self._held[blanks] in "{[":
-            return self._enter(blanks)
+            return self._enter(blanks, is_marked=False)
         found = self._opening.search(self._held)
         tail = 0 if self._is_end else begun_length(self._held, self._openings)
         certain = len(self._held) - tail
         if found and found.start() <= certain:
-            return self._enter(found.start())
+            return self._enter(found.start(), is_marked=True)
         if self._has_content or certain > blanks:
             self._is_first = False
             self._release(certain)
         return False
 
-    def _enter(self, start: int) -> bool:
+    def _enter(self, start: int, *, is_marked: bool) -> bool:
         """Begin a run. Blanks before a first run stay held, they go if it has a call."""
         if self._held[:start].strip() or self._has_content:
             self._release(start)
             start = 0
         self._is_inside = True
+        self._is_marked = is_marked
         self._is_first = self._follows_call = False
         self._position = start
         self._depth = 0

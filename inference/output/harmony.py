@@ -69,6 +69,11 @@ class ChannelReader:
         """Whether something else than content comes next."""
         return self._has_begun and self._part is not _Part.CONTENT
 
+    @property
+    def reasons(self) -> bool | None:
+        """Whether the message at hand is thinking; None in a header, which may lead to either."""
+        return None if self._part is _Part.HEADER else self._part is _Part.THINKING
+
     def rules_out(self, text: str) -> bool:
         """Return whether this text, said next, would mean that there are no channels."""
         return not (self._has_begun or _may_be_header(self._held + text))

@@ -15,7 +15,7 @@ from inference.output.calls import CallScanner, Found
 from inference.output.harmony import ChannelReader
 from inference.output.syntax import OutputFormat
 from inference.output.thinking import ThinkingSplitter
-from inference.output.tools import Toolbox
+from inference.output.tools import Call, Toolbox
 
 _ID_LETTERS: Final = string.ascii_lowercase + string.digits
 _ID_LENGTH: Final = 8
@@ -62,10 +62,25 @@ class OutputParser:
         return self._splits_thinking and part.is_thinking
 
     @property
+    def reasons(self) -> bool | None:
+        """Whether what was said last belongs to the thinking, tags included; None: not clear yet.
+
+        Unlike `is_thinking` this knows a channel's header from what it leads to.
+        """
+        if self._channels is not None:
+            return self._channels.reasons
+        return None if self._splitter.is_undecided else self._splitter.is_thinking
+
+    @property
     def is_undecided(self) -> bool:
         """Whether nothing was said yet that tells if there is thinking."""
         part = self._channels or self._splitter
         return self._splits_thinking and part.is_undecided
+
+    @property
+    def open_json(self) -> str:
+        """What was said of a call as JSON between tags; empty: no such call is open."""
+        return self._scanner.open_json if self._scanner is not None else ""
 
     def rules_out_thinking(self, text: str) -> bool:
         """Return whether this text, pushed next, would decide that there is no thinking.
@@ -109,11 +124,17 @@ class OutputParser:
         return self._parsed(split.thinking, both)
 
     def _parsed(self, thinking: str, found: Found) -> Parsed:
-        calls = []
-        for name, arguments in found.calls:
-            calls.append(ToolCall(name=name, arguments=arguments, id=_new_id(), index=self._calls))
-            self._calls += 1
-        return Parsed(found.content, thinking, tuple(calls))
+        calls = numbered(found.calls, first=self._calls)
+        self._calls += len(calls)
+        return Parsed(found.content, thinking, calls)
+
+
+def numbered(calls: Sequence[Call], *, first: int) -> tuple[ToolCall, ...]:
+    """Return calls with ids of their own, counted from `first`."""
+    return tuple(
+        ToolCall(name=name, arguments=arguments, id=_new_id(), index=index)
+        for index, (name, arguments) in enumerate(calls, first)
+    )
 
 
 def _new_id() -> str:

@@ -96,6 +96,12 @@ class OutputFormat:
     shown_tokens: frozenset[str]
     is_channelled: bool = False
 
+    @property
+    def tags_json(self) -> bool:
+        """Whether a call may be a JSON object between tags."""
+        is_json = any(isinstance(shape, JsonCall) for shape in self.calls.shapes)
+        return is_json and bool(self.calls.markers) and not self.is_channelled
+
 
 def token_names(texts: Iterable[str]) -> frozenset[str]:
     """Return the names of control tokens that occur in texts, the texts themselves included."""

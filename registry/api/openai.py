@@ -14,7 +14,7 @@ from models_app.permissions import Verb
 from ollamasite.api_views import ReadView
 from ollamasite.http import JSON, json_response
 from registry import library
-from registry.api.schemas import OpenAIModel
+from registry.api.schemas import OpenAIModel, OpenAIModelDeleted
 
 
 class ModelsView(ReadView):
@@ -28,7 +28,9 @@ class ModelsView(ReadView):
 
 
 class ModelView(ReadView):
-    """`GET /v1/models/<name>`."""
+    """`GET` and `DELETE /v1/models/<name>`; the name may have `/` and `:` in it."""
+
+    http_method_names = ["get", "head", "delete"]
 
     async def get(self, request: Any, name: str) -> HttpResponse:
         """Tell about one model under the name that was asked for."""
@@ -37,6 +39,12 @@ class ModelView(ReadView):
         namespace = ModelName.parse(model.full_name).namespace or LIBRARY
         entry = _entry(name, model.modified_at, namespace)
         return json_response(entry, content_type=JSON, newline=True)
+
+    async def delete(self, request: Any, name: str) -> HttpResponse:
+        """Delete a name."""
+        await sync_to_async(library.delete_model)(request.user, name)
+        answer = OpenAIModelDeleted(id=name, object="model", deleted=True)
+        return json_response(answer, content_type=JSON, newline=True)
 
 
 def _entry(name: str, modified_at: datetime, namespace: str) -> OpenAIModel:

@@ -93,3 +93,37 @@ class OpenAIModel(msgspec.Struct, kw_only=True):
     object: str
     created: int
     owned_by: str
+
+
+class OpenAIModelDeleted(msgspec.Struct, kw_only=True):
+    """Answer of `DELETE /v1/models/<name>`."""
+
+    id: str
+    object: str
+    deleted: bool
+
+
+class TagsReply(msgspec.Struct, kw_only=True):
+    """Answer of `/api/tags`."""
+
+    models: list[TagEntry]
+
+
+class CloudStatus(msgspec.Struct, kw_only=True):
+    """Whether models may run elsewhere."""
+
+    disabled: bool
+    source: str
+
+
+class StatusReply(msgspec.Struct, kw_only=True):
+    """Answer of `/api/status`."""
+
+    cloud: CloudStatus
+
+
+class OpenAIModelList(msgspec.Struct, kw_only=True):
+    """Answer of `/v1/models`."""
+
+    object: str
+    data: list[OpenAIModel]

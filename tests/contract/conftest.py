@@ -12,6 +12,7 @@ import pytest
 import uvicorn
 
 from inference.client import engine_client
+from models_app import limits
 from models_app.accounts import create_key
 from models_app.models import User
 from tests.conftest import MakeModel
@@ -75,6 +76,7 @@ def site(transactional_db: None, settings: Any, alice: User, model: str) -> Iter
             ready.set_result((running, asyncio.get_running_loop()))
             await server.serve(sockets=[listener])
             engine_client(running.socket_path).close()
+            await limits.close()
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()

@@ -11,8 +11,15 @@ from pathlib import Path
 from typing import Any, Final
 
 _HERE: Final = Path(__file__).parent
-_BIN: Final = _HERE.parents[1] / ".clients" / "venv" / "bin"
+_CLIENTS: Final = _HERE.parents[1] / ".clients"
 _TIMEOUT_S: Final = 120.0
+# What schemathesis looks at: that nothing fails, and that the answers are as described.
+_CHECKS: Final = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_schema_conformance",
+)
 
 
 def js_calls(host: str, key: str, calls: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -20,6 +27,69 @@ def js_calls(host: str, key: str, calls: Sequence[Mapping[str, Any]]) -> list[di
     asked = {"host": host, "key": key, "calls": calls}
     found: list[dict[str, Any]] = _driven([_bin("node"), str(_HERE / "js" / "driver.mjs")], asked)
     return found
+
+
+def openai_js_calls(
+    host: str, key: str, calls: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Have OpenAI's JavaScript client make these calls; return each one's outcome."""
+    asked = {"host": host, "key": key, "calls": calls}
+    command = [_bin("node"), str(_HERE / "js" / "openai_driver.mjs")]
+    found: list[dict[str, Any]] = _driven(command, asked)
+    return found
+
+
+def run_js(script: str) -> str:
+    """Run an ES module that may import the npm packages of the tests; return what it prints."""
+    command = [_bin("node"), "--input-type=module"]
+    return _output(command, sent=script, folder=_HERE / "js")
+
+
+def openai_steps(host: str, key: str, model: str, steps: Sequence[str]) -> list[Any]:
+    """Have langchain-openai do these steps of its driver; return each one's result."""
+    asked = {"host": host, "key": key, "model": model, "steps": steps}
+    driver = _HERE / "clients" / "langchain_openai_driver.py"
+    found: list[Any] = _driven([_bin("python"), str(driver)], asked)
+    return found
+
+
+def litellm_steps(host: str, key: str, model: str, steps: Sequence[str]) -> list[Any]:
+    """Have litellm do these steps of its driver; return each one's result."""
+    asked = {"host": host, "key": key, "model": model, "steps": steps}
+    driver = _HERE / "clients" / "litellm_driver.py"
+    # It would ask the internet for the prices of models.
+    environment = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    command = [_bin("python", "litellm"), str(driver)]
+    found: list[Any] = _driven(command, asked, environment=environment)
+    return found
+
+
+class AnthropicDriver:
+    """Anthropic's SDK in a process that lives on: importing it takes seconds."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [_bin("python"), str(_HERE / "clients" / "anthropic_driver.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def do(self, host: str, key: str, model: str, steps: Sequence[str]) -> list[Any]:
+        """Have these steps done; return each one's result."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        asked = {"host": host, "key": key, "model": model, "steps": steps}
+        self._process.stdin.write(f"{json.dumps(asked)}\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        assert line, "the driver has ended: what it printed on standard error says why"
+        found: list[Any] = json.loads(line)
+        return found
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate(timeout=_TIMEOUT_S)
 
 
 def langchain_steps(host: str, key: str, model: str, steps: Sequence[str]) -> list[Any]:
@@ -36,26 +106,73 @@ def run_llm(host: str, key: str, home: Path, *words: str) -> str:
     return _output([_bin("llm"), *words], environment=environment)
 
 
-def _driven(command: list[str], asked: Mapping[str, Any]) -> Any:
-    return json.loads(_output(command, sent=json.dumps(asked)))
+def run_schemathesis(host: str, key: str, model: str, home: Path) -> str:
+    """Have schemathesis try the site's OpenAPI document; return what it found wrong, if anything.
+
+    The seed is fixed and the number of requests too, so that what fails once fails again.
+    """
+    hooks = _HERE / "clients" / "schemathesis_hooks.py"
+    environment = {
+        "FUZZED_MODEL": model,
+        "SCHEMATHESIS_HOOKS": hooks.stem,
+        "PYTHONPATH": str(hooks.parent),
+    }
+    options = {
+        "--header": f"Authorization: Bearer {key}",
+        "--checks": ",".join(_CHECKS),
+        "--phases": "examples,fuzzing",
+        "--max-examples": "10",
+        "--seed": "1",
+        "--request-timeout": "10",
+        "--workers": "2",
+    }
+    words = [word for option in options.items() for word in option]
+    command = [_bin("schemathesis"), "run", f"{host}/openapi.json", *words, "--no-color"]
+    done = _run(command, environment=environment, folder=home)
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+def _driven(
+    command: list[str],
+    asked: Mapping[str, Any],
+    *,
+    environment: Mapping[str, str] | None = None,
+) -> Any:
+    return json.loads(_output(command, sent=json.dumps(asked), environment=environment))
 
 
 def _output(
-    command: list[str], *, sent: str = "", environment: Mapping[str, str] | None = None
+    command: list[str],
+    *,
+    sent: str = "",
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
 ) -> str:
-    done = subprocess.run(
-        command,
-        input=sent,
-        env={**os.environ, **(environment or {})},
-        capture_output=True,
-        text=True,
-        timeout=_TIMEOUT_S,
-    )
+    done = _run(command, sent=sent, environment=environment, folder=folder)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def _bin(name: str) -> str:
-    path = _BIN / name
+def _run(
+    command: list[str],
+    *,
+    sent: str = "",
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        input=sent,
+        cwd=folder,
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT_S,
+        check=False,
+    )
+
+
+def _bin(name: str, venv: str = "venv") -> str:
+    path = _CLIENTS / venv / "bin" / name
     assert path.exists(), f"{path} is missing: `make test` installs it"
     return str(path)

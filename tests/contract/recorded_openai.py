@@ -1,6 +1,7 @@
-"""What a real Ollama 0.33 answered on `/v1`.
+"""What a real Ollama 0.33 answered on `/v1`, and what is told here beyond it.
 
-Not in here: /v1/completions, which comes later.
+That is what OpenAI's own answers have: a null refusal, details of the usage, and the code and field
+of a model that is not there. Not in here: /v1/completions.
 """
 
 from typing import Any, Final
@@ -31,10 +32,18 @@ def choice(delta: dict[str, str], finish_reason: str | None) -> dict[str, Any]:
 
 
 def openai_error(message: str, kind: str) -> dict[str, Any]:
-    return {"error": {"message": message, "type": kind, "param": None, "code": None}}
+    is_missing = kind == "not_found_error"
+    found = ("model", "model_not_found") if is_missing else (None, None)
+    return {"error": {"message": message, "type": kind, "param": found[0], "code": found[1]}}
 
 
-USAGE: Final = {"prompt_tokens": 10, "completion_tokens": 3, "total_tokens": 13}
+USAGE: Final = {
+    "prompt_tokens": 10,
+    "completion_tokens": 3,
+    "total_tokens": 13,
+    "prompt_tokens_details": {"cached_tokens": 0},
+    "completion_tokens_details": {"reasoning_tokens": 0},
+}
 V1_CHAT: Final = {
     "model": "smollm2:135m",
     "max_tokens": 5,
@@ -92,7 +101,7 @@ EXCHANGES: Final = [
             "choices": [
                 {
                     "index": 0,
-                    "message": {"role": "assistant", "content": "Hello."},
+                    "message": {"role": "assistant", "content": "Hello.", "refusal": None},
                     "finish_reason": "stop",
                 }
             ],

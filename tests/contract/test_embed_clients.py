@@ -7,6 +7,7 @@ import ollama
 import openai
 import pytest
 
+from inference.messages import Embed
 from tests.contract.conftest import RunningSite
 from tests.fakes.engine import FAKE_WIDTH
 
@@ -58,6 +59,22 @@ def test_openai_may_cut_the_vector(openai_client: openai.OpenAI, model: str) -> 
 
     assert math.hypot(*found.data[0].embedding) == pytest.approx(1.0, rel=1e-6)
     assert found.usage.total_tokens == 10
+
+
+def test_openai_embeds_token_ids(
+    site: RunningSite, openai_client: openai.OpenAI, model: str
+) -> None:
+    found = openai_client.embeddings.create(model=model, input=[[1, 2], [3]])
+
+    assert [len(item.embedding) for item in found.data] == [FAKE_WIDTH] * 2
+    assert site.wait_for(Embed).inputs == ((1, 2), (3,))
+
+
+def test_openai_raises_for_a_bad_field(openai_client: openai.OpenAI, model: str) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        openai_client.embeddings.create(model=model, input=[], user="me")
+
+    assert caught.value.param == "input"
 
 
 def test_openai_raises_for_a_missing_model(openai_client: openai.OpenAI) -> None:

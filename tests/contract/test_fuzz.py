@@ -11,103 +11,33 @@ from typing import Any, Final
 import pytest
 from django.urls import URLPattern, URLResolver, get_resolver
 
+from inference.messages import Token, ToolCall
 from models_app.models import User
-from tests.conftest import MakeModel
+from models_app.responses import ResponseRecord, keep_response
+from registry import manifests
+from tests.conftest import MakeModel, principal_for
+from tests.contract.fuzz_bodies import ABLE, BODIES, FURTHER, STORED_ID, STORED_ITEM_ID
 from tests.fakes.engine import FakeNode, Script
 from tests.fakes.http import Answer, AsgiClient
+from tests.model_layers import add_layer
 
 SHORT_ROUNDS: Final = 25
 LONG_ROUNDS: Final = 150
-HELLO: Final = [{"role": "user", "content": "Hello", "images": [], "tool_calls": []}]
-CALL: Final = {"function": {"name": "f", "arguments": {"x": 1}}}
-ABLE: Final = (
-    "{{ if .Suffix }}{{ .Prompt }}|{{ .Suffix }}{{ else }}"
-    "{{ range .Tools }}{{ json . }}{{ end }}{{ range .Messages }}{{ .Role }}: {{ .Content }}"
-    "{{ if .Thinking }}<think>{{ .Thinking }}</think>{{ end }}"
-    "{{ range .ToolCalls }}<call>{{ json .Function }}{{ end }}\n{{ end }}{{ end }}"
+# Bytes under a digest (tests/registry/api/test_blobs.py), and routes that read no body.
+NOT_JSON: Final = frozenset(
+    {
+        "api/blobs/<str:digest>",
+        "v1/models/<path:name>",
+        "v1/responses/<str:response_id>",
+        "v1/responses/<str:response_id>/cancel",
+    }
 )
-TOOL: Final = {
-    "type": "function",
-    "function": {
-        "name": "f",
-        "parameters": {"type": "object", "properties": {"x": {"type": "number"}}},
-    },
-}
-COMMON: Final = {
-    "model": "able:latest",
-    "stream": False,
-    "options": {"num_predict": 3, "temperature": 0.5, "stop": ["x"], "num_ctx": 512, "seed": 1},
-    "keep_alive": "5m",
-}
-NATIVE: Final = {
-    **COMMON,
-    "format": {"type": "object", "properties": {"a": {"type": "string"}}},
-    "think": False,
-    "truncate": True,
-    "shift": False,
-    "logprobs": True,
-    "top_logprobs": 2,
-    "_debug_render_only": False,
-}
-# A good body for every route: what is thrown at it are bodies not quite like this.
-BODIES: Final[dict[str, Any]] = {
-    "api/generate": {
-        **NATIVE,
-        "prompt": "Hello",
-        "suffix": "",
-        "system": "s",
-        "template": "{{ .Prompt }}",
-        "context": [1, 2],
-        "raw": False,
-        "images": [],
-    },
-    "api/chat": {
-        **NATIVE,
-        "messages": [{"role": "assistant", "content": "", "tool_calls": [CALL]}, *HELLO],
-        "tools": [TOOL],
-    },
-    "api/embed": {**COMMON, "input": ["a", "b"], "truncate": True, "dimensions": 3},
-    "api/embeddings": {**COMMON, "prompt": "a"},
-    "api/show": {"model": "able:latest", "verbose": True, "system": "s", "options": {"seed": 1}},
-    "api/create": {
-        "model": "mine",
-        "from": "able:latest",
-        "stream": False,
-        "system": "s",
-        "template": "{{ .Prompt }}",
-        "license": ["a", "b"],
-        "parameters": {"temperature": 0.5, "stop": ["x"]},
-        "messages": [{"role": "user", "content": "x"}],
-        "quantize": "",
-        "modelfile": 'FROM able\nSYSTEM """\nx"""',
-        "info": {"base_name": "x"},
-    },
-    "api/copy": {"source": "able:latest", "destination": "mine"},
-    "api/delete": {"model": "mine"},
-    "v1/chat/completions": {
-        "model": "able:latest",
-        "messages": [{"role": "user", "content": [{"type": "text", "text": "Hello"}]}],
-        "stream": False,
-        "stream_options": {"include_usage": True},
-        "max_tokens": 3,
-        "stop": ["x"],
-        "temperature": 1,
-        "response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "object"}}},
-        "tools": [TOOL],
-        "reasoning_effort": "none",
-        "logit_bias": {"1": 2},
-        "n": 2,
-        "logprobs": True,
-    },
-    "v1/embeddings": {
-        "model": "able:latest",
-        "input": ["a", "b"],
-        "encoding_format": "base64",
-        "dimensions": 3,
-    },
-}
-# Bytes, not JSON, under a digest: tests/registry/api/test_blobs.py. Pages take forms.
-NOT_JSON: Final = frozenset({"api/blobs/<str:digest>"})
+# Something of every kind that an answer can have.
+SAID: Final = (
+    Token(request_id="", thinking="Hm."),
+    "Hello",
+    Token(request_id="", tool_calls=(ToolCall(name="f", arguments={"x": 1}, id="call_fake1"),)),
+)
 DEEP: Final = "[" * 300 + "]" * 300
 STRANGE: Final[list[Any]] = [
     None,
@@ -257,19 +187,28 @@ def assert_told(path: str, answer: Answer) -> None:
         error = answer.json()["error"]
         assert answer.content_type.startswith("application/json")
         if path.startswith("v1/"):
-            assert list(error) == ["message", "type", "param", "code"]
+            is_anthropic = path.startswith("v1/messages")
+            keys = ["type", "message"] if is_anthropic else ["message", "type", "param", "code"]
+            assert list(error) == keys
             error = error["message"]
         assert isinstance(error, str)
         assert error
+    elif answer.content_type.startswith("text/event-stream"):
+        last = answer.text.removesuffix("\n\n").rpartition("\n\n")[2]
+        assert last.startswith(ENDS), last
     elif answer.content_type == "application/x-ndjson":
         last = answer.lines()[-1]
         assert last.get("done") is True or last.get("status") == "success" or last["error"]
 
 
+# How a stream ends well.
+ENDS: Final = ("data: [DONE]", "event: response.", "event: message_stop")
+
+
 async def throw(api: AsgiClient, method: str, path: str, *, rounds: int) -> None:
     chance = random.Random(f"{method} {path}")  # noqa: S311 - a seed, no secret
     for number in range(rounds):
-        body = mutated(chance, BODIES[path])
+        body = mutated(chance, chance.choice([BODIES[path], *FURTHER.get(path, ())]))
         answer = await api.request(method, f"/{path}", body=body)
         try:
             assert_told(path, answer)
@@ -289,9 +228,17 @@ def test_every_route_that_takes_json_is_in_the_run() -> None:
 @pytest.fixture
 def target(node: FakeNode, bobs_model: str, alice: User, make_model: MakeModel) -> FakeNode:
     """A node, a model that can do everything, one that Alice may delete, one she may not see."""
-    node.default = Script()
-    make_model("able", template=ABLE)
+    node.default = Script(pieces=SAID)
+    add_layer(make_model("able", template=ABLE), manifests.PROJECTOR, b"a projector")
     make_model("alice/mine", alice)
+    item = {"id": STORED_ITEM_ID, "type": "message", "role": "user", "content": []}
+    record = ResponseRecord(
+        response_id=STORED_ID,
+        model_name="able",
+        input=json.dumps([item]),
+        body=json.dumps({"output": []}),
+    )
+    keep_response(principal_for(alice), record)
     return node
 
 

@@ -42,6 +42,7 @@ from inference.messages import (
     LoadedModels,
     Ping,
     Pong,
+    PromptScored,
     QueueState,
     RawPrompt,
     Rendered,
@@ -50,6 +51,7 @@ from inference.messages import (
     TokenLogprob,
     TokensPrompt,
     ToNode,
+    ToolCall,
     Unload,
     Usage,
     Welcome,
@@ -75,10 +77,10 @@ class Script:
 
     A piece that is an event is sent as it is, but for the request's id: `Token(request_id="",
     thinking="Hm.")`. Who only wants the prompt rendered gets `rendered`, if it is not empty, or
-    the prompt's own texts.
+    the prompt's own texts; its tokens are counted as words.
     """
 
-    pieces: tuple[str | Token | ChoiceEnded, ...] = ("Hello", ".")
+    pieces: tuple[str | PromptScored | Token | ChoiceEnded, ...] = ("Hello", ".")
     rendered: str = ""
     last_text: str = ""
     last_logprobs: tuple[TokenLogprob, ...] = ()
@@ -86,6 +88,7 @@ class Script:
     queue_position: int = 0
     reason: DoneReason = DoneReason.STOP
     usage: Usage = USAGE
+    stop_sequence: str = ""  # told in Finished
     context: tuple[int, ...] = (1, 2, 3)
     pause_s: float = 0.0  # before every event
     failure: FailureCode | None = None
@@ -96,7 +99,10 @@ class Script:
 
 
 class FakeNode:
-    """A node on a unix socket; `scripts` are used up in turn, then `default` for ever."""
+    """A node on a unix socket; `scripts` are used up in turn, then `default` for ever.
+
+    Without either, a forced tool is called without arguments.
+    """
 
     def __init__(self, socket_path: Path, *, protocol: int = PROTOCOL_VERSION) -> None:
         self.socket_path = socket_path
@@ -150,6 +156,9 @@ class FakeNode:
         if request.model.weights == MISSING_WEIGHTS:
             message = "the model's file is missing"
             return Script(pieces=(), failure=FailureCode.LOAD_FAILED, failure_message=message)
+        if isinstance(request, Generate) and request.forced_tools:
+            call = ToolCall(name=request.forced_tools[0], arguments={}, id="call_fake0001")
+            return Script(pieces=(Token(request_id="", tool_calls=(call,)),))
         if isinstance(request, Generate) and request.sampling.num_predict:
             count = request.sampling.num_predict
             return Script(pieces=("word ",) * count, reason=DoneReason.LENGTH, pause_s=0.002)
@@ -306,7 +315,13 @@ def _shown(script: Script, request: Generate) -> Rendered:
             text, images = prefix + suffix, 0
         case TokensPrompt(tokens=tokens):
             text, images = " ".join(map(str, tokens)), 0
-    return Rendered(request_id=request.request_id, text=script.rendered or text, image_count=images)
+    text = script.rendered or text
+    return Rendered(
+        request_id=request.request_id,
+        text=text,
+        image_count=images,
+        prompt_tokens=len(text.split()) if request.counts_tokens else 0,
+    )
 
 
 def _good_end(script: Script, request: Generate | Load | Embed) -> tuple[Event, ...]:
@@ -328,6 +343,7 @@ def _good_end(script: Script, request: Generate | Load | Embed) -> tuple[Event, 
                 logprobs=script.last_logprobs,
                 usage=script.usage,
                 context=script.context if wants_context else (),
+                stop_sequence=script.stop_sequence,
             )
             return (end,)
 

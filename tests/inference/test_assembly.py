@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from inference.assembly import cache_group, default_priority, engine_message, model_ref
+from inference.assembly import cache_group, engine_message, model_ref
 from inference.errors import InvalidImage, UnsupportedByModel
 from inference.messages import (
     AdapterRef,
@@ -19,7 +19,7 @@ from inference.messages import (
     RawPrompt,
     Unload,
 )
-from inference.requests import ChatRequest, CompletionRequest, GenerationRequest, KeepAlive
+from inference.requests import Caller, ChatRequest, CompletionRequest, GenerationRequest, KeepAlive
 from models_app.permissions import CredentialKind, Principal
 from ollamasite.errors import ServiceError
 from registry.library import ResolvedModel
@@ -34,8 +34,8 @@ THINKING = (
 )
 FILLING = "<PRE>{{ .Prompt }}<SUF>{{ .Suffix }}<MID>"
 FILL_TOKENS = {f"tokenizer.ggml.fim_{part}_token_id": 1 for part in ("pre", "suf", "mid")}
-PERSON = Principal(user_id=7, username="alice", is_admin=False, kind=CredentialKind.SESSION)
 PROGRAM = Principal(user_id=7, username="alice", is_admin=False, kind=CredentialKind.KEY)
+CALLER = Caller(principal=PROGRAM, priority=Priority.API)
 HELLO = (ChatMessage(role="user", content="Hello"),)
 SCHEMA = '{"type":"object"}'
 
@@ -67,14 +67,14 @@ def resolved(**changes: Any) -> ResolvedModel:
 
 
 def told(model: ResolvedModel, request: GenerationRequest) -> Generate:
-    message = engine_message("r", PROGRAM, model, request, Priority.API)
+    message = engine_message("r", CALLER, model, request)
     assert isinstance(message, Generate)
     return message
 
 
 def refusal(model: ResolvedModel, request: GenerationRequest) -> ServiceError:
     with pytest.raises(ServiceError) as caught:
-        engine_message("r", PROGRAM, model, request, Priority.API)
+        engine_message("r", CALLER, model, request)
     return caught.value
 
 
@@ -109,13 +109,9 @@ def test_cache_of_a_model_may_be_everyones() -> None:
     assert cache_group(PROGRAM, model) == "model:" + "d" * 64
 
 
-def test_people_go_before_programs() -> None:
-    assert default_priority(PERSON) is Priority.INTERACTIVE
-    assert default_priority(PROGRAM) is Priority.API
-
-
 def test_priority_is_passed_on() -> None:
-    message = engine_message("r", PROGRAM, resolved(), chat(), Priority.BATCH)
+    caller = Caller(principal=PROGRAM, priority=Priority.BATCH)
+    message = engine_message("r", caller, resolved(), chat())
 
     assert isinstance(message, Generate)
     assert message.priority is Priority.BATCH
@@ -233,7 +229,7 @@ def test_window_of_a_model_that_sees_has_room_for_images(projector: str, num_ctx
 def test_images_beside_an_empty_prompt_are_a_load() -> None:
     request = complete(prompt="", images=(b"x",))
 
-    assert isinstance(engine_message("r", PROGRAM, resolved(), request, Priority.API), Load)
+    assert isinstance(engine_message("r", CALLER, resolved(), request), Load)
 
 
 # ------------------------------------------------------------------ structured answers
@@ -285,6 +281,13 @@ def test_a_model_that_cannot_think_is_told_what_was_asked(think: Any) -> None:
     message = told(resolved(), chat(think=think))
 
     assert (asked_to_think(message), message.splits_thinking) == (think, False)
+
+
+@pytest.mark.parametrize(
+    ("request_", "param"), [(chat(tools=({},)), "tools"), (complete(suffix="x"), "suffix")]
+)
+def test_what_a_model_cannot_do_names_the_field(request_: GenerationRequest, param: str) -> None:
+    assert refusal(resolved(), request_).param == param
 
 
 @pytest.mark.parametrize("ask", [chat, complete])
@@ -470,6 +473,30 @@ def test_only_the_prompt_may_be_asked_for() -> None:
     assert told(resolved(), chat(renders_only=True)).renders_only
 
 
+def test_tokens_are_counted_where_that_is_asked_for() -> None:
+    assert told(resolved(), chat(renders_only=True, counts_tokens=True)).counts_tokens
+
+
+def test_a_prompt_that_is_scored_may_have_no_answer() -> None:
+    request = complete(raw=True, scores_prompt=True, options={"num_predict": 0})
+    assert told(resolved(), request).sampling.num_predict == 0
+
+
+def test_elsewhere_no_tokens_mean_no_limit() -> None:
+    request = complete(raw=True, options={"num_predict": 0})
+    assert told(resolved(), request).sampling.num_predict is None
+
+
+def test_forced_tools_and_the_number_of_calls_are_passed_on() -> None:
+    model = resolved(capabilities=("completion", "tools"))
+    message = told(model, chat(tools=TOOLS, forced_tools=("look",), most_calls=1))
+    assert (message.forced_tools, message.most_calls) == (("look",), 1)
+
+
+def test_a_model_without_tools_cannot_be_forced_to_call_one() -> None:
+    assert "does not support tools" in refusal(resolved(), chat(forced_tools=("look",))).message
+
+
 EMBEDDING: Any = {"capabilities": ("embedding",)}
 
 
@@ -508,9 +535,7 @@ def test_what_the_model_cannot_do_is_refused_before_it_is_loaded(
 def test_any_model_can_be_unloaded(ask: Any) -> None:
     request = complete(**ask, keep_alive=KeepAlive(seconds=0))
 
-    assert isinstance(
-        engine_message("r", PROGRAM, resolved(**EMBEDDING), request, Priority.API), Unload
-    )
+    assert isinstance(engine_message("r", CALLER, resolved(**EMBEDDING), request), Unload)
 
 
 @pytest.mark.parametrize("field", [{"template": "t"}, {"system": "s"}, {"context": (1,)}])
@@ -521,9 +546,9 @@ def test_a_raw_prompt_stands_alone(field: Any) -> None:
 
 
 def test_nothing_to_generate_is_a_load_or_an_unload() -> None:
-    load = engine_message("r", PROGRAM, resolved(), chat(messages=()), Priority.API)
+    load = engine_message("r", CALLER, resolved(), chat(messages=()))
     request = chat(messages=(), keep_alive=KeepAlive(seconds=0))
-    unload = engine_message("r", PROGRAM, resolved(), request, Priority.API)
+    unload = engine_message("r", CALLER, resolved(), request)
 
     assert isinstance(load, Load)
     assert isinstance(unload, Unload)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from inference import frames
 from inference.client import EngineClient
 from inference.engine.config import EngineConfig
 from inference.engine.server import serve
@@ -45,6 +46,7 @@ from inference.messages import (
     Token,
     Unload,
 )
+from ollamasite.errors import BodyTooLarge
 from tests.fakes.connection import WireConnection
 from tests.fakes.engine import MISSING_WEIGHTS, running_node
 from tests.gguf_files import write_tiny_model
@@ -197,6 +199,50 @@ async def test_request_that_is_only_rendered_gets_its_prompt_and_no_answer(
     assert "user: Hi" in shown.text
     assert shown.image_count == 0
     assert last == end
+
+
+async def test_tokens_of_a_prompt_are_counted_where_that_is_asked_for(
+    engine: EngineUnderTest, wire: WireConnection
+) -> None:
+    wire.send(asked(engine, "plain", renders_only=True))
+    wire.send(asked(engine, "counted", renders_only=True, counts_tokens=True, truncate=False))
+    await wire.end_of("plain")
+    await wire.end_of("counted")
+    shown = {e.request_id: e.prompt_tokens for e in wire.events if isinstance(e, Rendered)}
+
+    assert shown["plain"] == 0
+    assert shown["counted"] > 0
+
+
+async def test_a_forced_tool_is_called_and_nothing_else_is_said(
+    engine: EngineUnderTest, wire: WireConnection
+) -> None:
+    parameters = {
+        "type": "object",
+        "properties": {"at": {"enum": ["door", "window"]}},
+        "required": ["at"],
+    }
+    tools = tuple(
+        {"type": "function", "function": {"name": name, "parameters": parameters}}
+        for name in ("look", "jump")
+    )
+    messages = (ChatMessage(role="user", content="Hi"),)
+    prompt = ChatPrompt(messages=messages, template=TEMPLATE, tools=tools)
+    sampling = Sampling(num_predict=200, seed=1, temperature=0.0)
+    fields: dict[str, Any] = {
+        "prompt": prompt,
+        "sampling": sampling,
+        "forced_tools": ("jump",),
+        "most_calls": 1,
+    }
+    wire.send(asked(engine, **fields))
+    end = await wire.end_of("r1")
+    tokens = [event for event in wire.events if isinstance(event, Token)]
+
+    assert isinstance(end, Finished)
+    assert end.reason is DoneReason.STOP
+    assert [call.name for token in tokens for call in token.tool_calls] == ["jump"]
+    assert not any(token.text or token.thinking for token in tokens)
 
 
 async def test_request_with_tools_and_thinking_ends_in_exactly_one_finished(
@@ -443,6 +489,23 @@ async def test_clients_requests_have_their_own_streams(engine: EngineUnderTest) 
         client.close()
 
     assert [end.request_id for end in ends] == ["r0", "r1", "r2"]
+
+
+async def test_request_that_is_too_large_to_be_sent_is_refused_and_forgotten(
+    engine: EngineUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = EngineClient(engine.socket_path)
+    try:
+        await client.list_loaded()
+        with monkeypatch.context() as small:
+            small.setattr(frames, "MAX_FRAME_BYTES", 10)
+            with pytest.raises(BodyTooLarge):
+                await client.submit(asked(engine))
+        again = [event async for event in await client.submit(asked(engine))]
+    finally:
+        client.close()
+
+    assert isinstance(again[-1], Finished)
 
 
 async def test_client_says_so_where_no_node_listens(tmp_path: Path) -> None:

@@ -56,8 +56,9 @@ def test_a_stop_list_of_the_request_replaces_the_models() -> None:
     ],
 )
 def test_a_wrong_type_is_refused_in_ollamas_words(name: str, value: Any, text: str) -> None:
-    with pytest.raises(InvalidOption, match=text):
+    with pytest.raises(InvalidOption, match=text) as caught:
         options.merge({}, {name: value})
+    assert caught.value.param == name
 
 
 def test_a_wrong_type_in_the_models_parameters_does_not_break_requests() -> None:

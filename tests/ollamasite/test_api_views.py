@@ -1,13 +1,14 @@
 """Reading bodies: a large one does not stop everybody else's streams."""
 
 import asyncio
+import threading
 from types import SimpleNamespace
 from typing import Any
 
 from django.test import RequestFactory
 
 from inference.api.schemas import ChatBody
-from ollamasite.api_views import NATIVE_EMPTY_BODY, read_body
+from ollamasite.api_views import NATIVE_EMPTY_BODY, read_body, work_through
 
 BESIDE_S = 0.005
 
@@ -44,3 +45,10 @@ async def test_a_small_body_is_read_at_once() -> None:
     read, turns = await turns_beside(b'{"messages":[{"role":"user"}]}')
     assert [message.role for message in read.messages] == ["user"]
     assert turns == 0
+
+
+async def test_large_body_is_walked_through_on_another_thread() -> None:
+    here = threading.get_ident()
+
+    assert await work_through(posted(b"{}"), threading.get_ident) == here
+    assert await work_through(posted(b" " * 100_000), threading.get_ident) != here

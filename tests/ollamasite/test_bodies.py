@@ -152,6 +152,7 @@ def test_wrong_type_is_refused_in_gos_words(body: Any, kind: str, field: str, go
         read(body)
     expected = f"json: cannot unmarshal {kind} into Go struct field {field} of type {go_type}"
     assert refusal.value.message == expected
+    assert refusal.value.param == next(iter(body)).lower()
 
 
 @pytest.mark.parametrize(

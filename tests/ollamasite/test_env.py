@@ -137,3 +137,15 @@ def test_origins_are_read_without_their_last_slash() -> None:
 def test_what_is_no_origin_stops_the_start(text: str) -> None:
     with pytest.raises(ImproperlyConfigured, match=r"^O: .* cannot be used: write"):
         Environment({"O": text}).origins("O")
+
+
+def test_hosts_are_a_list() -> None:
+    env = Environment({"H": "a.example, http://b.lan:8000,*, [::1]:80"})
+
+    assert env.hosts("H") == ["a.example", "http://b.lan:8000", "*", "[::1]:80"]
+
+
+@pytest.mark.parametrize("text", ["https://a.example/path", "*.a.example", "a:x", "a b", "ftp://a"])
+def test_text_that_is_no_host_stops_the_start(text: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"^H: .*cannot be used: write hosts such as"):
+        Environment({"H": f"a.example,{text}"}).hosts("H")

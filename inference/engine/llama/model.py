@@ -73,7 +73,12 @@ class LlamaModel(LlamaVocabulary):
 
     def new_embedder(self) -> LlamaEmbedder:
         """Return a context for embedding over the same weights. Raises LoadError."""
-        return LlamaEmbedder(self.handle, self._options, threads=self.threads)
+        backend.take_sizes()
+        embedder = LlamaEmbedder(self.handle, self._options, threads=self.threads)
+        sizes = opening.allocated(backend.take_sizes())
+        self.size_bytes += sizes.total
+        self.size_vram_bytes += sizes.gpu
+        return embedder
 
     def constraint(self, json_schema: str) -> GrammarConstraint:
         """See `Model`."""

@@ -84,6 +84,19 @@ class LlamaVision:
             self._recent.add((scope, digest), known)
         return known
 
+    def places(self, image: bytes, *, scope: str = "") -> int:
+        """See `Vision`."""
+        known = self._recent.get((scope, hashlib.sha256(image).digest()))
+        if known is not None:
+            return known.length
+        pixels = decode_rgb(image)
+        with self._chunks(pixels) as chunks:
+            length = _places(chunks)
+        if length <= self._window_tokens // 2:
+            return length
+        with self._chunks(self._smaller(pixels, length)) as chunks:
+            return _places(chunks)
+
     def decode(self, context: Any, sequence: int, start: int, image: LlamaImage) -> None:
         """Put an image into a sequence of llama.cpp's `context` at a position.
 

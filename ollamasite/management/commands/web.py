@@ -14,6 +14,7 @@ from django.core.management.base import BaseCommand
 from django.utils.module_loading import import_string
 
 from inference import generation
+from models_app import limits
 
 # Clients keep pooled connections for long; closing earlier than they do costs them errors.
 _KEEP_ALIVE_S = 120
@@ -78,6 +79,7 @@ class _DrainingServer(uvicorn.Server):
         await super().shutdown(sockets)
         if last_words is not None:
             last_words.cancel()
+        await limits.close()
 
 
 def _serve_with_daphne(application: Any, host: str, port: int) -> None:

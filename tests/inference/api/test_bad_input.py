@@ -177,8 +177,6 @@ async def test_local_names_and_addresses_are_welcome(stranger: AsgiClient, host:
         ("POST", "/api/tags", "GET, HEAD"),
         ("POST", "/api/version", "GET, HEAD"),
         ("PUT", "/api/ps", "GET"),
-        ("GET", "/v1/chat/completions", "POST"),
-        ("DELETE", "/v1/models/x", "GET, HEAD"),
         ("TRACE", "/api/chat", "POST"),
         ("POST", "/api/status", "GET"),
         ("BREW", "/api/chat", "POST"),
@@ -194,6 +192,23 @@ async def test_wrong_method_is_a_405_in_plain_text(
     assert answer.headers["allow"] == allowed
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/v1/chat/completions", "POST"),
+        ("PUT", "/v1/models/x", "GET, HEAD, DELETE"),
+        ("GET", "/v1/responses", "POST"),
+    ],
+)
+async def test_wrong_method_under_v1_is_told_in_openais_shape(
+    model: str, api: AsgiClient, method: str, path: str, allowed: str
+) -> None:
+    answer = await api.request(method, path)
+
+    assert (answer.status, answer.headers["allow"]) == (405, allowed)
+    assert answer.json()["error"]["message"] == "405 method not allowed"
+
+
 @pytest.mark.parametrize("path", ["/api/ps", "/api/status"])
 async def test_head_is_known_to_no_more_routes_than_in_ollama(
     node: FakeNode, api: AsgiClient, path: str
@@ -207,7 +222,19 @@ async def test_methods_are_told_only_where_one_is_refused(api: AsgiClient) -> No
     assert "allow" not in (await api.get("/api/version")).headers
 
 
-@pytest.mark.parametrize("path", ["/api/nope", "/v1/nope", "/nope", "/api", "/static/nope.js"])
+async def test_unknown_route_under_v1_is_told_in_openais_shape(model: str, api: AsgiClient) -> None:
+    answer = await api.post("/v1/images/generations", {"prompt": "x"})
+
+    assert answer.status == 404
+    assert answer.json()["error"] == {
+        "message": "404 page not found",
+        "type": "not_found_error",
+        "param": None,
+        "code": None,
+    }
+
+
+@pytest.mark.parametrize("path", ["/api/nope", "/nope", "/api", "/static/nope.js"])
 async def test_unknown_route_is_a_404_in_plain_text(model: str, api: AsgiClient, path: str) -> None:
     answer = await api.get(path)
 

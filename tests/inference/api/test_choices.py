@@ -75,7 +75,7 @@ async def test_choices_that_did_not_end_by_themselves_end_with_the_request(
 
 
 async def test_usage_counts_them_together(node: FakeNode, model: str, api: AsgiClient) -> None:
-    usage = Usage(prompt_tokens=10, completion_tokens=7, cached_tokens=4)
+    usage = Usage(prompt_tokens=10, completion_tokens=7, cached_tokens=4, reasoning_tokens=2)
     node.scripts.append(Script(pieces=SCRIPT.pieces, usage=usage))
     answer = (await api.post(URL, {"model": model, "messages": HELLO, "n": 3})).json()
 
@@ -84,4 +84,5 @@ async def test_usage_counts_them_together(node: FakeNode, model: str, api: AsgiC
         "completion_tokens": 7,
         "total_tokens": 17,
         "prompt_tokens_details": {"cached_tokens": 4},
+        "completion_tokens_details": {"reasoning_tokens": 2},
     }

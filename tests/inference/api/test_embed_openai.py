@@ -5,7 +5,9 @@ import struct
 from typing import Any
 
 import pytest
+from openai.types.embedding_create_params import EmbeddingCreateParams
 
+from inference.api.openai.embeddings import EmbeddingsBody
 from inference.messages import Embed, FailureCode
 from tests.fakes.engine import FAKE_WIDTH, FakeNode, Script
 from tests.fakes.http import AsgiClient
@@ -28,7 +30,7 @@ KINDS: list[Any] = [
     None,
     2**62,
 ]
-FIELDS = "model input dimensions encoding_format options keep_alive user"
+FIELDS = "model input dimensions encoding_format options keep_alive truncate user"
 
 
 async def inputs_of(node: FakeNode) -> tuple[str | tuple[int, ...], ...]:
@@ -108,6 +110,8 @@ async def test_every_form_of_input_is_understood(
         ([True], "invalid input type"),
         ([[]], "invalid input type"),
         (["a", 1], "invalid input type"),
+        ([-1], "invalid input type"),
+        ([2**31], "invalid input type"),
         ([["a"]], "invalid input type"),
     ],
     ids=str,
@@ -121,7 +125,7 @@ async def test_input_of_another_kind_is_refused(
     assert answer.json()["error"] == {
         "message": message,
         "type": "invalid_request_error",
-        "param": None,
+        "param": "input",
         "code": None,
     }
 
@@ -135,13 +139,47 @@ async def test_unknown_encoding_is_refused(model: str, api: AsgiClient) -> None:
     )
 
 
+@pytest.mark.parametrize("dimensions", [None, 0, 100])
+async def test_dimensions_that_cut_nothing_leave_the_vector_whole(
+    node: FakeNode, model: str, api: AsgiClient, dimensions: int | None
+) -> None:
+    answer = await api.post(PATH, {"model": model, "input": "a", "dimensions": dimensions})
+
+    assert len(answer.json()["data"][0]["embedding"]) == FAKE_WIDTH
+
+
+async def test_negative_dimensions_are_refused_by_name(model: str, api: AsgiClient) -> None:
+    answer = await api.post(PATH, {"model": model, "input": "a", "dimensions": -1})
+
+    assert (answer.status, answer.json()["error"]["param"]) == (400, "dimensions")
+
+
+async def test_extra_fields_reach_the_engine(node: FakeNode, model: str, api: AsgiClient) -> None:
+    extra = {"options": {"num_ctx": 512}, "keep_alive": "1m", "truncate": False}
+    await api.post(PATH, {"model": model, "input": "a", **extra})
+    request = await node.wait_for(Embed)
+
+    assert (request.runner.num_ctx, request.keep_alive_s, request.truncate) == (512, 60, False)
+
+
+async def test_too_many_inputs_are_refused(model: str, api: AsgiClient) -> None:
+    answer = await api.post(PATH, {"model": model, "input": ["a"] * 8193})
+
+    assert answer.status == 400
+    assert answer.json()["error"]["message"] == "a request may have at most 8192 inputs"
+
+
+def test_every_field_of_the_sdk_is_read() -> None:
+    assert set(EmbeddingCreateParams.__annotations__) <= set(EmbeddingsBody.__struct_fields__)
+
+
 async def test_missing_model_answers_as_recorded(model: str, api: AsgiClient) -> None:
     answer = await api.post(PATH, {"model": "nope", "input": "x"})
 
     assert (answer.status, answer.content_type) == (404, "application/json")
     assert answer.body == (
         b'{"error":{"message":"model \\"nope\\" not found, try pulling it first",'
-        b'"type":"not_found_error","param":null,"code":null}}\n'
+        b'"type":"not_found_error","param":"model","code":"model_not_found"}}\n'
     )
 
 

@@ -4,14 +4,13 @@ from typing import Any
 
 import pytest
 
-from inference.api.openai_schemas import ChatCompletionBody
+from inference.api.openai.chat_schemas import ChatCompletionBody
 from inference.messages import ChatMessage, ToolCall
 from inference.requests import ChatRequest, KeepAlive
 from ollamasite.bodies import decode
-from ollamasite.errors import BadRequest, ServiceError
+from ollamasite.errors import ServiceError
 
 HELLO = {"role": "user", "content": "Hello"}
-TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 
 
 def read(**body: Any) -> ChatRequest:
@@ -126,13 +125,16 @@ def test_content_may_be_null_or_missing(message: dict[str, Any]) -> None:
             [{"type": "image_url", "image_url": {"url": "https://x/y.png"}}],
             "image URLs are not currently supported, please use base64 encoded data instead",
         ),
+        ([{"type": "image_url", "image_url": "QUJD"}], "invalid image input"),
+        ([{"type": "refusal"}], "invalid message format"),
         ([{"type": "input_audio"}], '"input_audio" is not supported by this server'),
+        ([{"type": "file"}], '"file" is not supported by this server'),
     ],
 )
 def test_content_of_another_kind_is_refused(content: Any, message: str) -> None:
     error = refusal(messages=[{"role": "user", "content": content}])
 
-    assert (error.status, error.message) == (400, message)
+    assert (error.status, error.message, error.param) == (400, message, "messages")
 
 
 def test_earlier_calls_keep_their_id_and_arguments() -> None:
@@ -192,18 +194,22 @@ def test_top_logprobs_have_a_range() -> None:
     assert refusal(top_logprobs=21).message == "top_logprobs must be between 0 and 20"
 
 
-def test_tool_choice_that_needs_a_call_is_refused_by_name() -> None:
-    error = refusal(tools=[TOOL], tool_choice="required")
+def test_alternatives_without_log_probabilities_are_refused() -> None:
+    error = refusal(top_logprobs=2)
 
-    assert isinstance(error, BadRequest)
-    assert error.message == '"tool_choice" is not supported by this server'
+    assert (error.status, error.param) == (400, "top_logprobs")
+
+
+@pytest.mark.parametrize("think", [True, False, "low"])
+def test_think_goes_over_the_effort(think: Any) -> None:
+    assert read(think=think, reasoning_effort="high").think == think
 
 
 @pytest.mark.parametrize("count", [0, -1, 17, 10**18])
 def test_number_of_choices_has_a_range(count: int) -> None:
     error = refusal(n=count)
 
-    assert (error.status, error.message) == (400, "n must be between 1 and 16")
+    assert (error.status, error.message, error.param) == (400, "n must be between 1 and 16", "n")
 
 
 @pytest.mark.parametrize(("count", "choices"), [(1, 1), (16, 16), (None, 1)])
@@ -215,7 +221,6 @@ def test_number_of_choices_is_passed_on(count: int | None, choices: int) -> None
     ("response_format", "schema"),
     [
         ({"type": "text"}, ""),
-        ({"type": "grammar"}, ""),
         ({}, ""),
         ({"type": "json_object"}, '{"type":"object"}'),
         (
@@ -247,6 +252,20 @@ def test_schema_that_is_none_is_refused(json_schema: Any, message: str) -> None:
     error = refusal(response_format={"type": "json_schema", "json_schema": json_schema})
 
     assert (error.status, error.message) == (400, message)
+
+
+def test_response_format_of_another_type_is_refused() -> None:
+    error = refusal(response_format={"type": "grammar"})
+
+    assert (error.status, error.param) == (400, "response_format")
+
+
+@pytest.mark.parametrize("strict", [True, False, None])
+def test_schema_is_enforced_whether_it_is_strict_or_not(strict: bool | None) -> None:
+    json_schema = {"name": "x", "strict": strict, "schema": {"type": "object"}}
+    request = read(response_format={"type": "json_schema", "json_schema": json_schema})
+
+    assert request.json_schema == '{"type":"object"}'
 
 
 @pytest.mark.parametrize(
@@ -323,15 +342,11 @@ def test_tool_message_with_an_image_stays_whole() -> None:
         {"response_format": {"type": "text"}},
         {"logit_bias": {}},
         {"stream_options": None},
-        {"user": "u", "store": True, "metadata": {}, "parallel_tool_calls": True},
+        {"store": False, "metadata": {}, "parallel_tool_calls": True, "tool_choice": "none"},
     ],
 )
 def test_fields_that_ask_for_nothing_are_fine(body: dict[str, Any]) -> None:
     assert read(**body).messages == (ChatMessage(role="user", content="Hello"),)
-
-
-def test_tool_choice_none_drops_the_tools() -> None:
-    assert read(tools=[TOOL], tool_choice="none").tools == ()
 
 
 def test_wrong_types_are_refused_in_gos_words() -> None:

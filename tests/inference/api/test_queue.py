@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from inference.api.priority import asked_priority
+from inference.api.caller import caller_of
 from inference.messages import Generate, Priority, QueueEntry, QueueState, Usage
 from models_app.accounts import create_key
 from models_app.models import User
@@ -178,16 +178,27 @@ def asked_by(principal: Principal, **headers: str) -> Any:
     ],
 )
 def test_class_is_read_from_the_header(principal: Principal, text: str, priority: Any) -> None:
-    assert asked_priority(asked_by(principal, **{"X-Priority": text})) is priority
+    assert caller_of(asked_by(principal, **{"X-Priority": text})).priority is priority
 
 
-def test_without_the_header_the_class_is_left_open() -> None:
-    assert asked_priority(asked_by(PROGRAM)) is None
+def test_people_at_a_page_go_before_programs() -> None:
+    assert caller_of(asked_by(PERSON)).priority is Priority.INTERACTIVE
+    assert caller_of(asked_by(PROGRAM)).priority is Priority.API
+
+
+def test_key_that_tells_a_repetition_is_read() -> None:
+    assert caller_of(asked_by(PROGRAM)).idempotency_key == ""
+    assert caller_of(asked_by(PROGRAM, **{"Idempotency-Key": "a"})).idempotency_key == "a"
+
+
+def test_overlong_key_for_repetitions_is_refused() -> None:
+    with pytest.raises(BadRequest, match="at most 255 characters"):
+        caller_of(asked_by(PROGRAM, **{"Idempotency-Key": "a" * 256}))
 
 
 def test_refusal_names_what_the_caller_may_ask_for() -> None:
     with pytest.raises(BadRequest, match="X-Priority must be one of: interactive, api, batch"):
-        asked_priority(asked_by(PERSON, **{"X-Priority": "first"}))
+        caller_of(asked_by(PERSON, **{"X-Priority": "first"}))
 
 
 @pytest.mark.parametrize(("path", "body"), REQUESTS)

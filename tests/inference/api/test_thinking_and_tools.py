@@ -154,7 +154,12 @@ async def test_openai_calls_thinking_reasoning(node: FakeNode, model: str, api: 
     node.default = THOUGHTFUL
     [choice] = (await whole_of(api, OPENAI, model))["choices"]
 
-    assert choice["message"] == {"role": "assistant", "content": "Well.", "reasoning": "Hm, yes"}
+    assert choice["message"] == {
+        "role": "assistant",
+        "content": "Well.",
+        "reasoning": "Hm, yes",
+        "refusal": None,
+    }
     assert await deltas_of(api, model) == [
         {"role": "assistant", "content": "", "reasoning": "Hm"},
         {"content": "", "reasoning": ", yes"},

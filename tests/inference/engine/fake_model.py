@@ -75,6 +75,9 @@ class FakeConstraint:
         self.left -= len(text)
         return True
 
+    def fresh(self) -> "FakeConstraint":
+        return FakeConstraint(chr(self.token - _BYTES), self.left)
+
 
 class FakeImage:
     """Three places for one image; the position moves on by two, as with M-RoPE."""
@@ -89,6 +92,9 @@ class FakeVision:
     def encode(self, image: bytes, *, scope: str = "") -> FakeImage:
         del scope
         return FakeImage(image)
+
+    def places(self, image: bytes, *, scope: str = "") -> int:
+        return self.encode(image, scope=scope).length
 
 
 class FakeModel:

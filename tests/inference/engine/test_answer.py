@@ -84,6 +84,9 @@ class Spelling:
         self.left = self.left[len(text) :]
         return True
 
+    def fresh(self) -> "Spelling":
+        return Spelling(self.words, self.left)
+
 
 def answer_of(
     words: Words,

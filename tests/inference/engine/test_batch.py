@@ -139,6 +139,18 @@ def test_a_short_prompt_need_not_wait_for_a_long_one_to_be_computed() -> None:
     assert bench.text("short") == "X"
 
 
+@pytest.mark.parametrize("steps_before", range(4))
+def test_a_short_prompt_is_computed_in_the_next_step_whosever_turn_it_is(steps_before: int) -> None:
+    bench = LoopBench(FakeModel(window_tokens=2000, batch_tokens=64), parallel=2)
+    bench.add("long", "y" * 1500, num_predict=1)
+    for _ in range(1 + steps_before):
+        bench.step()
+    bench.add("short", "x" * 20, num_predict=1)
+    bench.step()
+    assert bench.text("short") == "X"
+    assert len(bench.model.batches[-1]) == 2
+
+
 def test_short_prompts_that_never_end_do_not_hold_up_a_long_one_for_ever() -> None:
     bench = LoopBench(FakeModel(window_tokens=2000, batch_tokens=32), parallel=4)
     bench.add("long", "y" * 300, num_predict=1)

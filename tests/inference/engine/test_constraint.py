@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import llama_cpp.llama_cpp as lib
 import numpy as np
@@ -27,6 +27,8 @@ from inference.engine.schema_limits import (
     MAX_STRING_BYTES,
     check_schema,
 )
+from inference.output.call_schema import MOST_FORCED_CALLS, calls_schema, strict_schema
+from inference.output.forced import ForcedCalls
 from tests.gguf_files import EOS_TOKEN, IM_END_TOKEN, write_tiny_model
 
 ANY_OBJECT = '{"type": "object"}'
@@ -224,6 +226,51 @@ def test_a_random_answer_is_one_of_the_values(
 ) -> None:
     constraint = grammars.constraint(json.dumps(schema))
     assert json.loads(_random_answer(constraint, vocabulary, seed=1)) in values
+
+
+_TOOLS: Final[tuple[dict[str, Any], ...]] = (
+    {"function": {"name": "grow", "parameters": PERSON}},
+    {
+        "function": {
+            "name": "link",
+            "parameters": {
+                "properties": {"to": {"$ref": "#/$defs/x"}},
+                "required": ["to"],
+                "$defs": {"x": {"enum": [1]}},
+            },
+        }
+    },
+)
+
+
+@pytest.mark.parametrize("most", [1, 2, None])
+@pytest.mark.parametrize("seed", range(3))
+def test_random_forced_answers_are_calls_with_the_arguments_that_the_tools_take(
+    grammars: Grammars, vocabulary: LlamaVocabulary, seed: int, most: int | None
+) -> None:
+    schema = calls_schema(_TOOLS, ("link", "grow"), most)
+    answer = _random_answer(grammars.constraint(schema), vocabulary, seed, most=10_000)
+    calls = ForcedCalls(_TOOLS).push(answer)
+    assert 1 <= len(calls) <= (most or MOST_FORCED_CALLS)
+    assert len(json.loads(answer)) == len(calls) if most != 1 else json.loads(answer)
+    for call in calls:
+        assert call.name in {"grow", "link"}
+        assert set(call.arguments) == ({"to"} if call.name == "link" else set(PERSON["required"]))
+
+
+@pytest.mark.parametrize("name", ["grow", "link"])
+def test_a_strict_call_goes_on_as_it_has_begun(
+    grammars: Grammars, vocabulary: LlamaVocabulary, name: str
+) -> None:
+    tools = [{"function": {**_TOOLS[0]["function"], "strict": True}}, _TOOLS[1]]
+    pristine = grammars.constraint(strict_schema(tools))
+    constraint = pristine.fresh()
+    begun = f'{{"name": "{name}", "arg'
+    assert constraint.accept_text(begun)
+    call = json.loads(begun + _random_answer(constraint, vocabulary, seed=1, most=10_000))
+    if name == "grow":
+        assert set(call["arguments"]) == set(PERSON["required"])
+    assert pristine.fresh().accept_text("{")
 
 
 def test_a_pattern_is_kept(grammars: Grammars, vocabulary: LlamaVocabulary) -> None:

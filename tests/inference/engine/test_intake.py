@@ -198,6 +198,16 @@ def test_what_is_only_to_be_rendered_comes_out_with_its_text_and_its_end() -> No
     assert end == Finished(request_id="r1", reason=DoneReason.STOP)
 
 
+def test_the_tokens_of_what_is_only_rendered_come_out_where_they_are_asked_for() -> None:
+    intake = Intake(FakeModel())
+    intake.submit(structs.replace(asked("r1", "hello"), renders_only=True, counts_tokens=True))
+    (settled,) = taken(intake, 1)
+    assert isinstance(settled, Settled)
+    shown, _ = settled.events
+    assert isinstance(shown, Rendered)
+    assert shown.prompt_tokens == len("hello")
+
+
 def test_a_prompt_that_cannot_be_rendered_is_refused_where_it_was_only_to_be_shown() -> None:
     intake = Intake(FakeModel())
     prompt = ChatPrompt(messages=(ChatMessage(role="user", content="x"),), template="{{ if }}")

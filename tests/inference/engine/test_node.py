@@ -19,6 +19,7 @@ from inference.engine.server import serve
 from inference.engine.thread_memo import ThreadMemo
 from inference.messages import (
     DoneReason,
+    Embed,
     Finished,
     Generate,
     Load,
@@ -125,6 +126,20 @@ async def test_a_request_loads_its_model_and_is_answered(engine: Engine) -> None
     assert loaded.size_bytes > 100_000
     assert loaded.expires_in_s is not None
     assert 290 < loaded.expires_in_s <= 300
+
+
+async def test_the_context_that_a_chat_model_embeds_with_counts_as_its_memory(
+    engine: Engine,
+) -> None:
+    await engine.collect(_generate(engine.model()))
+    [before] = await _loaded(engine)
+    request = Embed(
+        request_id=new_request_id(), model=engine.model(), runner=OPTIONS, inputs=("text",)
+    )
+    async for _event in await engine.client.submit(request):
+        pass
+    [after] = await _loaded(engine)
+    assert after.size_bytes > before.size_bytes
 
 
 async def test_many_requests_at_once_get_the_same_text_as_alone(engine: Engine) -> None:

@@ -49,9 +49,9 @@ class Bench:
         latest = time.monotonic() + WAIT_S
         while not is_done(self.events):
             assert time.monotonic() < latest
-            events, charges = self.runner.step()
-            self.events += events
-            self.charges += charges
+            step = self.runner.step()
+            self.events += step.events
+            self.charges += step.charges
             time.sleep(0.001)
 
     def ends(self) -> dict[str, Finished | Failed]:
@@ -144,7 +144,7 @@ def test_a_request_that_is_still_prepared_is_cancelled_at_once() -> None:
     bench.runner.receive(asked("r1"))
     bench.runner.receive(Cancel(request_id="r1"))
     assert bench.runner.may_sleep_s == 0
-    events, _ = bench.runner.step()
+    events = bench.runner.step().events
     may_go.set()
     assert [type(e) for e in events] == [Failed]
     bench.runner.receive(asked("r2"))
@@ -157,7 +157,7 @@ def test_cancelling_what_has_ended_says_nothing() -> None:
     bench.runner.receive(asked("r1"))
     bench.until_ended("r1")
     bench.runner.receive(Cancel(request_id="r1"))
-    assert bench.runner.step() == ([], [])
+    assert bench.runner.step() == Step()
 
 
 def test_a_paused_request_waits_until_it_is_resumed() -> None:
@@ -181,12 +181,24 @@ def test_inputs_are_embedded_beside_answers() -> None:
     assert bench.text("r1") == "HELLO"
 
 
+def test_a_model_that_has_grown_is_told_once() -> None:
+    model = FakeModel()
+
+    def make_embedder() -> FakeEmbedder:
+        model.size_bytes += 1000
+        return FakeEmbedder()
+
+    runner = Runner(model, make_embedder, parallel=1, store_bytes=0)
+    runner.receive(embed("e1", "abc"))
+    sizes = [runner.step().size_bytes for _ in range(3)]
+    assert sizes == [model.size_bytes, 0, 0]
+
+
 def test_a_model_for_embeddings_only_refuses_to_generate() -> None:
     runner = runner_of(None)
     runner.receive(asked("r1"))
     assert runner.may_sleep_s == 0
-    events, _ = runner.step()
-    (refused,) = events
+    (refused,) = runner.step().events
     assert isinstance(refused, Failed)
     assert refused.code is FailureCode.BAD_REQUEST
 
@@ -196,7 +208,7 @@ def test_a_model_for_embeddings_only_embeds() -> None:
     runner.receive(embed("e1", "abc"))
     events: list[Event] = []
     while runner.may_sleep_s == 0:
-        events += runner.step()[0]
+        events += runner.step().events
     assert isinstance(events[-1], Finished)
     assert runner.wakes_on is None
 

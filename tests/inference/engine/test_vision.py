@@ -265,6 +265,24 @@ def test_a_large_image_is_reduced_to_half_of_the_window(see: Callable[..., Seein
     assert 64 < image.length <= 128
 
 
+@pytest.mark.parametrize(
+    ("kind", "window_tokens", "size"),
+    [
+        ("mlp", 256, (32, 32)),
+        ("gemma3", 256, (32, 32)),
+        ("idefics3", 1024, (32, 32)),
+        ("qwen2vl_merger", 256, (640, 320)),  # reduced
+    ],
+)
+def test_an_images_places_are_known_before_it_is_encoded(
+    see: Callable[..., Seeing], kind: str, window_tokens: int, size: tuple[int, int]
+) -> None:
+    vision = see(kind, window_tokens=window_tokens).vision
+    image = write_image("PNG", size=size)
+    before = vision.places(image)
+    assert before == vision.encode(image).length == vision.places(image)
+
+
 def test_an_image_of_fixed_length_may_take_more_than_half_of_the_window(
     see: Callable[..., Seeing],
 ) -> None:

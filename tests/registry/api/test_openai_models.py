@@ -3,9 +3,12 @@
 from collections.abc import Callable
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.test import AsyncClient
 
+from models_app.accounts import create_key
 from models_app.models import Tag, User
+from models_app.permissions import Scope
 from tests.conftest import KeyClient, MakeModel
 from tests.registry.api.test_tags import MOMENT
 
@@ -62,13 +65,14 @@ async def test_foreign_models_are_not_listed(client_for: ClientFor, mallory: Use
         ("mine", "alice"),
         ("alice/mine:latest", "alice"),
         ("alice%2Fmine", "alice"),
+        ("alice%2Fmine%3Alatest", "alice"),
     ],
 )
 async def test_one_model_is_told_under_the_name_that_was_asked_for(
     client: KeyClient, name: str, owner: str
 ) -> None:
     response = await client.get(f"/v1/models/{name}")
-    shown = name.replace("%2F", "/")
+    shown = name.replace("%2F", "/").replace("%3A", ":")
     assert response.content.decode() == (
         f'{{"id":"{shown}","object":"model","created":{CREATED},"owned_by":"{owner}"}}\n'
     )
@@ -83,9 +87,48 @@ async def test_unknown_and_hidden_models_are_not_found(
     response = await client_for(mallory).get(f"/v1/models/{name}")
     assert response.content.decode() == (
         f'{{"error":{{"message":"model \'{name}:latest\' not found","type":"not_found_error",'
-        '"param":null,"code":null}}\n'
+        '"param":"model","code":"model_not_found"}}\n'
     )
     assert (response.status_code, response["Content-Type"]) == (404, "application/json")
+
+
+@pytest.mark.usefixtures("models")
+async def test_own_model_is_deleted(client: KeyClient) -> None:
+    response = await client.delete("/v1/models/alice%2Fmine%3Alatest")
+
+    assert response.content == b'{"id":"alice/mine:latest","object":"model","deleted":true}\n'
+    assert response["Content-Type"] == "application/json"
+    assert (await client.get("/v1/models/alice/mine")).status_code == 404
+
+
+@pytest.mark.usefixtures("models")
+async def test_shared_model_cannot_be_deleted_by_everyone(client: KeyClient) -> None:
+    response = await client.delete("/v1/models/tiny")
+
+    assert response.status_code == 403
+    assert (await client.get("/v1/models/tiny")).status_code == 200
+
+
+@pytest.mark.usefixtures("models")
+async def test_hidden_model_is_not_there_to_be_deleted(
+    client_for: ClientFor, mallory: User
+) -> None:
+    hidden = await client_for(mallory).delete("/v1/models/alice/mine")
+    missing = await client_for(mallory).delete("/v1/models/alice/none")
+
+    assert hidden.status_code == missing.status_code == 404
+    assert hidden.content.replace(b"mine", b"none") == missing.content
+
+
+@pytest.mark.usefixtures("models")
+async def test_key_that_may_only_read_deletes_nothing(client: KeyClient, alice: User) -> None:
+    _, secret = await sync_to_async(create_key)(alice, "reader", scopes=(Scope.READ,))
+    reader = {"Authorization": f"Bearer {secret}"}
+
+    response = await AsyncClient().delete("/v1/models/mine", headers=reader)
+    seen = await AsyncClient().get("/v1/models/mine", headers=reader)
+
+    assert (response.status_code, seen.status_code) == (403, 200)
 
 
 async def test_bad_name_is_refused(client: KeyClient) -> None:
@@ -102,4 +145,5 @@ async def test_no_key_no_list(db: None) -> None:
 
 async def test_post_is_refused(client: KeyClient) -> None:
     response = await client.post("/v1/models")
-    assert (response.status_code, response.content) == (405, b"405 method not allowed")
+    assert response.status_code == 405
+    assert response.json()["error"]["message"] == "405 method not allowed"

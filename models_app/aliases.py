@@ -1,0 +1,60 @@
+"""Aliases: names that stand for a model everywhere on the site. The writes and their rules.
+
+Who may write has been decided before. Raises ValidationError with sentences for the person who
+typed; knows nothing of HTTP.
+"""
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from models_app import selectors
+from models_app.errors import InvalidModelName
+from models_app.models import Alias
+from models_app.names import DEFAULT_HOST, ModelName
+
+
+def set_alias(name: str, target: str) -> Alias:
+    """Make a name stand for a model, whatever it has stood for. Raises as `check_alias`."""
+    return write_alias(*check_alias(name, target))
+
+
+def check_alias(name: str, target: str) -> tuple[ModelName, ModelName]:
+    """Return both names. Raises ValidationError with what is wrong, by field."""
+    alias, model = _parse("name", name), _parse("target", target)
+    if alias.namespace or alias.host != DEFAULT_HOST:
+        raise _wrong("name", "An alias has no namespace: write a name without '/'.")
+    if selectors.is_tag(alias):
+        raise _wrong("name", f"There is a model {alias.short} in the library, which comes first.")
+    if not selectors.is_tag(model):
+        raise _wrong("target", f"There is no model {model.short}.")
+    return alias, model
+
+
+@transaction.atomic
+def write_alias(alias: ModelName, model: ModelName) -> Alias:
+    """Record an alias that has been checked."""
+    row, _ = Alias.objects.update_or_create(
+        name__iexact=alias.short,
+        defaults={"target": model.short},
+        create_defaults={"name": alias.short, "target": model.short},
+    )
+    return row
+
+
+def remove_alias(name: str) -> None:
+    """Delete an alias; the model stays. Raises ValidationError where there is none."""
+    alias = _parse("name", name)
+    deleted, _ = Alias.objects.filter(name__iexact=alias.short).delete()
+    if not deleted:
+        raise _wrong("name", f"There is no alias {alias.short}.")
+
+
+def _parse(field: str, text: str) -> ModelName:
+    try:
+        return ModelName.parse(text)
+    except InvalidModelName as error:
+        raise _wrong(field, f"{text!r} is not the name of a model.") from error
+
+
+def _wrong(field: str, sentence: str) -> ValidationError:
+    return ValidationError({field: [sentence]})

@@ -1,0 +1,68 @@
+"""Fixtures for limits of use: a private Redis, really started, and a site that has limits."""
+
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+from redis.exceptions import RedisError
+
+from models_app import limits
+from ollamasite import redis_server
+
+SetLimits = Callable[..., None]
+
+
+@pytest.fixture(scope="session")
+def redis_socket() -> Iterator[Path]:
+    """The socket of a Redis that lives as long as the tests run."""
+    with tempfile.TemporaryDirectory(prefix="limits-redis-") as folder:
+        socket = Path(folder) / "redis.sock"
+        executable = redis_server.find_executable()
+        command = redis_server.command_line(executable, socket, Path(folder) / "data")
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            _wait_for(socket)
+            yield socket
+        finally:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def redis_url(redis_socket: Path) -> str:
+    """The address of an empty Redis."""
+    with Redis(unix_socket_path=str(redis_socket)) as client:
+        client.flushall()
+    return f"unix://{redis_socket}"
+
+
+@pytest.fixture
+async def set_limits(settings: Any, redis_url: str) -> AsyncIterator[SetLimits]:
+    """Set limits for every user; what is not named has none."""
+    settings.REDIS_URL = redis_url
+
+    def set_them(*, requests: int = 0, tokens: int = 0, tokens_a_day: int = 0) -> None:
+        settings.REQUESTS_PER_MINUTE = requests
+        settings.TOKENS_PER_MINUTE = tokens
+        settings.TOKENS_PER_DAY = tokens_a_day
+
+    yield set_them
+    await limits.close()
+
+
+def _wait_for(socket: Path) -> None:
+    deadline_s = time.monotonic() + 10
+    while True:
+        try:
+            with Redis(unix_socket_path=str(socket)) as client:
+                client.ping()
+        except RedisError:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.02)
+        else:
+            return

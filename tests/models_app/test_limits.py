@@ -1,0 +1,443 @@
+"""Limits of use, counted in a real Redis: by the clock of the test, in any order of events."""
+
+import asyncio
+import random
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from models_app import limits
+from models_app.errors import LimitsUnavailable, QuotaExceeded, RateLimited
+from models_app.limit_store import MAX_TRIES, OPEN_MS, LimitStore, Reply, Spec, StoreLost
+from models_app.permissions import CredentialKind, Principal
+from tests.limited import SetLimits, redis_socket, redis_url, set_limits
+
+__all__ = ["redis_socket", "redis_url", "set_limits"]
+
+NOON_MS = 20_000 * 86_400_000 + 43_200_000
+MINUTE_MS = 60_000
+CALLER = Principal(user_id=7, username="alice", is_admin=False, kind=CredentialKind.KEY)
+
+
+class Counter:
+    """A store, with a clock and names of tries of its own."""
+
+    def __init__(self, store: LimitStore, *specs: Spec) -> None:
+        self.store = store
+        self.specs = specs
+        self.now_ms = NOON_MS
+        self._number = 0
+
+    async def reserve(self, tokens: int, *, call: str = "") -> tuple[Reply, str]:
+        self._number += 1
+        attempt = f"try{self._number}"
+        reply = await self.store.reserve(
+            call or attempt,
+            attempt,
+            self.specs,
+            {"requests": 1, "tokens": tokens},
+            now_ms=self.now_ms,
+            repeats=bool(call),
+        )
+        return reply, attempt
+
+    async def settle(
+        self, reserved: tuple[Reply, str], tokens: int, *, repeats: bool = False
+    ) -> None:
+        reply, attempt = reserved
+        await self.store.settle(
+            reply.call,
+            attempt,
+            self.specs,
+            {"requests": 1, "tokens": tokens},
+            now_ms=self.now_ms,
+            repeats=repeats,
+        )
+
+    async def remaining(self) -> list[int]:
+        """Return what each limit leaves, asked in a way that changes nothing."""
+        huge = {"requests": 10**12, "tokens": 10**12}
+        reply = await self.store.reserve(
+            "probe", "probe", self.specs, huge, now_ms=self.now_ms, repeats=False
+        )
+        return [state.remaining for state in reply.states]
+
+
+def is_refused(reserved: tuple[Reply, str]) -> bool:
+    return any(state.wait for state in reserved[0].states)
+
+
+def wait_of(reserved: tuple[Reply, str]) -> int:
+    return max(state.wait for state in reserved[0].states)
+
+
+def minute(amount: int, unit: str = "tokens") -> Spec:
+    return Spec(key=f"u:{unit}:minute", name="", unit=unit, amount=amount, period=MINUTE_MS)
+
+
+def day(amount: int) -> Spec:
+    ends = 20_001 * 86_400_000
+    return Spec(key="u:tokens:day", name="", unit="tokens", amount=amount, ends=ends)
+
+
+@pytest.fixture
+async def store(redis_url: str) -> AsyncIterator[LimitStore]:
+    made = LimitStore(redis_url)
+    yield made
+    await made.close()
+
+
+async def test_all_of_a_limit_can_be_used_at_once(store: LimitStore) -> None:
+    counter = Counter(store, minute(3, "requests"))
+
+    found = [is_refused(await counter.reserve(0)) for _ in range(4)]
+
+    assert found == [False, False, False, True]
+
+
+async def test_the_told_wait_is_exact(store: LimitStore) -> None:
+    counter = Counter(store, minute(3, "requests"))
+    for _ in range(3):
+        await counter.reserve(0)
+    wait_ms = wait_of(await counter.reserve(0))
+    counter.now_ms += wait_ms - 1
+    too_early = is_refused(await counter.reserve(0))
+    counter.now_ms += 1
+
+    assert (wait_ms, too_early) == (20_000, True)
+    assert not is_refused(await counter.reserve(0))
+
+
+async def test_what_was_held_and_not_used_is_given_back(store: LimitStore) -> None:
+    counter = Counter(store, minute(100), day(100))
+    first, second = await counter.reserve(50), await counter.reserve(50)
+    await counter.settle(second, 1)
+    await counter.settle(first, 2)
+
+    assert await counter.remaining() == [97, 97]
+
+
+async def test_what_has_drained_cannot_be_given_back_a_second_time(store: LimitStore) -> None:
+    counter = Counter(store, minute(100))
+    first = await counter.reserve(100)
+    counter.now_ms += MINUTE_MS
+    second = await counter.reserve(100)
+    await counter.settle(first, 0)
+
+    assert is_refused(await counter.reserve(1))
+    await counter.settle(second, 40)
+    assert await counter.remaining() == [60]
+
+
+async def test_more_than_was_reserved_is_owed(store: LimitStore) -> None:
+    counter = Counter(store, minute(60), day(1000))
+    await counter.settle(await counter.reserve(10), 90)
+
+    refused = await counter.reserve(1)
+
+    assert wait_of(refused) == 31_000
+    assert await counter.remaining() == [0, 910]
+
+
+async def test_settling_twice_counts_once(store: LimitStore) -> None:
+    counter = Counter(store, day(100))
+    reserved = await counter.reserve(50)
+    await counter.settle(reserved, 20)
+    await counter.settle(reserved, 20)
+
+    assert await counter.remaining() == [80]
+
+
+async def test_reservation_of_a_dead_process_ends_by_itself(store: LimitStore) -> None:
+    counter = Counter(store, day(100))
+    await counter.reserve(80)
+    counter.now_ms += OPEN_MS
+    assert is_refused(await counter.reserve(101))
+
+    assert await counter.remaining() == [100]
+
+
+async def test_late_settlement_counts_after_the_reservation_has_ended(store: LimitStore) -> None:
+    counter = Counter(store, day(100))
+    reserved = await counter.reserve(80)
+    counter.now_ms += OPEN_MS
+    await counter.remaining()
+    await counter.settle(reserved, 30)
+
+    assert await counter.remaining() == [70]
+
+
+async def test_a_refused_try_takes_nothing_from_the_other_limits(store: LimitStore) -> None:
+    counter = Counter(store, minute(10, "requests"), day(100))
+    refused = await counter.reserve(101)
+
+    assert is_refused(refused)
+    assert await counter.remaining() == [10, 100]
+
+
+async def test_tries_of_one_call_count_as_one_and_cost_the_dearest(store: LimitStore) -> None:
+    counter = Counter(store, minute(10, "requests"), minute(100), day(100))
+    for used in (20, 35, 10):
+        await counter.settle(await counter.reserve(50, call="c"), used, repeats=True)
+
+    assert await counter.remaining() == [9, 65, 65]
+
+
+async def test_overlapping_tries_hold_the_dearest(store: LimitStore) -> None:
+    counter = Counter(store, minute(10, "requests"), day(100))
+    first = await counter.reserve(60, call="c")
+    second = await counter.reserve(80, call="c")
+    held = await counter.remaining()
+    await counter.settle(second, 5, repeats=True)
+    still_held = await counter.remaining()
+    await counter.settle(first, 7, repeats=True)
+
+    assert (held, still_held) == ([9, 20], [9, 40])
+    assert await counter.remaining() == [9, 93]
+
+
+async def test_a_key_used_for_ever_is_no_way_around(store: LimitStore) -> None:
+    counter = Counter(store, minute(100, "requests"))
+    for _ in range(MAX_TRIES + 3):
+        await counter.settle(await counter.reserve(0, call="c"), 0, repeats=True)
+
+    assert await counter.remaining() == [96]
+
+
+async def test_clock_that_goes_back_gives_nothing(store: LimitStore) -> None:
+    counter = Counter(store, minute(1, "requests"))
+    await counter.reserve(0)
+    counter.now_ms -= 10 * MINUTE_MS
+    refused = is_refused(await counter.reserve(0))
+    counter.now_ms += 10 * MINUTE_MS
+
+    assert refused
+    assert is_refused(await counter.reserve(0))
+
+
+async def test_large_limits_are_counted_exactly(store: LimitStore) -> None:
+    counter = Counter(store, minute(limits.MOST), day(limits.MOST))
+    for _ in range(3):
+        await counter.settle(await counter.reserve(limits.MOST // 4), 1)
+
+    assert await counter.remaining() == [limits.MOST - 3] * 2
+
+
+@dataclass
+class Use:
+    """A call that was let through: what it was about to use, and has used so far."""
+
+    at_ms: int
+    reserved: int
+    used: int | None = None
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_no_order_of_events_breaks_a_limit(store: LimitStore, seed: int) -> None:
+    """Reserve, settle, die: never over, never refused for nothing, nothing left behind."""
+    chance = random.Random(seed)  # noqa: S311 - the same order each time
+    amount, most_a_day = chance.choice([10, 100, 997]), chance.choice([400, 5000])
+    counter = Counter(store, minute(amount), day(most_a_day))
+    uses: list[Use] = []
+    running: list[tuple[Use, tuple[Reply, str]]] = []
+    for _ in range(200):
+        counter.now_ms += chance.choice([0, 0, 1, 250, 3_000, 20_000])
+        if running and chance.random() < 0.45:
+            use, reserved = running.pop(chance.randrange(len(running)))
+            use.used = chance.randint(0, use.reserved)
+            await counter.settle(reserved, use.used)
+            continue
+        asked = chance.randint(1, amount)
+        reserved = await counter.reserve(asked)
+        if not is_refused(reserved):
+            uses.append(Use(counter.now_ms, asked))
+            running.append((uses[-1], reserved))
+            continue
+        held = sum(use.reserved if use.used is None else use.used for use in uses)
+        is_day_full = held + asked > most_a_day
+        assert is_day_full or _is_full(uses, asked, amount, counter.now_ms)
+    assert _most_in_a_row([(use.at_ms, use.used or 0) for use in uses], amount) <= amount
+    assert sum(use.used or 0 for use in uses) <= most_a_day
+
+    # Those that still run die with their process.
+    counter.now_ms += 2 * OPEN_MS
+    used = sum(use.used or 0 for use in uses)
+    assert is_refused(await counter.reserve(10**9))
+    assert await counter.remaining() == [amount, most_a_day - used]
+
+
+def _most_in_a_row(uses: list[tuple[int, int]], amount: int) -> float:
+    """Return the fill of a bucket that drains `amount` a minute, at its highest."""
+    fill, highest, last_ms = 0.0, 0.0, 0
+    for at_ms, used in uses:
+        fill = max(0.0, fill - (at_ms - last_ms) * amount / MINUTE_MS) + used
+        highest, last_ms = max(highest, fill), at_ms
+    return highest
+
+
+def _is_full(uses: list[Use], asked: int, amount: int, now_ms: int) -> bool:
+    """Whether even a bucket that gives nothing back before the end of a call would be full."""
+    held = [(use.at_ms, use.reserved) for use in uses]
+    return _most_in_a_row([*held, (now_ms, asked)], amount) > amount
+
+
+async def test_requests_at_the_same_time_share_a_limit_exactly(
+    store: LimitStore, redis_url: str
+) -> None:
+    other = LimitStore(redis_url)
+    try:
+        counters = [Counter(s, minute(50, "requests")) for s in (store, other)]
+        counters[1]._number = 1000
+        found = await asyncio.gather(*(counters[i % 2].reserve(0) for i in range(200)))
+    finally:
+        await other.close()
+
+    assert sum(not is_refused(reserved) for reserved in found) == 50
+
+
+# ------------------------------------------------------------------ for users, by the settings
+
+
+async def test_without_limits_redis_is_not_asked(settings: Any) -> None:
+    settings.REDIS_URL = "unix:///nowhere/redis.sock"
+
+    charge = await limits.reserve(CALLER, tokens=10**9)
+
+    charge.settle()
+    assert charge.headers == {}
+
+
+async def test_headers_tell_what_is_left(set_limits: SetLimits) -> None:
+    set_limits(requests=6, tokens=6000)
+
+    charge = await limits.reserve(CALLER, tokens=100)
+
+    assert charge.headers == {
+        "x-ratelimit-limit-requests": "6",
+        "x-ratelimit-remaining-requests": "5",
+        "x-ratelimit-reset-requests": "10s",
+        "x-ratelimit-limit-tokens": "6000",
+        "x-ratelimit-remaining-tokens": "5900",
+        "x-ratelimit-reset-tokens": "1s",
+    }
+
+
+@pytest.mark.parametrize(
+    ("duration_ms", "text"),
+    [
+        (0, "0s"),
+        (120, "120ms"),
+        (1000, "1s"),
+        (7660, "7.66s"),
+        (360_000, "6m0s"),
+        (3_605_500, "1h0m5.5s"),
+    ],
+)
+def test_durations_are_written_as_openai_does(duration_ms: int, text: str) -> None:
+    assert limits._written(duration_ms) == text
+
+
+async def test_a_request_larger_than_the_limit_passes_alone(set_limits: SetLimits) -> None:
+    set_limits(tokens=100)
+
+    charge = await limits.reserve(CALLER, tokens=5000)
+
+    assert charge.headers["x-ratelimit-remaining-tokens"] == "0"
+    with pytest.raises(RateLimited):
+        await limits.reserve(CALLER, tokens=1)
+
+
+async def test_settled_tokens_can_be_used_again(set_limits: SetLimits) -> None:
+    set_limits(tokens_a_day=100)
+    charge = await limits.reserve(CALLER, tokens=100)
+    charge.used_tokens = 10
+    await charge.settle_soon()
+
+    again = await limits.reserve(CALLER, tokens=0)
+
+    assert again.headers["x-ratelimit-remaining-tokens"] == "90"
+
+
+async def test_used_up_day_is_another_refusal(set_limits: SetLimits) -> None:
+    set_limits(requests=100, tokens_a_day=100)
+    await limits.reserve(CALLER, tokens=100)
+
+    with pytest.raises(QuotaExceeded) as caught:
+        await limits.reserve(CALLER, tokens=1)
+
+    told = r"quota exceeded: 100 tokens per day; this would pass in \d+ minutes"
+    assert re.fullmatch(told, caught.value.message)
+    assert 0 < int(caught.value.headers["Retry-After"]) <= 86_400
+    assert caught.value.headers["x-should-retry"] == "false"
+
+
+async def test_users_have_limits_of_their_own(set_limits: SetLimits) -> None:
+    set_limits(requests=1)
+    other = Principal(user_id=8, username="bob", is_admin=False, kind=CredentialKind.KEY)
+    await limits.reserve(CALLER, tokens=1)
+
+    charge = await limits.reserve(other, tokens=1)
+
+    assert charge.headers["x-ratelimit-remaining-requests"] == "0"
+
+
+async def test_lost_redis_lets_a_few_through_and_then_nobody(
+    settings: Any, set_limits: SetLimits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_limits(requests=1000)
+    good = settings.REDIS_URL
+    monkeypatch.setattr(limits, "_SETTLE_PAUSES_S", ())
+    monkeypatch.setattr(limits, "_grace", limits._Grace())
+    settings.REDIS_URL = "unix:///nowhere/redis.sock"
+    for _ in range(limits.GRACE_REQUESTS):
+        await limits.reserve(CALLER, tokens=1)
+    with pytest.raises(LimitsUnavailable) as caught:
+        await limits.reserve(CALLER, tokens=1)
+
+    settings.REDIS_URL = good
+    await limits.reserve(CALLER, tokens=1)
+    settings.REDIS_URL = "unix:///nowhere/redis.sock"
+    await limits.reserve(CALLER, tokens=1)
+    settings.REDIS_URL = good
+    await limits.reserve(CALLER, tokens=1)
+
+    assert (caught.value.status, caught.value.headers["Retry-After"]) == (503, "2")
+
+
+async def test_refusal_gives_back_what_a_slow_redis_has_reserved_all_the_same(
+    set_limits: SetLimits, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_limits(tokens=1000)
+    monkeypatch.setattr(limits, "GRACE_REQUESTS", 0)
+    reserve = LimitStore.reserve
+
+    async def reserve_too_late(*args: Any, **kwargs: Any) -> Reply:
+        await reserve(*args, **kwargs)
+        raise StoreLost
+
+    with monkeypatch.context() as slow:
+        slow.setattr(LimitStore, "reserve", reserve_too_late)
+        with pytest.raises(LimitsUnavailable):
+            await limits.reserve(CALLER, tokens=900)
+    await limits.close()
+    charge = await limits.reserve(CALLER, tokens=1)
+
+    assert charge.headers["x-ratelimit-remaining-tokens"] == "999"
+
+
+async def test_everything_in_redis_goes_away_by_itself(
+    set_limits: SetLimits, redis_url: str
+) -> None:
+    set_limits(requests=10, tokens=100, tokens_a_day=100)
+    charge = await limits.reserve(CALLER, tokens=50, same_call="x")
+    charge.used_tokens = 20
+    await charge.settle_soon()
+    async with Redis.from_url(redis_url) as client:
+        lifetimes = [await client.pttl(key) for key in await client.keys("*")]
+
+    assert len(lifetimes) == 3 + 1  # a bucket for each limit, and the call
+    assert min(lifetimes) > 0

@@ -1,0 +1,52 @@
+"""The admin's page of aliases in a real browser: it works under the site's content policy."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.pages.catalogue import STARTER
+from tests.pages.live_site import LiveSite
+from tests.pages.test_browser import (  # noqa: F401 - fixtures
+    Visit,
+    chromium,
+    open_visit,
+    pytestmark,
+    site,
+)
+
+LIST = "/admin/models_app/alias/"
+
+
+@pytest.fixture(params=[(390, "dark"), (1440, "light")], ids=["phone", "desk"])
+def visit(
+    request: pytest.FixtureRequest,
+    chromium: Browser,  # noqa: F811 - a fixture
+    site: LiveSite,  # noqa: F811 - a fixture
+) -> Iterator[Visit]:
+    width, scheme = request.param
+    size = {"width": width, "height": 900}
+    yield from open_visit(chromium, site, viewport=size, color_scheme=scheme)
+
+
+def test_alias_is_added_and_removed_by_hand(visit: Visit) -> None:
+    page = visit.page
+    visit.sign_in()
+    page.goto(f"{visit.site.url}{LIST}add/")
+    page.get_by_label("Name").fill("gpt-4o-mini")
+    page.get_by_label("Model").fill("missing")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_text("There is no model missing:latest.")).to_be_visible()
+    assert visit.overflow_px() <= 0
+    page.get_by_label("Model").fill(STARTER)
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_text("was added successfully")).to_be_visible()
+    assert visit.overflow_px() <= 0
+    page.get_by_role("link", name="gpt-4o-mini:latest").first.click()
+    expect(page.get_by_label("Model")).to_have_value(STARTER)
+    page.get_by_role("link", name="Delete").click()
+    page.get_by_role("button", name="Yes").click()
+    expect(page.get_by_text("was deleted successfully")).to_be_visible()
+
+    assert visit.complaints == []
+    assert all(url.startswith(visit.site.url) for url in visit.addresses)
