@@ -184,7 +184,7 @@ BODIES: Final[dict[str, Any]] = {
     },
     "api/embed": {**COMMON, "input": ["a", "b"], "truncate": True, "dimensions": 3},
     "api/embeddings": {**COMMON, "prompt": "a"},
-    "api/show": {"model": "able:latest", "verbose": True, "system": "s", "options": {"seed": 1}},
+    "api/show": {"model": "able:latest", "verbose": False, "system": "s", "options": {"seed": 1}},
     "api/create": {
         "model": "mine",
         "from": "able:latest",
