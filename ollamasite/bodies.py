@@ -62,9 +62,10 @@ class _Place:
     @property
     def item(self) -> "_Place":
         """Any item of the list that is here."""
+        if not self.go_type:
+            return self
         is_list = self.go_type.startswith("[]")
-        item_type = self.go_type.removeprefix("[]") if is_list else ""
-        return replace(self, go_type=item_type)
+        return replace(self, go_type=self.go_type.removeprefix("[]") if is_list else "")
 
     def inside(self, cls: type) -> "_Place":
         own_name = getattr(cls, "go_name", None)

@@ -133,6 +133,8 @@ _decoder = json.JSONDecoder(
 def _is_deeper_than(limit: int, value: Any) -> bool:
     boxes = [value] if isinstance(value, (dict, list)) else []
     for _ in range(limit):
+        if not boxes:
+            return False
         boxes = [
             item
             for box in boxes
