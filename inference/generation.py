@@ -17,8 +17,8 @@ from inference import charging
 from inference.assembly import engine_message
 from inference.charging import Share, Submittable
 from inference.client import EngineClient, EngineStream, engine_client, new_request_id
-from inference.errors import EngineUnavailable, PromptTooLong
-from inference.messages import Event, Finished, LoadedModel
+from inference.errors import EngineFailed, EngineUnavailable, PromptTooLong
+from inference.messages import Event, Finished, LoadedModel, Rendered
 from inference.requests import Caller, GenerationRequest
 from models_app.permissions import Verb
 from registry import library
@@ -120,6 +120,24 @@ async def _submit_all(
             share.settle()
         raise
     return streams
+
+
+async def count_tokens(caller: Caller, request: GenerationRequest) -> int:
+    """Return how many tokens the prompt of a request has that only asks for their number.
+
+    The request `renders_only` and `counts_tokens`. Raises as `start`, and EngineFailed.
+    """
+    running = await start(caller, request)
+    count: int | None = None
+    try:
+        async for event in running:
+            if isinstance(event, Rendered):
+                count = event.prompt_tokens
+    finally:
+        running.close()
+    if count is None:
+        raise EngineFailed
+    return count
 
 
 async def loaded_models() -> tuple[LoadedModel, ...]:

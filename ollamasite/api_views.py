@@ -52,9 +52,7 @@ async def read_body(request: Any, cls: type[T], go_name: str, *, empty_message: 
     shall stand still meanwhile.
     """
     body = _bytes_of(request._request)  # noqa: SLF001 - DRF's own attribute
-    if len(body) <= _READ_AT_ONCE_BYTES:
-        return _decoded(body, cls, go_name, empty_message)
-    return await asyncio.to_thread(_decoded, body, cls, go_name, empty_message)
+    return await work_through(request, _decoded, body, cls, go_name, empty_message)
 
 
 async def work_through(request: Any, function: Callable[..., R], *args: Any) -> R:

@@ -22,7 +22,7 @@ from inference.messages import (
 )
 
 # JSON has no infinity; OpenAI writes this for what is practically impossible.
-_LEAST_LOGPROB: Final = -9999.0
+LEAST_LOGPROB: Final = -9999.0
 _NS_PER_MS: Final = 1_000_000
 
 
@@ -138,6 +138,6 @@ def token_entry(token: TokenLogprob | TopToken) -> dict[str, Any]:
     """
     return {
         "token": token.token.decode("utf-8", "replace"),
-        "logprob": max(_LEAST_LOGPROB, token.logprob),
+        "logprob": max(LEAST_LOGPROB, token.logprob),
         "bytes": list(token.token),
     }

@@ -6,15 +6,18 @@ Knows no engine, no socket and no row of the database.
 from collections.abc import Mapping
 from typing import Any, Final
 
+from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 
+from inference import generation
 from inference.api.anthropic.schemas import CountTokensBody, MessagesBody
-from inference.api.anthropic.writer import MessageWriter, TokenCountWriter
+from inference.api.anthropic.writer import MessageWriter
 from inference.api.caller import caller_of
 from inference.api.image_urls import fetch_images
 from inference.api.streams import respond
 from ollamasite.api_views import OPENAI_EMPTY_BODY, CallView, read_body, work_through
 from ollamasite.errors import BadRequest
+from ollamasite.http import JSON, json_response
 
 # By these headers the SDK names what this server does not have.
 _REFUSED_HEADERS: Final = {
@@ -43,7 +46,7 @@ class MessagesView(CallView):
 class CountTokensView(CallView):
     """`POST /v1/messages/count_tokens`."""
 
-    async def post(self, request: Any) -> HttpResponseBase:
+    async def post(self, request: Any) -> HttpResponse:
         """Count the tokens of a prompt; nothing is computed."""
         _check_headers(request.headers)
         body = await read_body(
@@ -54,9 +57,8 @@ class CountTokensView(CallView):
         )
         fetched = await fetch_images(body.image_urls)
         asked = await work_through(request, body.to_request, fetched)
-        return await respond(
-            caller_of(request), asked, TokenCountWriter(body.model), is_streamed=False
-        )
+        count = await generation.count_tokens(caller_of(request), asked)
+        return json_response({"input_tokens": count}, content_type=JSON)
 
 
 def _check_headers(headers: Mapping[str, str]) -> None:

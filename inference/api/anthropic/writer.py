@@ -178,16 +178,6 @@ class MessageWriter:
         return stop
 
 
-class TokenCountWriter(MessageWriter):
-    """The answer of `/v1/messages/count_tokens`, which is never streamed."""
-
-    def whole(self, answer: Answer, finished: Finished, total_ns: int) -> HttpResponse:
-        """Return the number of the prompt's tokens."""
-        del finished, total_ns
-        count = answer.rendered.prompt_tokens if answer.rendered else 0
-        return json_response({"input_tokens": count}, content_type=JSON)
-
-
 _EMPTY: Final[dict[str, dict[str, Any]]] = {
     _TEXT: {"text": ""},
     _THINKING: {"thinking": "", "signature": ""},

@@ -6,10 +6,9 @@ Shape: `openai.types.completion_choice.Logprobs`. Knows no route, no engine and 
 from collections.abc import Sequence
 from typing import Any, Final
 
+from inference.api.answers import LEAST_LOGPROB
 from inference.messages import TokenLogprob
 
-# JSON has no infinity; OpenAI writes this for what is practically impossible.
-_LEAST_LOGPROB: Final = -9999.0
 _MARK_BITS: Final = 0xC0
 _CONTINUES: Final = 0x80
 
@@ -31,7 +30,7 @@ class LogprobsWriter:
     def write(self, tokens: Sequence[TokenLogprob], *, is_prompt: bool = False) -> dict[str, Any]:
         """Return tokens that follow those before; the first of a prompt has no probability."""
         has_no_score = is_prompt and self._is_first
-        logprobs: list[float | None] = [max(_LEAST_LOGPROB, token.logprob) for token in tokens]
+        logprobs: list[float | None] = [max(LEAST_LOGPROB, token.logprob) for token in tokens]
         tops: list[dict[str, float] | None] = [self._alternatives(token) for token in tokens]
         if has_no_score and tokens:
             logprobs[0] = tops[0] = None
@@ -45,8 +44,8 @@ class LogprobsWriter:
 
     def _alternatives(self, token: TokenLogprob) -> dict[str, float]:
         """Return the most probable tokens and the one that came, which need not be one of them."""
-        found = {token_text(top.token): max(_LEAST_LOGPROB, top.logprob) for top in token.top}
-        found.setdefault(token_text(token.token), max(_LEAST_LOGPROB, token.logprob))
+        found = {token_text(top.token): max(LEAST_LOGPROB, top.logprob) for top in token.top}
+        found.setdefault(token_text(token.token), max(LEAST_LOGPROB, token.logprob))
         return found
 
     def _offset_of(self, token: bytes) -> int:

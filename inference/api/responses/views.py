@@ -16,6 +16,7 @@ from django.conf import settings
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 
+from inference import generation
 from inference import responses as conversations
 from inference.api.caller import caller_of
 from inference.api.image_urls import fetch_images
@@ -25,7 +26,7 @@ from inference.api.responses.items import image_addresses, named_items, read_inp
 from inference.api.responses.listing import read_page
 from inference.api.responses.messages import to_messages
 from inference.api.responses.schemas import InputTokensBody, ResponseBody
-from inference.api.responses.writer import InputTokensWriter, ResponseWriter
+from inference.api.responses.writer import ResponseWriter
 from inference.api.schemas import not_supported
 from inference.api.streams import respond
 from inference.messages import ChatMessage
@@ -61,7 +62,7 @@ class ResponsesView(CallView):
 class InputTokensView(CallView):
     """`POST /v1/responses/input_tokens`."""
 
-    async def post(self, request: Any) -> HttpResponseBase:
+    async def post(self, request: Any) -> HttpResponse:
         """Count the tokens of what a response would be asked with; nothing is computed."""
         body = await read_body(request, InputTokensBody, _GO_NAME, empty_message=OPENAI_EMPTY_BODY)
         body.store = False
@@ -69,7 +70,8 @@ class InputTokensView(CallView):
         chat = replace(
             body.to_request(asked.messages), renders_only=True, counts_tokens=True, truncate=False
         )
-        return await respond(caller_of(request), chat, InputTokensWriter(), is_streamed=False)
+        count = await generation.count_tokens(caller_of(request), chat)
+        return _reply({"object": "response.input_tokens", "input_tokens": count})
 
 
 class ResponseView(ReadView):

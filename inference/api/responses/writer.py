@@ -172,45 +172,6 @@ class ResponseWriter:
         return b"".join(chunks)
 
 
-class InputTokensWriter:
-    """The answer of `/v1/responses/input_tokens`, which is never streamed."""
-
-    stream_type: ClassVar[str] = EVENT_STREAM
-    stream_headers: ClassVar[Mapping[str, str]] = {}
-
-    def begin(self, started: Started | None) -> bytes:
-        """Return nothing."""
-        del started
-        return b""
-
-    def piece(self, token: Token) -> bytes:
-        """Return nothing."""
-        del token
-        return b""
-
-    def choice_end(self, ended: ChoiceEnded) -> bytes:
-        """Return nothing."""
-        del ended
-        return b""
-
-    def end(self, finished: Finished, total_ns: int) -> bytes:
-        """Return nothing."""
-        del finished, total_ns
-        return b""
-
-    def failure(self, error: ServiceError) -> bytes:
-        """Return nothing."""
-        del error
-        return b""
-
-    def whole(self, answer: Answer, finished: Finished, total_ns: int) -> HttpResponse:
-        """Return the count."""
-        del finished, total_ns
-        count = 0 if answer.rendered is None else answer.rendered.prompt_tokens
-        body = {"object": "response.input_tokens", "input_tokens": count}
-        return json_response(body, content_type=JSON, newline=True)
-
-
 def _failure_code(status: int) -> str:
     """Return the code of a failed response; there are fewer than of errors."""
     if status == _TOO_MANY:
