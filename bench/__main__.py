@@ -18,13 +18,14 @@ from bench import (
     repeat,
     report,
     soak,
+    transfer,
     translation,
 )
 from bench.workplace import MODELS, PEER_PYTHON, PLACE
 
 # What an idle machine uses for itself, at most.
 _QUIET_CPUS: Final = 0.2
-_DEFAULT: Final = ("compare", "fairness", "overhead", "translation")
+_DEFAULT: Final = ("compare", "fairness", "overhead", "translation", "transfer")
 _ON_DEMAND: Final = ("repeat", "soak")
 
 
@@ -38,6 +39,7 @@ def main() -> None:
         "overhead": _overhead,
         "repeat": _repeat,
         "soak": _soak,
+        "transfer": _transfer,
         "translation": _translation,
     }
     for name in asked.what or _DEFAULT:
@@ -60,7 +62,7 @@ def _read_command_line() -> argparse.Namespace:
     )
     names = [model.name for model in MODELS]
     parser.add_argument("--models", nargs="+", choices=names, default=names, help="for compare")
-    parser.add_argument("--rounds", type=int, default=3, help="for compare")
+    parser.add_argument("--rounds", type=int, default=3, help="for compare, transfer")
     parser.add_argument("--only", default="", help="for compare: scenarios with this in their name")
     parser.add_argument("--seconds", type=float, default=25.0, help="for fairness: of each run")
     parser.add_argument("--streams", type=int, default=overhead.STREAMS, help="for overhead")
@@ -89,6 +91,10 @@ def _repeat(_: argparse.Namespace) -> str:
 
 def _translation(_: argparse.Namespace) -> str:
     return translation.to_markdown(translation.measure())
+
+
+def _transfer(asked: argparse.Namespace) -> str:
+    return transfer.to_markdown(transfer.measure(asked.rounds))
 
 
 def _soak(asked: argparse.Namespace) -> str:

@@ -21,14 +21,7 @@ Knows no engine and no row of the database. Runs on the event loop; every answer
 
 import asyncio
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Any, Final
-from urllib.parse import urlsplit
-
-from channels.auth import get_user
-from channels.db import database_sync_to_async
-from channels.generic.websocket import AsyncWebsocketConsumer
-from django.conf import settings
 
 from inference import generation
 from inference.api.answers import Said, last_words
@@ -36,37 +29,27 @@ from inference.api.native_writers import logprob_field, metrics, tool_call_field
 from inference.api.schemas import ChatBody, not_supported
 from inference.messages import Finished, Priority, Token, TokenLogprob
 from inference.requests import Caller, ChatRequest
-from models_app.auth import principal_of_scope
-from models_app.permissions import CredentialKind, Principal
-from models_app.policy import WEBSOCKETS
+from models_app.permissions import Principal
+from models_app.sockets import AdmittedConsumer
 from ollamasite.bodies import decode
 from ollamasite.error_responses import to_service_error
-from ollamasite.errors import BadRequest, ServiceError, Unauthenticated
+from ollamasite.errors import BadRequest, ServiceError
 from ollamasite.http import encode_json, read_json
 
 MAX_ANSWERS: Final = 8
 MAX_ID_CHARACTERS: Final = 128
-CLOSE_UNAUTHENTICATED: Final = 4401
-CLOSE_FORBIDDEN: Final = 4403
-_RULE: Final = WEBSOCKETS["ws/chat"]
 
 
-class ChatConsumer(AsyncWebsocketConsumer):
+class ChatConsumer(AdmittedConsumer):
     """One socket. Every answer runs in a task of its own, so that `stop` is heard at once."""
 
-    # Tokens come over the engine socket; no such layer exists, so none is opened.
-    channel_layer_alias = "none"
+    route = "ws/chat"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # `_open` holds what has not ended; `_tasks` also what is saying its last words.
         self._open: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-
-    async def connect(self) -> None:
-        """Accept, so that the closing code reaches the page, and close where nobody may be."""
-        await self.accept()
-        await self._admit()
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Handle one frame."""
@@ -91,22 +74,6 @@ class ChatConsumer(AsyncWebsocketConsumer):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _admit(self) -> Principal | None:
-        """Return who is there, or close the socket and return None.
-
-        Asked again for every question: a key may have been revoked, a session ended, since.
-        """
-        try:
-            principal = await _authenticate(self.scope)
-        except Unauthenticated:
-            await self.close(CLOSE_UNAUTHENTICATED)
-            return None
-        is_foreign = principal.kind is CredentialKind.SESSION and not _is_same_site(self.scope)
-        if is_foreign or not _RULE.admits(principal, "GET"):
-            await self.close(CLOSE_FORBIDDEN)
-            return None
-        return principal
-
     async def _start(self, answer_id: str, frame: dict[str, Any]) -> None:
         if answer_id in self._open:
             raise BadRequest(f"an answer with the id {answer_id!r} is running already")
@@ -115,7 +82,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         request = decode(frame, ChatBody, "ChatRequest").to_request()
         if request.renders_only:
             raise not_supported("_debug_render_only")
-        principal = await self._admit()
+        principal = await self.admit()
         if principal is None:
             return
         task = asyncio.create_task(self._answer(answer_id, principal, request))
@@ -181,18 +148,3 @@ def _read_id(frame: dict[str, Any]) -> str:
     if not isinstance(answer_id, str) or not 0 < len(answer_id) <= MAX_ID_CHARACTERS:
         raise BadRequest(f'"id" must be a string of 1 to {MAX_ID_CHARACTERS} characters')
     return answer_id
-
-
-async def _authenticate(scope: Any) -> Principal:
-    # The session that the scope holds was read when the socket opened: read it again.
-    store = import_module(settings.SESSION_ENGINE).SessionStore
-    fresh: Any = {**scope, "session": store(scope["session"].session_key)}
-    fresh["user"] = await get_user(fresh)
-    principal: Principal = await database_sync_to_async(principal_of_scope)(fresh)
-    return principal
-
-
-def _is_same_site(scope: Any) -> bool:
-    headers = dict(scope["headers"])
-    origin = urlsplit(headers.get(b"origin", b"").decode("latin-1"))
-    return bool(origin.netloc) and origin.netloc == headers.get(b"host", b"").decode("latin-1")

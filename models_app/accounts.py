@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from models_app.models import ApiKey, User
 from models_app.names import LIBRARY
-from models_app.permissions import Scope
+from models_app.permissions import CredentialKind, Principal, Scope
 
 _KEY_PREFIX_BYTES: Final = 6
 _KEY_SECRET_BYTES: Final = 24
@@ -45,6 +45,23 @@ def create_user(username: str, password: str, *, is_admin: bool = False) -> User
         raise ValidationError(f"There is already a user {username!r}.")
     return User.objects.create_user(
         username, password=password, is_staff=is_admin, is_superuser=is_admin
+    )
+
+
+def principal_granted(user_id: int, *granted: str) -> Principal | None:
+    """Return a user as one who may do only what a token of this site names, in its scopes' words.
+
+    None where the user is gone or inactive.
+    """
+    user = User.objects.filter(pk=user_id, is_active=True).first()
+    if user is None:
+        return None
+    return Principal(
+        user_id=user.pk,
+        username=user.username,
+        is_admin=user.is_superuser,
+        kind=CredentialKind.REGISTRY_TOKEN,
+        granted=frozenset(granted),
     )
 
 

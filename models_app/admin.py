@@ -7,21 +7,25 @@ serves no pages.
 from typing import TYPE_CHECKING, Any
 
 from django import forms
+from django.contrib.admin import display
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.sites import UnfoldAdminSite
 
-from models_app import aliases
-from models_app.models import Alias
+from models_app import aliases, namespaces
+from models_app.models import Alias, ClientKey, Namespace
+from models_app.namespaces import NamespaceRules
+from ollamasite.sizes import print_size
 
 site = UnfoldAdminSite()
 
 if TYPE_CHECKING:
     _ModelForm = forms.ModelForm[Alias]
+    _NamespaceModelForm = forms.ModelForm[Namespace]
 else:
-    _ModelForm = forms.ModelForm
+    _ModelForm = _NamespaceModelForm = forms.ModelForm
 
 
 class AliasForm(_ModelForm):
@@ -80,4 +84,84 @@ class AliasAdmin(ModelAdmin):  # type: ignore[misc] # the library has no types
             self.delete_model(request, alias)
 
 
+class ClientKeyAdmin(ModelAdmin):  # type: ignore[misc] # the library has no types
+    """Ed25519 keys that users have registered: to look at and to remove."""
+
+    list_display = ("owner", "name", "fingerprint", "created_at", "last_used_at")
+    list_select_related = ("owner",)
+    search_fields = ("owner__username", "name", "fingerprint")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Nobody: users register their own, others use `ollamasite add-client-key`."""
+        del request
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: ClientKey | None = None) -> bool:
+        """Nobody: a key is what it is."""
+        del request, obj
+        return False
+
+
+class NamespaceForm(_NamespaceModelForm):
+    """What holds in a namespace; one that there is keeps its name."""
+
+    class Meta:
+        model = Namespace
+        fields = ["name", "quota_bytes", "immutable_tags", "kept_tags"]
+
+    def clean(self) -> dict[str, Any]:
+        """Return what is stored, or say what is wrong."""
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        rules = _rules({"name": self.instance.name, **cleaned})
+        try:
+            namespaces.check_rules(rules)
+        except ValidationError as error:
+            self.add_error(None, error)
+        taken = Namespace.objects.filter(name__iexact=rules.name)
+        if "name" in self.fields and taken.exists():
+            self.add_error("name", f"There are already rules for {rules.name}.")
+        return cleaned
+
+
+class NamespaceAdmin(ModelAdmin):  # type: ignore[misc] # the library has no types
+    """Quotas, immutable tags and how many tags stay; other namespaces have the site's rules."""
+
+    form = NamespaceForm
+    list_display = ("name", "used", "quota", "immutable_tags", "kept_tags")
+    search_fields = ("name",)
+    readonly_fields = ("used",)
+
+    @display(description="holds")
+    def used(self, row: Namespace) -> str:
+        """Return what the namespace holds, for people."""
+        return print_size(namespaces.stored_bytes(row.name)) if row.name else "-"
+
+    @display(description="may hold")
+    def quota(self, row: Namespace) -> str:
+        """Return what the namespace may hold, for people."""
+        return "as the site says" if row.quota_bytes is None else print_size(row.quota_bytes)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        """Return the name too where there are rules: they are for that namespace."""
+        del request
+        return ("name", *self.readonly_fields) if obj else self.readonly_fields
+
+    def save_model(self, request: HttpRequest, obj: Namespace, form: Any, change: bool) -> None:  # noqa: FBT001 - Django's own
+        """Write what the form has checked."""
+        del request, form, change
+        row = {field: getattr(obj, field) for field in NamespaceForm.Meta.fields}
+        obj.pk = namespaces.set_rules(_rules(row)).pk
+
+
+def _rules(values: dict[str, Any]) -> NamespaceRules:
+    return NamespaceRules(
+        name=values.get("name") or "",
+        quota_bytes=values.get("quota_bytes"),
+        immutable_tags=values.get("immutable_tags") or "",
+        kept_tags=values.get("kept_tags"),
+    )
+
+
 site.register(Alias, AliasAdmin)
+site.register(ClientKey, ClientKeyAdmin)
+site.register(Namespace, NamespaceAdmin)

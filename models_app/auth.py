@@ -1,7 +1,9 @@
 """Any credential → one Principal. The only place where a credential is checked.
 
 Bearer key, `x-api-key`, Basic with the key as password, and the session cookie all end in
-`authenticate`; HTTP requests and WebSocket scopes are only two ways to fill `Credentials`.
+`authenticate`; HTTP requests and WebSocket scopes are only two ways to fill `Credentials`. Below
+/v2 a registry token is a Bearer credential too. Signatures with a registered ed25519 key are for
+HTTP requests alone: what is signed is the request.
 """
 
 import base64
@@ -18,9 +20,14 @@ from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
+from models_app import signatures
 from models_app.accounts import hash_secret, key_prefix
+from models_app.errors import InvalidToken
 from models_app.models import ApiKey, User
 from models_app.permissions import CredentialKind, Principal, Scope
+from models_app.registry_tokens import principal_of_token
+from models_app.signatures import Signature, parse_signature
+from ollamasite.challenges import TOKEN_PATH, asked_of_request
 from ollamasite.error_responses import Dialect, dialect_of
 from ollamasite.errors import Unauthenticated
 
@@ -30,27 +37,42 @@ _LAST_USED_STEP: Final = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a caller presented. `session_user` is set only where the cookie may be trusted."""
+    """What a caller presented. `session_user` is set only where the cookie may be trusted.
+
+    `is_bearer`: the key came as Bearer, so it may be a registry token.
+    """
 
     key: str | None = None
     session_user: User | None = None
+    signature: Signature | None = None
+    is_bearer: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is none, right or wrong, in the headers."""
+        return self.key is None and self.signature is None
 
 
 def credentials_of_headers(headers: Mapping[str, str]) -> Credentials:
-    """Read the key out of `Authorization` or `X-Api-Key` (names in lower case)."""
+    """Read the key or signature out of `Authorization` or `X-Api-Key` (names in lower case)."""
     if authorization := headers.get("authorization", "").strip():
         scheme, _, value = authorization.partition(" ")
         if scheme.lower() == "basic":
             return Credentials(key=_basic_password(value))
-        return Credentials(key=value.strip() if scheme.lower() == "bearer" else authorization)
+        if scheme.lower() == "bearer":
+            return Credentials(key=value.strip(), is_bearer=True)
+        if signature := parse_signature(authorization):
+            return Credentials(signature=signature)
+        return Credentials(key=authorization)
     key = headers.get("x-api-key")
     return Credentials(key=key.strip() if key is not None else None)
 
 
 def authenticate(credentials: Credentials) -> Principal:
-    """Return who presents these credentials. Raises Unauthenticated.
+    """Return who presents a key or a session. Raises Unauthenticated.
 
-    A key that is there but wrong is refused even beside a good session.
+    A key that is there but wrong is refused even beside a good session. Signatures and registry
+    tokens are nobody's here.
     """
     if credentials.key is not None:
         return _principal_of_key(credentials.key)
@@ -65,12 +87,19 @@ def authenticate(credentials: Credentials) -> Principal:
     )
 
 
-def principal_of_request(request: HttpRequest) -> Principal:
-    """Authenticate an HTTP request. Raises Unauthenticated."""
+def principal_of_request(request: HttpRequest, *, is_change: bool) -> Principal:
+    """Authenticate an HTTP request. Raises Unauthenticated.
+
+    `is_change`: the request changes something, so that a signature is good for it only once.
+    """
     headers = {name.lower(): value for name, value in request.headers.items()}
     credentials = credentials_of_headers(headers)
-    if credentials.key is None and request.user.is_authenticated and _is_cookie_trusted(request):
+    if credentials.signature is not None:
+        return _principal_of_signature(credentials.signature, request, is_change=is_change)
+    if credentials.is_empty and request.user.is_authenticated and _is_cookie_trusted(request):
         credentials = Credentials(session_user=request.user)
+    if credentials.is_bearer and dialect_of(request.path_info) is Dialect.REGISTRY:
+        return _principal_of_bearer(credentials)
     return authenticate(credentials)
 
 
@@ -79,9 +108,43 @@ def principal_of_scope(scope: Mapping[str, Any]) -> Principal:
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
     credentials = credentials_of_headers(headers)
     user = scope.get("user")
-    if credentials.key is None and isinstance(user, User):
+    if credentials.is_empty and isinstance(user, User):
         credentials = Credentials(session_user=user)
     return authenticate(credentials)
+
+
+def _principal_of_bearer(credentials: Credentials) -> Principal:
+    """Return who presents a key or a registry token. Raises InvalidToken."""
+    text = credentials.key or ""
+    if not key_prefix(text):
+        return principal_of_token(text)
+    try:
+        return authenticate(credentials)
+    except Unauthenticated as error:
+        raise InvalidToken from error
+
+
+def _principal_of_signature(
+    signature: Signature, request: HttpRequest, *, is_change: bool
+) -> Principal:
+    """Return whose key has signed the request. Raises Unauthenticated."""
+    asked = asked_of_request(request)
+    if "?" in asked.path:  # one text could stand for several requests
+        raise Unauthenticated
+    is_for_token = asked.path == TOKEN_PATH
+    text = signatures.request_text(asked.method, asked.path, asked.query)
+    if is_for_token:
+        text = signatures.token_text(asked.url)
+    key = signatures.client_key_of(signature, text, asked.query)
+    if is_change or is_for_token:
+        signatures.use_once(signature, text)
+    return Principal(
+        user_id=key.owner.pk,
+        username=key.owner.username,
+        is_admin=key.owner.is_superuser,
+        kind=CredentialKind.SIGNATURE,
+        client_key_id=key.pk,
+    )
 
 
 def _basic_password(encoded: str) -> str:

@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Mapping
 
-from ollamasite.errors import BadRequest, NotFound, ServiceError
+from ollamasite.errors import BadRequest, Forbidden, NotFound, ServiceError, Unauthenticated
 
 
 class InvalidModelName(BadRequest):
@@ -36,6 +36,28 @@ class ModelNotFound(NotFound):
     def __init__(self, name: str) -> None:
         self.name = name
         super().__init__(f"model '{name}' not found", param="model")
+
+
+class InvalidToken(Unauthenticated):
+    """A registry token or key that was presented to the registry does not hold (any longer)."""
+
+    code = "invalid_token"
+
+
+class InsufficientScope(Unauthenticated):
+    """A registry token is for other repositories or actions; one may fetch another."""
+
+    code = "insufficient_scope"
+    default_message = "the token is not for this repository and action"
+
+
+class TagIsImmutable(Forbidden):
+    """The tag is there, and those who run the site have said that it stays what it is."""
+
+    code = "tag_is_immutable"
+
+    def __init__(self, tag: str) -> None:
+        super().__init__(f"the tag '{tag}' cannot be changed: it is immutable")
 
 
 class LimitReached(ServiceError):

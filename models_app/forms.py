@@ -4,6 +4,10 @@ from typing import Any
 
 from django import forms
 from django.contrib.auth.forms import AuthenticationForm, UsernameField
+from django.core.exceptions import ValidationError
+
+from models_app.client_keys import add_client_key
+from models_app.models import ClientKey, User
 
 
 class SignInForm(AuthenticationForm):
@@ -39,3 +43,37 @@ class SignInForm(AuthenticationForm):
         ):
             return "Enter your user name and your password."
         return self._no_match
+
+
+class ClientKeyForm(forms.Form):
+    """A public key to register and what to call it. Says what is wrong beside the field."""
+
+    public_key = forms.CharField(
+        max_length=4000,
+        error_messages={"required": "Paste the public key."},
+        widget=forms.Textarea(
+            attrs={
+                "rows": 3,
+                "spellcheck": "false",
+                "autocomplete": "off",
+                "autocapitalize": "none",
+                "placeholder": "ssh-ed25519 AAAA…",
+            }
+        ),
+    )
+    name = forms.CharField(
+        max_length=100,
+        required=False,
+        widget=forms.TextInput(attrs={"autocomplete": "off", "placeholder": "laptop"}),
+    )
+
+    def register(self, owner: User) -> ClientKey | None:
+        """Register the key, or say what is wrong with it and return None."""
+        if not self.is_valid():
+            return None
+        fields = self.cleaned_data
+        try:
+            return add_client_key(owner, fields["public_key"], fields["name"])
+        except ValidationError as error:
+            self.add_error("public_key", error)
+            return None

@@ -22,7 +22,7 @@ from models_app import policy
 from models_app.auth import principal_of_request
 from models_app.permissions import Principal
 from ollamasite.error_responses import Dialect, dialect_of, to_response
-from ollamasite.errors import Forbidden, ServiceError, Unauthenticated
+from ollamasite.errors import BadRequest, Forbidden, ServiceError, Unauthenticated
 from ollamasite.http import is_page_request
 
 _BODY_HEADERS: Final = frozenset({b"content-type", b"content-length"})
@@ -58,18 +58,22 @@ class GateMiddleware:
 def admit_scope(scope: Mapping[str, Any], route: str) -> Principal:
     """Return who sends a request that does not go through Django's handler.
 
-    Reads no byte of its body. Raises Unauthenticated, Forbidden.
+    Reads no byte of its body. Raises Unauthenticated, Forbidden, BadRequest.
     """
     # What the body is said to be is left out: looking for a form's CSRF token would parse it.
     headers = [item for item in scope["headers"] if item[0] not in _BODY_HEADERS]
-    request = ASGIRequest({**scope, "headers": headers}, io.BytesIO())
+    try:
+        request = ASGIRequest({**scope, "headers": headers}, io.BytesIO())
+    except UnicodeDecodeError as error:
+        raise BadRequest("the query is not UTF-8") from error
     SessionMiddleware(_no_view).process_request(request)
     AuthenticationMiddleware(_no_view).process_request(request)
     return _admit(request, policy.ROUTES[route])
 
 
 def _admit(request: HttpRequest, rule: policy.Rule) -> Principal:
-    principal = principal_of_request(request)
+    is_change = rule.is_change(request.method or "")
+    principal = principal_of_request(request, is_change=is_change)
     if not rule.admits(principal, request.method or ""):
         raise Forbidden
     return principal

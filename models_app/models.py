@@ -4,7 +4,7 @@ Private to models_app: other apps read through `selectors` and write through `se
 Knows nothing of HTTP and of the engine.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from django.contrib.auth.models import AbstractUser
 from django.db import models
@@ -12,6 +12,9 @@ from django.db.models.functions import Lower
 from django.utils import timezone
 
 from models_app.names import DEFAULT_HOST, LIBRARY, ModelName
+
+# What Ollama and this site write (contract/registry.md 1.3).
+MANIFEST_TYPE: Final = "application/vnd.docker.distribution.manifest.v2+json"
 
 
 class User(AbstractUser):
@@ -62,10 +65,20 @@ class Blob(models.Model):
 
 
 class Manifest(models.Model):
-    """A manifest as it was written or received: the digest is that of `body`."""
+    """A manifest as it was written or received: the digest is that of `body`.
+
+    `is_model`: it can be run. Others are kept for the registry's clients: indexes, which name
+    `children`, and artifacts, which may have a `subject` (OCI image and distribution specs).
+    Digests are 64 hex digits.
+    """
 
     digest = models.CharField(max_length=64, unique=True)
     body = models.BinaryField()
+    media_type = models.CharField(max_length=255, default=MANIFEST_TYPE)
+    is_model = models.BooleanField(default=True)
+    children = models.JSONField(default=list)
+    subject = models.CharField(max_length=64, blank=True, db_index=True)
+    artifact_type = models.CharField(max_length=255, blank=True)
     config = models.JSONField(default=dict)
     size_bytes = models.PositiveBigIntegerField(default=0)  # of all its layers and the config
     created_at = models.DateTimeField(default=timezone.now)
@@ -130,7 +143,12 @@ class CacheScope(models.TextChoices):
 
 
 class LanguageModel(models.Model):
-    """A model: a name without its tag, who owns it, who may see it, how it is served."""
+    """A model: a name without its tag, who owns it, who may see it, how it is served.
+
+    It is also a repository of the registry: what was pushed under the name, with a tag or without.
+    `is_mirror`: it has the name it bears in another registry, which is nobody's here, so that
+    everybody who pulls it has one of their own.
+    """
 
     host = models.CharField(max_length=350, default=DEFAULT_HOST)
     namespace = models.CharField(max_length=80, default=LIBRARY)
@@ -145,13 +163,26 @@ class LanguageModel(models.Model):
         max_length=10, choices=CacheScope.choices, default=CacheScope.USER
     )
     is_pinned = models.BooleanField(default=False)  # stays in memory once it is loaded
+    is_mirror = models.BooleanField(default=False)
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
         constraints = [
             # Ollama looks names up regardless of case: two spellings are one model.
             models.UniqueConstraint(
-                Lower("host"), Lower("namespace"), Lower("name"), name="model_name_once"
+                Lower("host"),
+                Lower("namespace"),
+                Lower("name"),
+                condition=models.Q(is_mirror=False),
+                name="model_name_once",
+            ),
+            models.UniqueConstraint(
+                "owner",
+                Lower("host"),
+                Lower("namespace"),
+                Lower("name"),
+                condition=models.Q(is_mirror=True),
+                name="mirror_name_once",
             ),
         ]
 
@@ -238,3 +269,181 @@ class Alias(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class RepositoryManifest(models.Model):
+    """A manifest that was pushed to a repository; it stays for a while without any tag."""
+
+    model = models.ForeignKey(LanguageModel, on_delete=models.CASCADE, related_name="revisions")
+    manifest = models.ForeignKey(Manifest, on_delete=models.PROTECT, related_name="revisions")
+    pushed_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["model", "manifest"], name="revision_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.model}@{self.manifest}"
+
+
+class RepositoryBlob(models.Model):
+    """A file that was pushed to, or mounted into, a repository, perhaps before any manifest."""
+
+    model = models.ForeignKey(LanguageModel, on_delete=models.CASCADE, related_name="files")
+    digest = models.CharField(max_length=64, db_index=True)  # 64 hex, lower case
+    size_bytes = models.PositiveBigIntegerField()
+    linked_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["model", "digest"], name="repository_blob_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.model} sha256:{self.digest}"
+
+
+class UploadSession(models.Model):
+    """A file on its way into a repository. How much has come is the size of its file."""
+
+    session_id = models.CharField(max_length=32, unique=True)
+    model = models.ForeignKey(LanguageModel, on_delete=models.CASCADE, related_name="sessions")
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="upload_sessions")
+    created_at = models.DateTimeField(default=timezone.now)
+    used_at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    def __str__(self) -> str:
+        return self.session_id
+
+
+class Namespace(models.Model):
+    """What an administrator has decided for a namespace; one without a row has the site's rules."""
+
+    name = models.CharField(max_length=80)
+    quota_bytes = models.PositiveBigIntegerField(null=True, blank=True)
+    immutable_tags = models.CharField(
+        max_length=400, blank=True, help_text="Patterns such as v* or release-*, with blanks."
+    )
+    kept_tags = models.PositiveIntegerField(
+        null=True, blank=True, help_text="The newest tags of each model that stay; empty: all."
+    )
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [models.UniqueConstraint(Lower("name"), name="namespace_once")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ClientKey(models.Model):
+    """An ed25519 public key by which a user's `ollama` CLI, or their other site, is known.
+
+    `public_key` is the base64 text of an OpenSSH public key line; the fingerprint is the SHA-256
+    of the bytes behind it.
+    """
+
+    owner = models.ForeignKey(User, on_delete=models.CASCADE, related_name="client_keys")
+    name = models.CharField(max_length=100)
+    public_key = models.CharField(max_length=200)
+    fingerprint = models.CharField(max_length=64, unique=True)  # 64 hex
+    created_at = models.DateTimeField(default=timezone.now)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["owner_id", "name"]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.fingerprint[:12]}…)"
+
+
+class UsedSignature(models.Model):
+    """A signature that has been accepted, so that nobody who has seen it can send it again."""
+
+    digest = models.CharField(max_length=64, unique=True)  # 64 hex, of key and signature
+    used_at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    def __str__(self) -> str:
+        return self.digest[:12]
+
+
+class JobKind(models.TextChoices):
+    """What a job does."""
+
+    PULL = "pull"
+    PUSH = "push"
+    CREATE = "create"
+    QUANTIZE = "quantize"
+    VERIFY = "verify"
+    COLLECT_GARBAGE = "gc"
+
+
+class JobState(models.TextChoices):
+    """How far a job is. The last three are final."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+ACTIVE_STATES: Final = (JobState.QUEUED, JobState.RUNNING)
+
+
+class Job(models.Model):
+    """Long work that outlives the request that asked for it.
+
+    The worker's queue only wakes somebody up: which job comes next is read from these rows, and
+    one whose heartbeat has stopped is taken up again. `version` grows with every change.
+    """
+
+    job_id = models.CharField(max_length=32, unique=True)
+    kind = models.CharField(max_length=10, choices=JobKind)
+    state = models.CharField(max_length=10, choices=JobState, default=JobState.QUEUED)
+    owner = models.ForeignKey(
+        User, null=True, blank=True, on_delete=models.CASCADE, related_name="jobs"
+    )  # None: the site itself
+    model_name = models.CharField(max_length=700, blank=True)  # what it is about, as shown
+    share_key = models.CharField(max_length=64)  # who asks for the same thing gets the same job
+    arguments = models.TextField()  # a JSON object; passwords in it are encrypted
+    is_detached = models.BooleanField(default=False)  # goes on though nobody watches
+    is_cancel_asked = models.BooleanField(default=False)
+    events = models.TextField(default="[]")  # JSON list: of each status the last event, in order
+    version = models.PositiveBigIntegerField(default=0)
+    total_bytes = models.PositiveBigIntegerField(default=0)
+    completed_bytes = models.PositiveBigIntegerField(default=0)
+    bytes_per_s = models.PositiveBigIntegerField(default=0)
+    error = models.JSONField(null=True, blank=True)  # code, status, message
+    attempt = models.PositiveSmallIntegerField(default=0)  # how often it was begun
+    created_at = models.DateTimeField(default=timezone.now, db_index=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    heartbeat_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-created_at", "-pk"]
+        indexes = [models.Index(fields=["state", "created_at"], name="job_by_state")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["share_key"],
+                condition=models.Q(state__in=ACTIVE_STATES),
+                name="active_job_once",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.model_name}"
+
+
+class JobWatcher(models.Model):
+    """Somebody who follows a job over an open request; gone when not seen for a while."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="watchers")
+    watcher_id = models.CharField(max_length=32, unique=True)
+    is_starter = models.BooleanField(default=False)
+    seen_at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return self.watcher_id

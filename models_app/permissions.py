@@ -29,6 +29,8 @@ class CredentialKind(enum.StrEnum):
 
     KEY = "key"
     SESSION = "session"
+    SIGNATURE = "signature"  # by a registered ed25519 key
+    REGISTRY_TOKEN = "registry token"  # noqa: S105 - no secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,10 @@ class Principal:
     kind: CredentialKind
     key_id: int | None = None
     scopes: frozenset[Scope] = field(default_factory=frozenset)
+    # What a registry token is for: `repository:<namespace>/<model>:<action>` and the like; None
+    # for every other credential, which is for all that its scopes reach.
+    granted: frozenset[str] | None = None
+    client_key_id: int | None = None  # the registered ed25519 key, where one has signed
 
     # DRF and templates ask these of a user.
     is_authenticated = True

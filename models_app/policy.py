@@ -8,7 +8,9 @@ import enum
 from dataclasses import dataclass
 from typing import Final
 
-from models_app.permissions import Principal, Scope
+from models_app.permissions import CredentialKind, Principal, Scope
+
+_SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Access(enum.Enum):
@@ -23,13 +25,15 @@ class Access(enum.Enum):
 class Rule:
     """One row. `open_methods` are open to all where `access` asks for somebody otherwise.
 
-    `changing_methods` need the scope WRITE in place of the row's own.
+    `changing_methods` need the scope WRITE in place of the row's own. `is_for_sessions`: a person
+    who has signed in, no program; there is given away what no key's scopes would limit.
     """
 
     access: Access
     scope: Scope | None = None
     open_methods: frozenset[str] = frozenset()
     changing_methods: frozenset[str] = frozenset()
+    is_for_sessions: bool = False
 
     def is_open(self, method: str) -> bool:
         """Whether a request with this method needs no credential."""
@@ -39,8 +43,18 @@ class Rule:
         """Whether a caller who is known may pass."""
         if self.access is Access.ADMIN and not principal.is_admin:
             return False
-        scope = Scope.WRITE if method in self.changing_methods else self.scope
+        if self.is_for_sessions and principal.kind is not CredentialKind.SESSION:
+            return False
+        scope = self._scope_for(method)
         return scope is None or principal.may(scope)
+
+    def is_change(self, method: str) -> bool:
+        """Whether a request with this method changes what is stored, beyond a use's traces."""
+        is_writing = self._scope_for(method) in {Scope.WRITE, Scope.ADMIN}
+        return is_writing and method not in _SAFE_METHODS
+
+    def _scope_for(self, method: str) -> Scope | None:
+        return Scope.WRITE if method in self.changing_methods else self.scope
 
 
 _PUBLIC: Final = Rule(Access.PUBLIC)
@@ -49,7 +63,16 @@ _PAGE: Final = Rule(Access.SIGNED_IN)
 _READ: Final = Rule(Access.SIGNED_IN, Scope.READ)
 _USE: Final = Rule(Access.SIGNED_IN, Scope.USE)
 _WRITE: Final = Rule(Access.SIGNED_IN, Scope.WRITE)
+_READ_OR_POST: Final = Rule(Access.SIGNED_IN, Scope.READ, changing_methods=frozenset({"POST"}))
 _READ_OR_DELETE: Final = Rule(Access.SIGNED_IN, Scope.READ, changing_methods=frozenset({"DELETE"}))
+
+_OWN_ACCOUNT: Final = Rule(Access.SIGNED_IN, is_for_sessions=True)
+# Repositories of the registry; a registry token is looked at where the repository is found.
+_READ_OR_CHANGE: Final = Rule(
+    Access.SIGNED_IN,
+    Scope.READ,
+    changing_methods=frozenset({"POST", "PUT", "PATCH", "DELETE"}),
+)
 
 # Keys are routes as the URLconf spells them.
 ROUTES: Final[dict[str, Rule]] = {
@@ -59,17 +82,27 @@ ROUTES: Final[dict[str, Rule]] = {
     "signin": _PUBLIC,
     "signout": _PAGE,
     "home": _PAGE,
+    "client-keys": _OWN_ACCOUNT,
+    "client-keys/<int:key_id>/remove": _OWN_ACCOUNT,
     "openapi.json": _READ,
     "api/version": _READ,
     "api/status": _READ,
+    "api/storage": _READ,
     "api/tags": _READ,
     "api/ps": _READ,
     "api/queue": _READ,
     "api/show": _READ,
     "api/create": _WRITE,
+    "api/pull": _WRITE,
+    "api/push": _WRITE,
     "api/copy": _WRITE,
     "api/delete": _WRITE,
     "api/blobs/<str:digest>": _WRITE,
+    "api/jobs": _READ_OR_POST,
+    "api/jobs/<str:job_id>": _READ,
+    "api/jobs/<str:job_id>/cancel": _WRITE,
+    "api/jobs/<str:job_id>/retry": _WRITE,
+    "api/jobs/<str:job_id>/events": _READ,
     "api/generate": _USE,
     "api/chat": _USE,
     "api/embed": _USE,
@@ -86,6 +119,17 @@ ROUTES: Final[dict[str, Rule]] = {
     "v1/messages": _USE,
     "v1/messages/count_tokens": _USE,
     "v1/embeddings": _USE,
+    "v2": _READ,
+    "v2/": _READ,
+    "v2/_catalog": _READ,
+    "v2/<path:name>/manifests/<str:reference>": _READ_OR_CHANGE,
+    "v2/<path:name>/tags/list": _READ,
+    "v2/<path:name>/referrers/<str:digest>": _READ,
+    # What such a token is for is limited by the credential that it is fetched with.
+    "v2/token": Rule(Access.SIGNED_IN),
+    "v2/<path:name>/blobs/uploads/": _READ_OR_CHANGE,
+    "v2/<path:name>/blobs/uploads/<str:session>": _READ_OR_CHANGE,
+    "v2/<path:name>/blobs/<str:digest>": _READ_OR_CHANGE,
 }
 # Routes that another library makes, by the prefix that all of them have.
 PREFIXES: Final[dict[str, Rule]] = {
@@ -93,6 +137,7 @@ PREFIXES: Final[dict[str, Rule]] = {
 }
 WEBSOCKETS: Final[dict[str, Rule]] = {
     "ws/chat": _USE,
+    "ws/jobs": _READ,
 }
 # A path that no route matches: strangers learn nothing, others get the router's 404.
 UNKNOWN: Final = Rule(Access.SIGNED_IN)

@@ -11,7 +11,17 @@ from typing import Any
 from django.db.models import Q, QuerySet, TextField
 from django.db.models.functions import Cast, Lower
 
-from models_app.models import Alias, Blob, LanguageModel, Layer, Tag, Upload, Visibility
+from models_app.models import (
+    Alias,
+    Blob,
+    LanguageModel,
+    Layer,
+    RepositoryBlob,
+    Tag,
+    Upload,
+    User,
+    Visibility,
+)
 from models_app.names import DEFAULT_HOST, LIBRARY, ModelName
 from models_app.permissions import Principal
 
@@ -20,12 +30,15 @@ from models_app.permissions import Principal
 class TagRecord:
     """A tag with its model's owner and its manifest."""
 
+    tag_id: int
     name: ModelName
     owner_id: int | None
     visibility: str
+    is_mirror: bool
     modified_at: datetime
     digest: str  # of the manifest, 64 hex
     manifest: bytes
+    media_type: str  # of the manifest
     config: dict[str, Any]
     cache_scope: str
     is_pinned: bool
@@ -82,7 +95,11 @@ def _find_by_alias(principal: Principal, name: ModelName) -> TagRecord | None:
 def _find_in(principal: Principal, name: ModelName, namespaces: Sequence[str]) -> TagRecord | None:
     """Return the visible tag of this name in the first of the namespaces that has one."""
     tags = _tags_named(name, namespaces).filter(_is_visible(principal))
-    found = {tag.model.namespace.lower(): tag for tag in tags.select_related("model", "manifest")}
+    ordered = sorted(
+        tags.select_related("model", "manifest"),
+        key=lambda tag: _nearness(principal, (tag.model.is_mirror, tag.model.owner_id, tag.pk)),
+    )
+    found = {tag.model.namespace.lower(): tag for tag in ordered}
     keys = (namespace.lower() for namespace in namespaces)
     return next((_record(found[key]) for key in keys if key in found), None)
 
@@ -90,7 +107,8 @@ def _find_in(principal: Principal, name: ModelName, namespaces: Sequence[str]) -
 def _tags_named(name: ModelName, namespaces: Sequence[str]) -> QuerySet[Tag]:
     wanted = [namespace.lower() for namespace in namespaces]
     return (
-        Tag.objects.alias(host_key=Lower("model__host"), model_key=Lower("model__name"))
+        Tag.objects.filter(manifest__is_model=True)
+        .alias(host_key=Lower("model__host"), model_key=Lower("model__name"))
         .alias(namespace_key=Lower("model__namespace"), tag_key=Lower("name"))
         .filter(host_key=name.host.lower(), namespace_key__in=wanted)
         .filter(model_key=name.model.lower(), tag_key=name.tag.lower())
@@ -100,16 +118,42 @@ def _tags_named(name: ModelName, namespaces: Sequence[str]) -> QuerySet[Tag]:
 def visible_tags(principal: Principal) -> list[ListedTag]:
     """Return every tag the principal may see, also under its aliases, the newest first."""
     # Columns and no rows: with a thousand models, making rows of them is most of the time.
-    found = Tag.objects.filter(_is_visible(principal)).values_list(
+    found = Tag.objects.filter(_is_visible(principal), manifest__is_model=True).values_list(
         *("model__name", "name", "model__namespace", "model__host"),
         *("modified_at", "manifest__digest", "manifest__size_bytes"),
         Cast("manifest__config", TextField()),
+        *("model__is_mirror", "model__owner_id", "pk"),
     )
-    tags = [ListedTag(ModelName(*columns[:4]), *columns[4:]) for columns in found]
+    rows = _without_hidden(principal, list(found))
+    tags = [ListedTag(ModelName(*columns[:4]), *columns[4:8]) for columns in rows]
     aliases = _visible_aliases(principal, tags)
     if not aliases:
         return tags
     return sorted([*tags, *aliases], key=lambda tag: tag.modified_at, reverse=True)
+
+
+def _without_hidden(principal: Principal, rows: list[Any]) -> list[Any]:
+    """Leave out tags that cannot be reached: of one name the one counts that `find_tag` finds.
+
+    Rows end with whether they are a mirror, whose they are, and their key.
+    """
+    if not any(is_mirror for *_, is_mirror, _, _ in rows):
+        return rows
+    nearest: dict[tuple[str, ...], Any] = {}
+    for row in sorted(rows, key=lambda row: _nearness(principal, row[-3:])):
+        nearest[tuple(part.lower() for part in row[:4])] = row[-1]
+    kept = set(nearest.values())
+    return [row for row in rows if row[-1] in kept]
+
+
+def _nearness(principal: Principal, whose: tuple[bool, int | None, int]) -> tuple[Any, ...]:
+    """Return what is greatest for the tag that hides others of its name.
+
+    `whose`: whether it is a mirror, its owner and its key.
+    """
+    is_mirror, owner_id, key = whose
+    # Of the same mirror the own one hides that of somebody who shows theirs to everyone.
+    return owner_id == principal.user_id, not is_mirror, -key
 
 
 def _visible_aliases(principal: Principal, tags: Sequence[ListedTag]) -> list[ListedTag]:
@@ -139,7 +183,18 @@ def is_name_taken(name: ModelName, user_id: int) -> bool:
     same_name = LanguageModel.objects.filter(
         host__iexact=name.host, namespace__iexact=name.namespace, name__iexact=name.model
     )
-    return same_name.exclude(owner_id=user_id).exists()
+    return same_name.filter(is_mirror=False).exclude(owner_id=user_id).exists()
+
+
+def is_mirror_name(name: ModelName) -> bool:
+    """Whether a name is another registry's: it has a host, or its namespace is nobody's here."""
+    if name.host != DEFAULT_HOST:
+        return True
+    namespace = name.namespace or LIBRARY
+    is_own = (
+        namespace.lower() == LIBRARY or User.objects.filter(username__iexact=namespace).exists()
+    )
+    return not is_own
 
 
 def may_use_blob(principal: Principal, digest: str) -> bool:
@@ -159,34 +214,45 @@ def has_layer(principal: Principal | None, digest: str) -> bool:
 
 
 def wanted_blobs(digests: Iterable[str]) -> set[str]:
-    """Return those of the digests that some manifest or somebody's upload still needs."""
+    """Return those of the digests that a manifest, a repository or an upload still needs."""
     asked = list(digests)
     in_models = Layer.objects.filter(blob__digest__in=asked)
     uploaded = Upload.objects.filter(digest__in=asked)
+    pushed = RepositoryBlob.objects.filter(digest__in=asked)
     return {
         *in_models.values_list("blob__digest", flat=True),
         *uploaded.values_list("digest", flat=True),
+        *pushed.values_list("digest", flat=True),
     }
 
 
 def has_models() -> bool:
     """Whether the site has any model at all."""
-    return Tag.objects.exists()
+    return Tag.objects.filter(manifest__is_model=True).exists()
 
 
-def _is_visible(principal: Principal) -> Q:
+def visible_models(principal: Principal) -> QuerySet[LanguageModel]:
+    """Return the models that the principal may see, with tags or without; for this app alone."""
+    return LanguageModel.objects.filter(_is_visible(principal, model=""))
+
+
+def _is_visible(principal: Principal, model: str = "model__") -> Q:
     # The one place that says who sees what. Being an admin opens nobody's private models.
-    return Q(model__visibility=Visibility.EVERYONE) | Q(model__owner_id=principal.user_id)
+    is_shared = Q(**{f"{model}visibility": Visibility.EVERYONE})
+    return is_shared | Q(**{f"{model}owner_id": principal.user_id})
 
 
 def _record(tag: Tag) -> TagRecord:
     return TagRecord(
+        tag_id=tag.pk,
         name=tag.full_name,
         owner_id=tag.model.owner_id,
         visibility=tag.model.visibility,
+        is_mirror=tag.model.is_mirror,
         modified_at=tag.modified_at,
         digest=tag.manifest.digest,
         manifest=bytes(tag.manifest.body),
+        media_type=tag.manifest.media_type,
         config=tag.manifest.config,
         cache_scope=tag.model.cache_scope,
         is_pinned=tag.model.is_pinned,

@@ -5,28 +5,35 @@ Who may write where has been decided before. Knows nothing of files, formats and
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import wraps
-from typing import Any, Final, ParamSpec
+from typing import Any, Final, ParamSpec, TypeVar
 
 from django.db import IntegrityError, transaction
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from models_app.errors import ModelNotFound
 from models_app.models import (
+    MANIFEST_TYPE,
     Blob,
     CacheScope,
     LanguageModel,
     Layer,
     Manifest,
+    RepositoryManifest,
     Tag,
     Upload,
+    User,
     Visibility,
 )
 from models_app.names import LIBRARY, ModelName
+from models_app.namespaces import require_mutable
+from models_app.row_locks import locked
+from models_app.selectors import is_mirror_name
 
 P = ParamSpec("P")
+R = TypeVar("R")
 _RETRIES: Final = 2
 
 
@@ -42,22 +49,30 @@ class NewLayer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewManifest:
-    """A manifest to be recorded; `layers` begins with the config."""
+    """A manifest to be recorded; `layers` begins with the config, where it has one.
+
+    What else there is: `models_app.models.Manifest`.
+    """
 
     digest: str  # 64 hex, of `body`
     body: bytes
     config: dict[str, Any] = field(default_factory=dict)
     layers: Sequence[NewLayer]
+    media_type: str = MANIFEST_TYPE
+    is_model: bool = True
+    children: Sequence[str] = ()  # 64 hex
+    subject: str = ""  # 64 hex
+    artifact_type: str = ""
 
 
-def _retried(write: Callable[P, ModelName]) -> Callable[P, ModelName]:
+def _retried(write: Callable[P, R]) -> Callable[P, R]:
     """Begin a write again if a row that it found taken was gone when it looked at it.
 
     That takes somebody else who writes and deletes the same within a moment.
     """
 
     @wraps(write)
-    def retry(*args: P.args, **kwargs: P.kwargs) -> ModelName:
+    def retry(*args: P.args, **kwargs: P.kwargs) -> R:
         for _ in range(_RETRIES):
             with contextlib.suppress(IntegrityError):
                 return write(*args, **kwargs)
@@ -72,7 +87,8 @@ def write_tag(name: ModelName, manifest: NewManifest, *, owner_id: int | None) -
     """Point a name at a manifest, creating what is missing, and return the name as it is stored.
 
     A name that exists in another spelling is overwritten under its old one. A new model is seen
-    by everyone if it is in the library, by its owner alone elsewhere. Files that the owner has
+    by everyone if it is in the library, or another registry's and an administrator's, by its owner
+    alone elsewhere. Files that the owner has
     uploaded for it are its layers from now on and uploads no longer.
     """
     stored = _point(name, _manifest(manifest), owner_id)
@@ -95,34 +111,78 @@ def copy_tag(digest: str, name: ModelName, *, owner_id: int | None) -> ModelName
     return _point(name, manifest, owner_id)
 
 
+@_retried
 @transaction.atomic
-def delete_tag(name: ModelName) -> None:
-    """Delete a stored name, and its model with the last of its tags. Raises ModelNotFound."""
-    model = LanguageModel.objects.select_for_update().filter(
-        host=name.host, namespace=name.namespace or LIBRARY, name=name.model
+def open_model(name: ModelName, *, owner_id: int | None) -> LanguageModel:
+    """Return the model of this name, creating it without a tag: one is about to push to it."""
+    return _model(name, owner_id)
+
+
+@_retried
+@transaction.atomic
+def push_manifest(
+    name: ModelName,
+    manifest: NewManifest,
+    *,
+    tags: Sequence[str],
+    owner_id: int | None,
+) -> None:
+    """Record a manifest that was pushed under a name, and point tags at it; the name's is unread.
+
+    Raises TagIsImmutable.
+    """
+    row = _manifest(manifest)
+    model = _model(name, owner_id)
+    RepositoryManifest.objects.update_or_create(
+        model=model, manifest=row, defaults={"pushed_at": timezone.now()}
     )
-    tag = Tag.objects.filter(model=model.first(), name=name.tag).first()
-    if tag is None:
-        raise ModelNotFound(name.short)
+    for tag in tags:
+        _point(replace(name, tag=tag), row, owner_id)
+
+
+@transaction.atomic
+def delete_tag(tag_id: int) -> bool:
+    """Delete a tag, and its model with the last of its tags; return whether it was there.
+
+    What was pushed under the name goes with it: nothing is left that no tag needs. Raises
+    TagIsImmutable.
+    """
+    model = LanguageModel.objects.select_for_update().filter(tags=tag_id).first()
+    tag = Tag.objects.filter(pk=tag_id).first()
+    if tag is None or model is None:
+        return False
+    require_mutable(model, tag.name)
     tag.delete()
-    if not tag.model.tags.exists():
-        tag.model.delete()
+    if not model.tags.exists():
+        model.delete()
+    elif not model.tags.filter(manifest=tag.manifest_id).exists() and not _is_child(tag):
+        model.revisions.filter(manifest=tag.manifest_id).delete()
+    return True
+
+
+def _is_child(tag: Tag) -> bool:
+    """Whether an index of the same repository names what a tag names."""
+    indexes = Manifest.objects.filter(revisions__model=tag.model_id).exclude(children=[])
+    named = indexes.values_list("children", flat=True)
+    return any(tag.manifest.digest in children for children in named)
 
 
 @transaction.atomic
 def drop_unused() -> list[str]:
     """Delete manifests without a name and blobs without a manifest; return the blobs' digests.
 
-    What somebody is about to name is locked by them and left alone.
+    What somebody is about to name is locked by them and left alone; what was pushed stays until
+    its repository lets go of it.
     """
     is_named = Exists(Tag.objects.filter(manifest=OuterRef("pk")))
-    keys = _locked(Manifest.objects.filter(~is_named))
+    is_pushed = Exists(RepositoryManifest.objects.filter(manifest=OuterRef("pk")))
+    keys = locked(Manifest.objects.filter(~is_named, ~is_pushed))
     if not keys:
         return []
     used = list(Blob.objects.filter(manifests__in=keys).values_list("pk", flat=True).distinct())
     Manifest.objects.filter(pk__in=keys).delete()
     is_layer = Exists(Layer.objects.filter(blob=OuterRef("pk")))
-    blobs = Blob.objects.filter(pk__in=_locked(Blob.objects.filter(~is_layer, pk__in=used)))
+    blobs = Blob.objects.filter(pk__in=locked(Blob.objects.filter(~is_layer, pk__in=used)))
     dropped = list(blobs.values_list("digest", flat=True))
     blobs.delete()
     return dropped
@@ -166,17 +226,14 @@ def set_model(
     return model
 
 
-def _locked(rows: QuerySet[Any]) -> list[int]:
-    """Lock rows that fulfil a condition, and return the keys of those that do so still."""
-    keys = list(rows.select_for_update(skip_locked=True).values_list("pk", flat=True))
-    # PostgreSQL has looked before it locked: somebody may have named one and let go of it since.
-    return list(rows.filter(pk__in=keys).values_list("pk", flat=True))
-
-
 def _point(name: ModelName, manifest: Manifest, owner_id: int | None) -> ModelName:
+    model = _model(name, owner_id)
+    before = model.tags.filter(name__iexact=name.tag).first()
+    if before is not None and before.manifest_id != manifest.pk:
+        require_mutable(model, before.name)
     written = {"manifest": manifest, "modified_at": timezone.now()}
     tag, _ = Tag.objects.update_or_create(
-        model=_model(name, owner_id),
+        model=model,
         name__iexact=name.tag,
         defaults=written,
         create_defaults=written | {"name": name.tag},
@@ -186,28 +243,47 @@ def _point(name: ModelName, manifest: Manifest, owner_id: int | None) -> ModelNa
 
 def _model(name: ModelName, owner_id: int | None) -> LanguageModel:
     namespace = name.namespace or LIBRARY
-    is_shared = namespace.lower() == LIBRARY
+    is_mirror = is_mirror_name(name)
     # Locked, as the rows below: a deletion that runs beside this must see what it is used for.
     model, _ = LanguageModel.objects.select_for_update().get_or_create(
         host__iexact=name.host,
         namespace__iexact=namespace,
         name__iexact=name.model,
+        is_mirror=is_mirror,
+        **({"owner_id": owner_id} if is_mirror else {}),
         defaults={
             "host": name.host,
             "namespace": namespace,
             "name": name.model,
             "owner_id": owner_id,
-            "visibility": Visibility.EVERYONE if is_shared else Visibility.PRIVATE,
+            "visibility": _first_visibility(namespace, owner_id, is_mirror=is_mirror),
         },
     )
     return model
+
+
+def _first_visibility(namespace: str, owner_id: int | None, *, is_mirror: bool) -> Visibility:
+    is_shared = namespace.lower() == LIBRARY
+    if is_mirror and owner_id is not None:
+        # Those who run the site bring models for everybody, whatever their names.
+        is_shared = User.objects.filter(pk=owner_id, is_superuser=True).exists()
+    return Visibility.EVERYONE if is_shared else Visibility.PRIVATE
 
 
 def _manifest(new: NewManifest) -> Manifest:
     size_bytes = sum(layer.size_bytes for layer in new.layers)
     row, is_new = Manifest.objects.select_for_update().get_or_create(
         digest=new.digest,
-        defaults={"body": new.body, "config": new.config, "size_bytes": size_bytes},
+        defaults={
+            "body": new.body,
+            "config": new.config,
+            "size_bytes": size_bytes,
+            "media_type": new.media_type,
+            "is_model": new.is_model,
+            "children": list(new.children),
+            "subject": new.subject,
+            "artifact_type": new.artifact_type,
+        },
     )
     if is_new:
         # In one order for everybody: two that lock the same blobs must not wait for each other.

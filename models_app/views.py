@@ -1,4 +1,4 @@
-"""Pages about accounts: sign in, sign out. Knows no model and no API."""
+"""Pages about accounts: sign in, sign out, the keys of one's clients. Knows no model and no API."""
 
 from typing import Any
 from urllib.parse import urlsplit
@@ -7,10 +7,13 @@ from django.contrib import messages
 from django.contrib.auth import logout
 from django.contrib.auth.views import LoginView
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect, resolve_url
+from django.shortcuts import redirect, render, resolve_url
+from django.views.decorators.cache import never_cache
 
-from models_app.forms import SignInForm
+from models_app.client_keys import client_keys_of, remove_client_key
+from models_app.forms import ClientKeyForm, SignInForm
 from ollamasite import errors
+from ollamasite.challenges import asked_of_request
 from ollamasite.error_responses import to_response
 
 
@@ -47,6 +50,35 @@ def sign_out(request: HttpRequest) -> HttpResponse:
     logout(request)
     messages.success(request, "You are signed out.")
     return redirect("signin")
+
+
+@never_cache
+def client_keys(request: HttpRequest) -> HttpResponse:
+    """Show one's ed25519 keys; POST registers another."""
+    if request.method not in {"GET", "HEAD", "POST"}:
+        raise errors.MethodNotAllowed(headers={"Allow": "GET, HEAD, POST"})
+    user = request.user
+    if not user.is_authenticated:  # the gate lets only sessions come here
+        raise errors.Unauthenticated
+    is_posted = request.method == "POST"
+    form = ClientKeyForm(request.POST if is_posted else None)
+    if is_posted and (key := form.register(user)):
+        messages.success(request, f"The key {key.name} is registered.")
+        return redirect("client-keys")
+    origin = asked_of_request(request).origin
+    context = {"form": form, "keys": client_keys_of(user.pk), "origin": origin}
+    return render(request, "models_app/client_keys.html", context, status=400 if is_posted else 200)
+
+
+def remove_key(request: HttpRequest, key_id: int) -> HttpResponse:
+    """Remove one of one's ed25519 keys. Only by POST, so that no link or picture can do it."""
+    if request.method != "POST":
+        raise errors.MethodNotAllowed(headers={"Allow": "POST"})
+    principal = request.principal  # type: ignore[attr-defined] # set by the gate
+    if not remove_client_key(principal.user_id, key_id):
+        raise errors.NotFound("There is no such key.")
+    messages.success(request, "The key is removed: what it signs is nobody's from now on.")
+    return redirect("client-keys")
 
 
 def csrf_failed(request: HttpRequest, reason: str = "") -> HttpResponse:

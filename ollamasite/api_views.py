@@ -65,6 +65,11 @@ async def work_through(request: Any, function: Callable[..., R], *args: Any) -> 
     return await asyncio.to_thread(function, *args)
 
 
+def raw_body(request: Any) -> bytes:
+    """Return the body of a DRF request as it came. Raises BadRequest."""
+    return _bytes_of(request._request)  # noqa: SLF001 - DRF's own attribute
+
+
 def _decoded(body: bytes, cls: type[T], go_name: str, empty_message: str) -> T:
     return decode(read_json(body, empty_message=empty_message), cls, go_name)
 

@@ -24,8 +24,9 @@ from ollamasite.request_context import RequestContext
 _django = get_asgi_application()
 _with_key = KeyHandler()
 
-from inference.routing import websocket_urlpatterns  # noqa: E402 - see above
-from registry import blob_app  # noqa: E402 - see above
+from inference.routing import websocket_urlpatterns as inference_sockets  # noqa: E402 - see above
+from registry import blob_app, distribution_app  # noqa: E402 - see above
+from registry.routing import websocket_urlpatterns as registry_sockets  # noqa: E402 - see above
 
 NO_SUCH_SOCKET: Final = 4404
 
@@ -34,13 +35,16 @@ async def _http(scope: Any, receive: Any, send: Any) -> None:
     if blob_app.is_upload(scope):
         await blob_app.serve(scope, receive, send)
         return
+    if distribution_app.is_blob_request(scope):
+        await distribution_app.serve(scope, receive, send)
+        return
     handler = _with_key if carries_key(scope) else _django
     await handler(scope, receive, send)
 
 
 def _body_limit(scope: Any) -> int:
     limit: int = settings.MAX_BODY_BYTES
-    if blob_app.is_upload(scope):
+    if blob_app.is_upload(scope) or distribution_app.is_blob_request(scope):
         limit = settings.MAX_BLOB_BYTES
     return limit
 
@@ -80,7 +84,7 @@ def _with_static_files(application: Any) -> Any:
 
 
 _no_such_route: Any = _refuse_socket
-_routes: Any = [*websocket_urlpatterns, re_path("", _no_such_route)]
+_routes: Any = [*inference_sockets, *registry_sockets, re_path("", _no_such_route)]
 _sockets = AuthMiddlewareStack(URLRouter(_routes))
 application = RequestContext(
     Cors(

@@ -28,8 +28,13 @@ usage: ollamasite COMMAND [options]
   worker       background jobs alone
   create-user  an account; --admin for an administrator
   create-key   an API key for a user, printed once
+  add-client-key  a user's ollama CLI is known by its public key
   set-model    how a model is served: shared cache, pinned in memory
   alias        a name for everybody that stands for a model; --remove
+  namespace    what a namespace may hold, which tags stay as they are
+  gc           remove what nobody needs any longer
+  verify       hash every file again; --set-aside for damaged ones
+  site-key     the public key by which other registries can know this site
   migrate      bring the database up to date (serve does it by itself)
 
 Every command takes --data-dir DIR. `ollamasite COMMAND --help` tells its other options.

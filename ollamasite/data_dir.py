@@ -3,7 +3,8 @@
     <data dir>/
     ├── secrets/            0700; one file a secret, 0600
     │   ├── secret_key      signs sessions and tokens
-    │   └── key_pepper      goes into every API key's hash
+    │   ├── key_pepper      goes into every API key's hash
+    │   └── id_ed25519      by which other registries know this site
     ├── db.sqlite3          the default database (WAL)
     ├── blobs/              content-addressed files, see registry.blobs
     ├── redis/              the private Redis' append-only file
@@ -17,6 +18,7 @@ import hashlib
 import os
 import secrets
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -56,6 +58,15 @@ def read_secret(data_dir: Path, name: str) -> str | None:
         return (data_dir / "secrets" / name).read_text().strip() or None
     except FileNotFoundError:
         return None
+
+
+def secret_once(data_dir: Path, name: str, make: Callable[[], str]) -> str:
+    """Return a secret; the first of all processes to ask makes it. Raises OSError."""
+    path = data_dir / "secrets" / name
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _create_once(path, make())
+    return path.read_text()
 
 
 def _create_once(path: Path, text: str) -> None:

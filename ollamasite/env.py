@@ -4,7 +4,6 @@ Only `ollamasite.settings` uses this module. Knows nothing of what the values me
 """
 
 import os
-import re
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -16,12 +15,11 @@ from django.core.exceptions import ImproperlyConfigured
 
 from ollamasite.durations import parse_duration_s
 from ollamasite.outbound.hosts import HostEntry
+from ollamasite.sizes import parse_size
 
 S = TypeVar("S")
 T = TypeVar("T")
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]?)(?:i?B)?")
-_SIZE_UNITS = ("", "K", "M", "G", "T")
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _DATABASE_ENGINES = frozenset({"django.db.backends.sqlite3", "django.db.backends.postgresql"})
 _FALSE = frozenset({"", "0", "false", "no", "off"})
@@ -64,7 +62,7 @@ class Environment:
 
     def size(self, name: str, default: T) -> int | T:
         """Return a number of bytes: `1073741824`, `512MiB`, `12GiB` or `12G`."""
-        return self._parse(name, _parse_size, default, "a size such as 12GiB, 512MiB or 1073741824")
+        return self._parse(name, parse_size, default, "a size such as 12GiB, 512MiB or 1073741824")
 
     def names_list(self, name: str, default: str = "") -> list[str]:
         """Return a comma-separated list without its empty items."""
@@ -81,9 +79,9 @@ class Environment:
                 )
         return items
 
-    def hosts(self, name: str) -> list[str]:
+    def hosts(self, name: str, default: str = "") -> list[str]:
         """Return a comma-separated list of `[http://]host[:port]`, `*` among them."""
-        items = self.names_list(name)
+        items = self.names_list(name, default)
         for item in items:
             try:
                 HostEntry.parse(item)
@@ -93,6 +91,18 @@ class Environment:
                     "images.example:8443 or http://images.lan, or * for every public host."
                 ) from error
         return items
+
+    def secrets_by_host(self, name: str) -> dict[str, str]:
+        """Return `host[:port]=user:password` items by host. Refusals do not repeat them."""
+        found: dict[str, str] = {}
+        for item in self.names_list(name):
+            host, _, secret = item.partition("=")
+            if not host or ":" not in secret:
+                raise ImproperlyConfigured(
+                    f"{name} cannot be used: write host=user:password, with commas between several."
+                )
+            found[host.strip().lower()] = secret
+        return found
 
     def choice(self, name: str, default: str, choices: Collection[str]) -> str:
         """Return one of the given values."""
@@ -150,13 +160,6 @@ def _parse_database_url(text: str) -> dict[str, object]:
     if config.get("ENGINE") not in _DATABASE_ENGINES:
         raise ValueError
     return config
-
-
-def _parse_size(text: str) -> int:
-    found = _SIZE.fullmatch(text)
-    if found is None:
-        raise ValueError(text)
-    return int(float(found[1]) * 1024 ** _SIZE_UNITS.index(found[2]))
 
 
 def _parse_flag(text: str) -> bool:

@@ -21,6 +21,7 @@ from django.shortcuts import render
 from rest_framework import exceptions as drf
 
 from ollamasite import errors
+from ollamasite.challenges import asked_of_request, challenge
 from ollamasite.http import JSON, JSON_UTF8, PLAIN, is_page_request, json_response
 from ollamasite.request_context import current_request_id
 
@@ -33,6 +34,7 @@ class Dialect(enum.Enum):
     NATIVE = "native"
     OPENAI = "openai"
     ANTHROPIC = "anthropic"
+    REGISTRY = "registry"
     PAGE = "page"
 
 
@@ -61,6 +63,33 @@ _ANTHROPIC_TYPES: Final = {
     503: "overloaded_error",
     504: "timeout_error",
 }
+# The codes of OCI's distribution spec (contract/registry.md 2.2), by our code, else by status.
+_REGISTRY_CODES: Final = {
+    "blob_not_found": "BLOB_UNKNOWN",
+    "digest_mismatch": "DIGEST_INVALID",
+    "invalid_digest": "DIGEST_INVALID",
+    "invalid_manifest": "MANIFEST_INVALID",
+    "invalid_gguf": "MANIFEST_INVALID",
+    "invalid_template": "MANIFEST_INVALID",
+    "invalid_tag": "MANIFEST_INVALID",
+    "manifest_blob_unknown": "MANIFEST_BLOB_UNKNOWN",
+    "manifest_unknown": "MANIFEST_UNKNOWN",
+    "invalid_model_name": "NAME_INVALID",
+    "model_not_found": "NAME_UNKNOWN",
+    "quota_full": "DENIED",
+    "upload_unknown": "BLOB_UPLOAD_UNKNOWN",
+    "upload_busy": "BLOB_UPLOAD_INVALID",
+    "upload_out_of_order": "BLOB_UPLOAD_INVALID",
+    "range_not_satisfiable": "SIZE_INVALID",
+}
+_REGISTRY_STATUS_CODES: Final = {
+    401: "UNAUTHORIZED",
+    403: "DENIED",
+    404: "NAME_UNKNOWN",
+    405: "UNSUPPORTED",
+    413: "SIZE_INVALID",
+    429: "TOOMANYREQUESTS",
+}
 _SERVER_ERRORS: Final = 500
 # Ollama's router answers these in plain text everywhere; under /v1 SDKs read their own shape.
 _ROUTER_ERRORS: Final = (errors.NotFound, errors.MethodNotAllowed)
@@ -74,6 +103,8 @@ def dialect_of(path: str) -> Dialect:
         return Dialect.OPENAI
     if path.startswith("/api/") or path == "/api":
         return Dialect.NATIVE
+    if path.startswith("/v2/") or path == "/v2":
+        return Dialect.REGISTRY
     return Dialect.PAGE
 
 
@@ -103,6 +134,8 @@ def to_payload(error: errors.ServiceError, dialect: Dialect) -> dict[str, Any]:
     """Return the JSON body of an error."""
     if dialect is Dialect.ANTHROPIC:
         return _anthropic_payload(error)
+    if dialect is Dialect.REGISTRY:
+        return {"errors": [_registry_error(error)]}
     if dialect is not Dialect.OPENAI:
         return {"error": error.message}
     return {
@@ -122,10 +155,18 @@ def _anthropic_payload(error: errors.ServiceError) -> dict[str, Any]:
     return {"type": "error", "error": told, "request_id": current_request_id()}
 
 
+def _registry_error(error: errors.ServiceError) -> dict[str, Any]:
+    by_status = _REGISTRY_STATUS_CODES.get(error.status, "UNKNOWN")
+    code = _REGISTRY_CODES.get(error.code, by_status)
+    return {"code": code, "message": error.message, "detail": error.detail}
+
+
 def dialect_headers(path: str) -> dict[str, str]:
     """Return the headers that every answer below a path has in its dialect, good or bad."""
     if dialect_of(path) is Dialect.ANTHROPIC:
         return {"request-id": current_request_id()}
+    if dialect_of(path) is Dialect.REGISTRY:
+        return {"docker-distribution-api-version": "registry/2.0"}
     return {}
 
 
@@ -140,7 +181,8 @@ def to_response(error: errors.ServiceError, request: HttpRequest) -> HttpRespons
     headers = dict(error.headers)
     own_type = headers.pop("Content-Type", "")
     if error.status == errors.Unauthenticated.status:
-        headers.setdefault("WWW-Authenticate", 'Bearer realm="ollamasite"')
+        told = challenge(asked_of_request(request), error.code)
+        headers.setdefault("WWW-Authenticate", told)
     is_plain = type(error) in _ROUTER_ERRORS and dialect in {Dialect.NATIVE, Dialect.PAGE}
     if is_plain and not _wants_page(request, dialect):
         return HttpResponse(error.message, status=error.status, content_type=PLAIN, headers=headers)

@@ -34,10 +34,14 @@ class ServiceError(Exception):
     def __init__(
         self, message: str = "", *, headers: Mapping[str, str] | None = None, param: str = ""
     ) -> None:
-        """`param` is the name of the request's field that is wrong, where it is one."""
+        """`param` is the name of the request's field that is wrong, where it is one.
+
+        `detail` is what the registry's dialect tells besides the message: JSON or None.
+        """
         self.message = message or self.default_message
         self.headers = dict(headers or {})
         self.param = param
+        self.detail: object = None
         super().__init__(self.message)
 
 

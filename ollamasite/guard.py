@@ -73,7 +73,7 @@ class Guard:
         limit = self._body_limit(scope)
         declared = _header(scope, b"content-length")
         if _is_over(declared, limit):
-            await refuse(send, BodyTooLarge(), scope["path"], closes=True)
+            await refuse(send, BodyTooLarge(), scope, closes=True)
             return
         received = 0
         is_too_large = False
@@ -95,7 +95,7 @@ class Guard:
 
         await self._application(scope, counted, noted)
         if is_too_large and not has_started:
-            await refuse(send, BodyTooLarge(), scope["path"], closes=True)
+            await refuse(send, BodyTooLarge(), scope, closes=True)
 
 
 def _header(scope: Any, name: bytes) -> str:

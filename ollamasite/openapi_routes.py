@@ -17,7 +17,7 @@ from inference.api.openai import chat_schemas, completions_schemas, embeddings
 from inference.api.responses import objects as responses_objects
 from inference.api.responses import schemas as responses_schemas
 from ollamasite.http import EVENT_STREAM, NDJSON
-from registry.api import create
+from registry.api import create, job_schemas, storage, transfers
 from registry.api import schemas as registry_schemas
 from registry.progress import Progress
 
@@ -58,10 +58,19 @@ _PAGE: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
 )
 
 
+_JOBS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
+    ("state", {"type": "string", "enum": ["active", "ended"]}),
+    ("kind", {"type": "string", "enum": ["pull", "push", "create", "quantize", "verify", "gc"]}),
+    ("limit", {"type": "integer", "minimum": 1, "maximum": 500, "default": 50}),
+    ("all", {"type": "string", "enum": ["0", "1"], "default": "0"}),
+)
+
+
 # Keys are routes as the URLconf spells them, then methods in lower case.
 OPERATIONS: Final[dict[str, dict[str, Operation]]] = {
     "api/version": {"get": Operation(reply=replies.VersionReply)},
     "api/status": {"get": Operation(reply=registry_schemas.StatusReply)},
+    "api/storage": {"get": Operation(reply=storage.StorageReply)},
     "api/tags": {"get": Operation(reply=registry_schemas.TagsReply)},
     "api/ps": {"get": Operation(reply=replies.PsReply)},
     "api/queue": {"get": Operation(reply=replies.QueueReply)},
@@ -73,6 +82,12 @@ OPERATIONS: Final[dict[str, dict[str, Operation]]] = {
             create.CreateBody, Progress, stream=NDJSON, **{"model": "mario", "from": _MODEL}
         )
     },
+    "api/pull": {"post": _takes(transfers.TransferBody, Progress, stream=NDJSON, model=_MODEL)},
+    "api/push": {
+        "post": _takes(
+            transfers.TransferBody, Progress, stream=NDJSON, model=f"hub.lab/my/{_MODEL}"
+        )
+    },
     "api/copy": {
         "post": _takes(registry_schemas.CopyBody, None, source=_MODEL, destination="backup")
     },
@@ -81,6 +96,19 @@ OPERATIONS: Final[dict[str, dict[str, Operation]]] = {
         "head": Operation(),
         "post": Operation(takes_bytes=True, statuses=(200, 201), summary="Send a file."),
     },
+    "api/jobs": {
+        "get": Operation(reply=job_schemas.JobsReply, query=_JOBS),
+        "post": Operation(
+            body=job_schemas.NewJobBody,
+            reply=job_schemas.JobReply,
+            example={"kind": "quantize", "from": _MODEL, "model": "small", "quantize": "F16"},
+            statuses=(201,),
+        ),
+    },
+    "api/jobs/<str:job_id>": {"get": Operation(reply=job_schemas.JobReply)},
+    "api/jobs/<str:job_id>/cancel": {"post": Operation(reply=job_schemas.JobReply)},
+    "api/jobs/<str:job_id>/retry": {"post": Operation(reply=job_schemas.JobReply)},
+    "api/jobs/<str:job_id>/events": {"get": Operation(stream=NDJSON)},
     "api/generate": {
         "post": _takes(
             schemas.GenerateBody, replies.GenerateReply, stream=NDJSON, model=_MODEL, prompt="Hello"

@@ -3,9 +3,10 @@
 What an error body looks like is decided in `ollamasite.error_responses`. Knows no route.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from ollamasite.challenges import asked_of_scope, challenge
 from ollamasite.error_responses import dialect_headers, dialect_of, to_payload
 from ollamasite.errors import ServiceError, Unauthenticated
 from ollamasite.http import JSON_UTF8, encode_json
@@ -25,12 +26,13 @@ async def answer(
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-async def refuse(send: Any, error: ServiceError, path: str, *, closes: bool) -> None:
+async def refuse(send: Any, error: ServiceError, scope: Mapping[str, Any], *, closes: bool) -> None:
     """Send an error. `closes`: the rest of the body is not to be read, so the connection ends."""
+    path = scope["path"]
     headers = {"content-type": JSON_UTF8, **error.headers, **dialect_headers(path)}
     if closes:
         headers["connection"] = "close"
     if error.status == Unauthenticated.status:
-        headers["www-authenticate"] = 'Bearer realm="ollamasite"'
+        headers["www-authenticate"] = challenge(asked_of_scope(scope), error.code)
     raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     await answer(send, error.status, raw, body=encode_json(to_payload(error, dialect_of(path))))

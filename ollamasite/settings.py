@@ -71,6 +71,22 @@ ALLOWED_HOSTS = ["*"]
 IMAGE_HOSTS = env.hosts("OLLAMASITE_IMAGE_HOSTS")
 # Hosts that may have a private address, where another list names them too.
 PRIVATE_HOSTS = env.hosts("OLLAMASITE_PRIVATE_HOSTS")
+# Registries that models are pulled from and pushed to, wherever they are.
+ALLOWED_REGISTRIES = env.hosts(
+    "OLLAMASITE_ALLOWED_REGISTRIES", "registry.ollama.ai,hf.co,huggingface.co"
+)
+# Where a name without a host is pulled from.
+DEFAULT_REGISTRY = env.text("OLLAMASITE_DEFAULT_REGISTRY", "registry.ollama.ai")
+# `host[:port]=user:password`, comma-separated.
+REGISTRY_CREDENTIALS = env.secrets_by_host("OLLAMASITE_REGISTRY_CREDENTIALS")
+
+# ------------------------------------------------------------------ registry and jobs
+NAMESPACE_QUOTA_BYTES = env.size("OLLAMASITE_NAMESPACE_QUOTA", None)
+UNTAGGED_KEPT_S = env.seconds("OLLAMASITE_UNTAGGED_KEPT", 7 * 86400.0)
+UPLOADS_KEPT_S = env.seconds("OLLAMASITE_UPLOADS_KEPT", 86400.0)
+GC_EVERY_S = env.seconds("OLLAMASITE_GC_EVERY", 86400.0)
+WORKER_JOBS = env.integer("OLLAMASITE_WORKER_JOBS", 4, minimum=1)
+JOBS_KEPT_S = env.seconds("OLLAMASITE_JOBS_KEPT", 30 * 86400.0)
 
 # ------------------------------------------------------------------ engine
 ENGINE_SOCKET = RUN_DIR / "engine.sock"

@@ -2,7 +2,11 @@
 
     <BLOBS_DIR>/
     ├── sha256-<64 hex>     one blob; read-only, never changed, complete from its first moment
-    └── draft-<random>      a blob being written, renamed when its hash is known
+    ├── draft-<random>      a blob being written, renamed when its hash is known
+    ├── upload-<session>    what has come so far of a file that is pushed in pieces
+    ├── partial-<…>         what has come so far of a file that is pulled, with its state beside it
+    ├── push-<…>            where a push of a large file goes on
+    └── damaged-<64 hex>    what was found not to be the blob of its name
 
 Every write is hashed on its way in and compared with what was promised, flushed to disk and only
 then renamed into place, so a crash leaves at most a draft. Memory stays flat whatever the size.
@@ -27,7 +31,7 @@ from typing import IO, BinaryIO, Final
 from django.conf import settings
 
 from registry.digest import Digest
-from registry.errors import BlobNotFound, DigestMismatch, StorageFull
+from registry.errors import BlobNotFound, DigestMismatch, InvalidDigest, StorageFull
 
 _CHUNK_BYTES: Final = 1024 * 1024
 _BLOB_MODE: Final = 0o440
@@ -113,8 +117,29 @@ class BlobStore:
     def draft(self) -> "Draft":
         """Begin a blob; the caller closes it, which leaves nothing unless it was kept."""
         self.make_root()
-        with _disk_errors():
+        with disk_errors():
             return Draft(self)
+
+    def adopt(self, path: Path, digest: Digest) -> StoredBlob:
+        """Make a file of this folder, whose hash has just been computed, a blob.
+
+        It is flushed to disk and renamed; a blob that is there already is replaced, which mends
+        one that the disk has spoilt. Raises StorageFull.
+        """
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            with disk_errors():
+                os.fchmod(descriptor, _BLOB_MODE)
+                os.fsync(descriptor)
+            size_bytes = os.fstat(descriptor).st_size
+        finally:
+            os.close(descriptor)
+        is_new = not self.exists(digest)
+        path.replace(self.path(digest))
+        _sync_folder(self.root)
+        if is_new:
+            self.added.append(digest)
+        return StoredBlob(digest, size_bytes, is_new)
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
@@ -135,6 +160,33 @@ class BlobStore:
                 if not is_wanted(digest):
                     self.path(digest).unlink(missing_ok=True)
             return True
+
+    def file_names(self) -> list[str]:
+        """Return the names of all files in the folder, blobs and others, in no order."""
+        self.make_root()
+        with os.scandir(self.root) as entries:
+            return [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+
+    def digests(self) -> Iterator[Digest]:
+        """Yield the blobs that are there, in no order."""
+        for name in self.file_names():
+            with contextlib.suppress(InvalidDigest):
+                digest = Digest.parse(name)
+                if digest.file_name == name:
+                    yield digest
+
+    def set_aside(self, digest: Digest, inode: int) -> bool:
+        """Rename a damaged blob to `damaged-<hex>`; return whether it was still that file.
+
+        Somebody may have brought a good one since it was read.
+        """
+        with self._folder() as descriptor:
+            path = self.path(digest)
+            with contextlib.suppress(FileNotFoundError):
+                if _lock_alone(descriptor) and path.stat().st_ino == inode:
+                    path.replace(self.root / f"damaged-{digest.hex}")
+                    return True
+        return False
 
     def make_root(self) -> None:
         """Create the folder if it is not there."""
@@ -171,10 +223,15 @@ class Draft:
         """The digest of what has been written so far."""
         return Digest(self._hasher.hexdigest())
 
+    @property
+    def size_bytes(self) -> int:
+        """How much has been written so far."""
+        return self._file.tell()
+
     def add(self, chunk: bytes) -> None:
         """Write the next bytes. Raises StorageFull."""
         self._hasher.update(chunk)
-        with _disk_errors():
+        with disk_errors():
             self._file.write(chunk)
 
     def clone(self, source: IO[bytes]) -> bool:
@@ -195,7 +252,7 @@ class Draft:
         if expected is not None and digest != expected:
             raise DigestMismatch(str(expected), str(digest))
         descriptor = self._file.fileno()
-        with _disk_errors():
+        with disk_errors():
             self._file.flush()
             os.fchmod(descriptor, _BLOB_MODE)
             os.fsync(descriptor)
@@ -254,7 +311,7 @@ def _lock_alone(descriptor: int) -> bool:
 
 
 @contextlib.contextmanager
-def _disk_errors() -> Iterator[None]:
+def disk_errors() -> Iterator[None]:
     """Raise StorageFull where the disk, or the user's share of it, is full."""
     try:
         yield

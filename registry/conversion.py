@@ -5,7 +5,6 @@ the caller. Statuses and refusals: contract/ollama.md 2.5, 4.5 and 11.
 """
 
 import contextlib
-import enum
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -17,29 +16,12 @@ from registry.disk_space import require_free_bytes
 from registry.errors import BlobNotFound, GgufError, InvalidCreate
 from registry.gguf import GgufFile, starts_like_gguf
 from registry.gguf_process import inspect_blob, open_regular
+from registry.gguf_roles import Role, role_of
 from registry.gguf_split import MAX_PARTS, Part, check_parts, joined, joined_size_bytes
 from registry.progress import NO_DIGEST, Progress, Report
 
 _MAX_FILES: Final = MAX_PARTS + 8
 _REPORT_BYTES: Final = 64 * 1024**2
-_PROJECTOR_ARCHITECTURE: Final = "clip"
-
-
-class Role(enum.Enum):
-    """What a GGUF file is to a model."""
-
-    MODEL = "model"
-    PROJECTOR = "projector"
-    ADAPTER = "adapter"
-
-
-# `general.type` of a GGUF file; one that does not say is a model.
-_ROLES: Final[Mapping[str, Role]] = {
-    "model": Role.MODEL,
-    "mmproj": Role.PROJECTOR,
-    "projector": Role.PROJECTOR,
-    "adapter": Role.ADAPTER,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +76,6 @@ def prepare_adapters(
     if role_of(found) is not Role.ADAPTER or found.metadata.get("adapter.type") != "lora":
         raise InvalidCreate("the file is not a LoRA adapter in GGUF format")
     return _stored(uploads[0].digest, store)
-
-
-def role_of(file: GgufFile) -> Role:
-    """Return what a file is to a model. Raises InvalidCreate where it is none of a model's."""
-    if file.architecture == _PROJECTOR_ARCHITECTURE:
-        return Role.PROJECTOR
-    kind = file.metadata.get("general.type") or "model"
-    role = _ROLES.get(kind) if isinstance(kind, str) else None
-    if role is None:
-        raise InvalidCreate(f"a GGUF file of the type {str(kind)[:40]!r} is not part of a model")
-    return role
 
 
 # ------------------------------------------------------------------ what was uploaded

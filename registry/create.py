@@ -14,15 +14,15 @@ from models_app import selectors, services
 from models_app.names import ModelName
 from models_app.permissions import Principal
 from models_app.services import NewLayer, NewManifest
-from registry import create_source, manifests, progress, quantize, removal
+from registry import create_source, manifests, progress, quantize, quotas, removal
 from registry.blobs import BlobStore, blob_store
-from registry.capabilities import capabilities_of
 from registry.create_source import Source, layer_of
 from registry.digest import Digest
 from registry.errors import InvalidCreate
 from registry.known_templates import known_template
 from registry.library import ResolvedModel, write_target
 from registry.manifests import Config, LayerRef, Manifest
+from registry.model_config import build_config
 from registry.progress import Progress, Report
 from registry.template_check import check_template
 
@@ -74,7 +74,7 @@ def create_model(request: CreateModel, *, report: Report = progress.ignore) -> M
 
     Blocks, for minutes where weights are quantized. Nothing is visible before the end. Raises
     InvalidModelName, NotYourModel, InvalidCreate, InvalidTemplate, BlobNotFound, GgufError,
-    StorageFull, QuantizeFailed.
+    StorageFull, QuotaFull, QuantizeFailed, TagIsImmutable.
     """
     target = write_target(request.principal, ModelName.parse(request.name))
     _check_texts(request)
@@ -91,8 +91,10 @@ def create_model(request: CreateModel, *, report: Report = progress.ignore) -> M
 def _store_model(
     request: CreateModel, target: ModelName, store: BlobStore, report: Report
 ) -> ModelName:
-    source = _source(request, store, report)
     owner_id = request.principal.user_id if request.principal else None
+    # Now, as a full namespace makes minutes of work useless, and again when the sizes are known.
+    quotas.require_room(target, owner_id, {})
+    source = _source(request, store, report)
     # From here on nothing that the model needs is removed by somebody else.
     with store.in_use():
         _require_files(source, store)
@@ -107,6 +109,7 @@ def _store_model(
         config = _config(completed, source, layers)
         stored = store.write_bytes(manifests.print_config(config))
         manifest = Manifest(config=layer_of(stored, manifests.CONFIG_TYPE), layers=layers)
+        quotas.require_room(target, owner_id, manifest.sizes)
         report(Progress(status="writing manifest"))
         written = _new_manifest(manifest, config, source.ggufs)
         return services.write_tag(target, written, owner_id=owner_id)
@@ -214,33 +217,15 @@ def _report_layer(layer: LayerRef, principal: Principal | None, report: Report) 
 
 
 def _config(request: CreateModel, source: Source, layers: tuple[LayerRef, ...]) -> Config:
-    gguf = source.gguf
-    architecture = gguf["architecture"]
-    template = request.template or source.template
-    has_projector = any(layer.mediaType == manifests.PROJECTOR for layer in layers)
-    renderer = request.renderer or source.config.get("renderer", "")
-    parser = request.parser or source.config.get("parser", "")
-    return Config(
-        model_format="gguf",
-        model_family=architecture,
-        model_families=(architecture,),
-        model_type=gguf["parameter_size"],
-        file_type=gguf["quantization_level"],
-        renderer=renderer,
-        parser=parser,
-        requires=request.requires or source.config.get("requires", ""),
-        capabilities=capabilities_of(
-            architecture,
-            gguf["metadata"],
-            template,
-            has_projector=has_projector,
-            parser=parser,
-            renderer=renderer,
-        ),
-        context_length=gguf["context_length"] or 0,
-        embedding_length=gguf["embedding_length"] or 0,
-        architecture="amd64",
-        os="linux",
+    named = {
+        name: getattr(request, name) or source.config.get(name, "")
+        for name in ("renderer", "parser", "requires")
+    }
+    return build_config(
+        source.gguf,
+        template=request.template or source.template,
+        has_projector=any(layer.mediaType == manifests.PROJECTOR for layer in layers),
+        named=named,
     )
 
 

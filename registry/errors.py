@@ -1,7 +1,8 @@
 """Refusals about stored files and formats. Knows no dialect; `ollamasite.errors` draws the tree."""
 
 from models_app.errors import ModelNotFound
-from ollamasite.errors import BadRequest, Forbidden, NotFound, ServiceError
+from models_app.errors import TagIsImmutable as TagIsImmutable
+from ollamasite.errors import BadRequest, Forbidden, MethodNotAllowed, NotFound, ServiceError
 from registry.go_text import format_literal
 
 
@@ -113,6 +114,15 @@ class CopySourceNotFound(ModelNotFound):
         self.message = f"model {format_literal(name)} not found"
 
 
+class UnqualifiedName(BadRequest):
+    """What push says to a text that is no model name."""
+
+    code = "unqualified_name"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"unqualified name: {name}")
+
+
 class ModelRequired(BadRequest):
     """The request names no model."""
 
@@ -139,3 +149,158 @@ class IsAlias(BadRequest):
 
     def __init__(self, alias: str, target: str) -> None:
         super().__init__(f"'{alias}' is an alias of '{target}': only an administrator removes it")
+
+
+class QuotaFull(ServiceError):
+    """The namespace may not hold so much."""
+
+    code = "quota_full"
+    status = 413
+
+    def __init__(self, namespace: str, quota_bytes: int) -> None:
+        super().__init__(f"the namespace '{namespace}' may hold {quota_bytes} bytes at most")
+
+
+class JobNotFound(NotFound):
+    """There is no such job, or it is somebody else's: the same answer for both."""
+
+    code = "job_not_found"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"job '{job_id}' not found")
+
+
+class JobCancelled(ServiceError):
+    """Somebody has cancelled the job."""
+
+    code = "job_cancelled"
+    status = 499
+    default_message = "the job was cancelled"
+
+
+class RegistryNotAllowed(Forbidden):
+    """This site neither pulls from that registry nor pushes to it."""
+
+    code = "registry_not_allowed"
+
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            f"the registry '{host}' is not allowed here: an administrator can add it to "
+            "OLLAMASITE_ALLOWED_REGISTRIES"
+        )
+
+
+class RegistryFailed(ServiceError):
+    """Another registry refused, or answered what makes no sense; the message says which."""
+
+    code = "registry_failed"
+    status = 500
+
+
+class ManifestBlobUnknown(BadRequest):
+    """A manifest names a file that its repository does not have."""
+
+    code = "manifest_blob_unknown"
+
+    def __init__(self, digest: str) -> None:
+        self.digest = digest
+        super().__init__(f"blob unknown to registry: {digest}")
+        self.detail = digest
+
+
+class UploadUnknown(NotFound):
+    """There is no such upload in this repository, or it is somebody else's."""
+
+    code = "upload_unknown"
+    default_message = "blob upload unknown to registry"
+
+
+class UploadBusy(ServiceError):
+    """Another request is sending bytes of the same upload."""
+
+    code = "upload_busy"
+    status = 409
+
+    def __init__(self) -> None:
+        super().__init__(
+            "another request is sending this upload: try again when it has ended",
+            headers={"Retry-After": "2"},
+        )
+
+
+class UploadOutOfOrder(ServiceError):
+    """What is sent does not go on where the upload is. `received`: how many bytes are there."""
+
+    code = "upload_out_of_order"
+    status = 416
+
+    def __init__(self, session_id: str, received: int) -> None:
+        self.session_id = session_id
+        self.received = received
+        super().__init__(f"the upload has {received} bytes: what is sent does not go on from there")
+
+
+class TooManyUploads(ServiceError):
+    """The user has begun more uploads than one may have at once."""
+
+    code = "too_many_uploads"
+    status = 429
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"you may have {most} uploads at once: end or cancel one of them",
+            headers={"Retry-After": "60"},
+        )
+
+
+class RangeNotSatisfiable(ServiceError):
+    """The file has no such bytes."""
+
+    code = "range_not_satisfiable"
+    status = 416
+
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__(
+            f"the file has {size_bytes} bytes: the range is not in it",
+            headers={"Content-Range": f"bytes */{size_bytes}"},
+        )
+
+
+class ManifestUnknown(NotFound):
+    """The repository has no such manifest."""
+
+    code = "manifest_unknown"
+
+    def __init__(self, reference: str, *, is_digest: bool) -> None:
+        super().__init__("manifest unknown")
+        self.detail = {"Digest" if is_digest else "Tag": reference}
+
+
+class InvalidTag(BadRequest):
+    """The text is no tag."""
+
+    code = "invalid_tag"
+
+    def __init__(self, tag: str) -> None:
+        super().__init__(f"invalid tag: {tag!r} is not 1 to 80 letters, digits, '_', '.' and '-'")
+
+
+class BlobInUse(MethodNotAllowed):
+    """A manifest of the repository needs the file, so it is not removed."""
+
+    code = "blob_in_use"
+
+    def __init__(self, digest: str) -> None:
+        super().__init__(
+            f"the repository has a manifest that needs {digest}: delete that first",
+            headers={"Allow": "GET, HEAD"},
+        )
+
+
+class StoreDamaged(ServiceError):
+    """Files of the store are damaged or missing."""
+
+    code = "store_damaged"
+
+    def __init__(self, count: int, first: str) -> None:
+        super().__init__(f"files that are damaged or missing: {count}; the first is {first}")

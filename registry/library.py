@@ -15,10 +15,10 @@ import msgspec
 
 from models_app import selectors, services
 from models_app.errors import InvalidModelName, ModelNotFound
-from models_app.names import LIBRARY, ModelName
+from models_app.names import DEFAULT_HOST, LIBRARY, ModelName
 from models_app.permissions import Principal, Verb, may_write_library
 from models_app.selectors import ListedTag, TagRecord
-from registry import manifests, removal
+from registry import manifests, quotas, removal
 from registry.blobs import blob_store
 from registry.capabilities import capabilities_of, with_parser
 from registry.digest import Digest
@@ -126,6 +126,21 @@ class ListedModel:
         return self.details.quantization_level
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredManifest:
+    """A model's manifest as it was written or received."""
+
+    name: ModelName  # as it is stored
+    body: bytes
+    media_type: str
+
+
+def stored_manifest(principal: Principal, name: str | ModelName) -> StoredManifest:
+    """Return the manifest of a model that the principal may see. Raises as `resolve`."""
+    record = _find(principal, name)
+    return StoredManifest(name=record.name, body=record.manifest, media_type=record.media_type)
+
+
 def resolve(principal: Principal, name: str | ModelName, verb: Verb) -> ResolvedModel:
     """Return the model that a name stands for, if the principal may do this with it.
 
@@ -158,7 +173,7 @@ def list_models(principal: Principal) -> list[ListedModel]:
 def copy_model(principal: Principal, source: str, destination: str) -> None:
     """Give a model one more name, or point an existing one at it.
 
-    Raises NameIsInvalid, CopySourceNotFound, NotYourModel.
+    Raises NameIsInvalid, CopySourceNotFound, NotYourModel, QuotaFull, TagIsImmutable.
     """
     source_name = _parse_exactly("source", source)
     target = _parse_exactly("destination", destination)
@@ -168,6 +183,8 @@ def copy_model(principal: Principal, source: str, destination: str) -> None:
     target = write_target(principal, target)
     if target.full.lower() == record.name.full.lower():
         return
+    manifest = manifests.parse_manifest(record.manifest)
+    quotas.require_room(target, principal.user_id, manifest.sizes)
     services.copy_tag(record.digest, target, owner_id=principal.user_id)
     removal.remove_unused()
 
@@ -175,7 +192,8 @@ def copy_model(principal: Principal, source: str, destination: str) -> None:
 def delete_model(principal: Principal, name: str) -> None:
     """Delete a name, and what no other name needs of its model; a loaded model stays loaded.
 
-    Raises NameIsInvalid, ModelNotFound, NotYourModel; IsAlias, as an alias is no name of one's own.
+    Raises NameIsInvalid, ModelNotFound, NotYourModel, TagIsImmutable; IsAlias, as an alias is no
+    name of one's own.
     """
     record = selectors.find_tag(principal, _parse_exactly("name", name))
     if record is None:
@@ -183,7 +201,8 @@ def delete_model(principal: Principal, name: str) -> None:
     if record.alias:
         raise IsAlias(record.alias, record.name.short)
     _require_manager(principal, record)
-    services.delete_tag(record.name)
+    if not services.delete_tag(record.tag_id):
+        raise ModelNotFound(name)  # somebody else has been quicker
     removal.remove_unused()
 
 
@@ -191,10 +210,12 @@ def write_target(principal: Principal | None, name: ModelName) -> ModelName:
     """Return the whole name under which a principal, or the site itself (None), writes.
 
     A bare name goes to the library for those who may write there, else to the own namespace.
-    Raises NotYourModel.
+    Under the name of another registry everybody has models of their own. Raises NotYourModel.
     """
     if principal is None:
         return name.within(LIBRARY)
+    if name.host != DEFAULT_HOST:
+        return name.within(name.namespace or LIBRARY)
     may_share = may_write_library(principal)
     target = name.within(name.namespace or (LIBRARY if may_share else principal.namespace))
     namespace = (target.namespace or "").lower()
@@ -204,6 +225,17 @@ def write_target(principal: Principal | None, name: ModelName) -> ModelName:
     if not is_own or selectors.is_name_taken(target, principal.user_id):
         raise NotYourModel(f"you may not write to the namespace '{target.namespace}'")
     return target
+
+
+def pull_target(principal: Principal, name: ModelName) -> ModelName:
+    """Return the whole name under which a model is stored that another registry has.
+
+    As `write_target`; besides, a namespace that is nobody's here is the other registry's. Raises
+    NotYourModel.
+    """
+    if name.namespace and selectors.is_mirror_name(name):
+        return name
+    return write_target(principal, name)
 
 
 def _find(principal: Principal, name: str | ModelName) -> TagRecord:
@@ -233,7 +265,7 @@ def _require_manager(principal: Principal, record: TagRecord) -> None:
 
 
 def _may_manage(principal: Principal, record: TagRecord) -> bool:
-    if (record.name.namespace or LIBRARY).lower() == LIBRARY:
+    if (record.name.namespace or LIBRARY).lower() == LIBRARY and not record.is_mirror:
         return may_write_library(principal)
     return record.owner_id == principal.user_id
 

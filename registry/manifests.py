@@ -25,6 +25,8 @@ SYSTEM: Final = f"{_LAYER_PREFIX}system"
 PARAMS: Final = f"{_LAYER_PREFIX}params"
 MESSAGES: Final = f"{_LAYER_PREFIX}messages"
 LICENSE: Final = f"{_LAYER_PREFIX}license"
+DRAFT: Final = f"{_LAYER_PREFIX}draft"
+TENSOR: Final = f"{_LAYER_PREFIX}tensor"
 # The most that a layer which is held in memory as a whole may have.
 MAX_TEXT_BYTES: Final = 4 * 1024 * 1024
 
@@ -56,6 +58,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     def size_bytes(self) -> int:
         """The size of all layers and of the config."""
         return self.config.size + sum(layer.size for layer in self.layers)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The size of each of its files by its digest, 64 hex. Raises InvalidDigest."""
+        return {layer.blob.hex: layer.size for layer in (self.config, *self.layers)}
 
     def of_type(self, media_type: str) -> tuple[LayerRef, ...]:
         """Return the layers of a media type, in order."""

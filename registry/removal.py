@@ -17,19 +17,22 @@ from registry.digest import Digest
 logger = logging.getLogger(__name__)
 
 
-def remove_unused(added: Iterable[Digest] = ()) -> None:
+def remove_unused(added: Iterable[Digest] = ()) -> bool:
     """Drop manifests that no name points at, and the files that only they used.
 
-    `added`: files that were stored just now, perhaps only on the way to others. Not to be called
-    while the store is held `in_use`: it would wait for itself.
+    Returns whether there were such files. `added`: files that were stored just now, perhaps only
+    on the way to others. Not to be called while the store is held `in_use`: it would wait for
+    itself.
     """
     try:
         dropped = [Digest(digest) for digest in services.drop_unused()]
         unwanted = [*dropped, *_unwanted(list(added))]
         if unwanted:
             blob_store().remove(unwanted, is_wanted=_is_wanted)
+        return bool(unwanted)
     except (DatabaseError, OSError):
         logger.exception("what is no longer used could not be removed")
+        return False
 
 
 def _unwanted(digests: list[Digest]) -> list[Digest]:

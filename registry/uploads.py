@@ -15,6 +15,7 @@ from registry.blobs import Draft, blob_store
 from registry.digest import Digest
 from registry.disk_space import require_free_bytes
 from registry.errors import BlobNotFound, DigestMismatch, InvalidDigest
+from registry.quotas import require_quota
 
 _PATH: Final = re.compile(r"sha256[:-]([0-9a-fA-F]{64})")
 
@@ -52,24 +53,28 @@ def require_known(principal: Principal, asked: BlobPath) -> None:
         raise BlobNotFound(asked.text)
 
 
-def begin(size_bytes: int | None) -> Draft:
+def begin(principal: Principal, size_bytes: int | None) -> Draft:
     """Begin to receive a file, of a size if it is known; the caller closes it.
 
-    Raises StorageFull.
+    Raises StorageFull, QuotaFull.
     """
     store = blob_store()
     store.make_root()
     if size_bytes is not None:
         require_free_bytes(store.root, size_bytes)
+        require_quota(principal.namespace, size_bytes)
     return store.draft()
 
 
-def add(draft: Draft, batch: bytes) -> None:
+def add(draft: Draft, namespace: str | None, batch: bytes) -> None:
     """Write the next bytes of a file, as long as that leaves the site some room.
 
-    Others write meanwhile, and not everybody tells a size before. Raises StorageFull.
+    Others write meanwhile, and not everybody tells a size before: then the quota of the
+    `namespace` is looked at here. Raises StorageFull, QuotaFull.
     """
     require_free_bytes(blob_store().root, len(batch))
+    if namespace is not None and batch:
+        require_quota(namespace, draft.size_bytes + len(batch))
     draft.add(batch)
 
 

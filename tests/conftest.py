@@ -4,7 +4,7 @@ Alice owns, Bob is another user, Mallory must learn nothing, Admin runs the site
 blob store of its own.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,10 +19,12 @@ from pytest_django.fixtures import Settings
 from models_app.accounts import create_key, create_user
 from models_app.models import User
 from models_app.permissions import CredentialKind, Principal
+from ollamasite.celery import app as celery
 from registry.blobs import BlobStore, blob_store
 from registry.create import CreateModel, create_model
 from registry.library import ResolvedModel
 from tests.gguf_files import write_tiny_model
+from tests.job_worker import running_worker
 
 PASSWORD = "correct horse battery staple"
 
@@ -69,6 +71,39 @@ def store(settings: Settings, tmp_path: Path) -> BlobStore:
     """The site's blob store, empty."""
     settings.BLOBS_DIR = tmp_path / "blobs"
     return blob_store()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _jobs_at_once() -> None:
+    """Whoever submits a job does it on the spot: no broker and no worker are there."""
+    celery.loader.import_default_modules()
+    celery.conf.update(task_always_eager=True, task_eager_propagates=True, broker_url="memory://")
+
+
+@pytest.fixture(autouse=True)
+def _notices_in_memory(settings: Settings) -> None:
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+
+
+@pytest.fixture
+def jobs_wait() -> Iterator[None]:
+    """Jobs wait for a worker."""
+    celery.conf.update(task_always_eager=False)
+    yield
+    celery.conf.update(task_always_eager=True)
+
+
+@pytest.fixture
+def job_worker(transactional_db: None, jobs_wait: None) -> Iterator[None]:
+    """Jobs are done by a thread, as by a worker, and not by whoever submits them."""
+    with running_worker():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _no_registries(settings: Settings) -> None:
+    """No test asks a registry that it has not made."""
+    settings.ALLOWED_REGISTRIES = []
 
 
 @pytest.fixture

@@ -12,11 +12,12 @@ from django.conf import settings
 from django.urls import URLPattern, URLResolver, get_resolver
 
 import inference.errors
+import inference.routing
 import models_app.errors
 import registry.errors
+import registry.routing
 from inference.client import FAILURES
 from inference.messages import FailureCode
-from inference.routing import websocket_urlpatterns
 from models_app.policy import PREFIXES, ROUTES, UNKNOWN, WEBSOCKETS, Access, is_under, rule_of
 from ollamasite import errors
 from ollamasite.env import env
@@ -76,7 +77,10 @@ def test_every_route_is_named_once() -> None:
 
 
 def test_websocket_routes_are_the_rows_of_the_policy_table() -> None:
-    assert set(served_routes(list(websocket_urlpatterns))) == WEBSOCKETS.keys()
+    routing = (inference.routing, registry.routing)
+    patterns = [pattern for module in routing for pattern in module.websocket_urlpatterns]
+
+    assert set(served_routes(patterns)) == WEBSOCKETS.keys()
 
 
 def test_only_the_routes_that_must_be_are_public() -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 import httpcore2
 import httpx2
@@ -23,6 +23,7 @@ from ollamasite.errors import OutboundFailed, OutboundRefused, OutboundTimedOut,
 from ollamasite.outbound.addresses import Resolve, find_addresses, resolve_host
 from ollamasite.outbound.decoding import decoder_for
 from ollamasite.outbound.hosts import AllowedHosts
+from ollamasite.outbound.plain_stream import PlainStream
 from ollamasite.outbound.urls import Target, parse_url
 
 MAX_REDIRECTS: Final = 5
@@ -32,6 +33,8 @@ _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 # All that is sent to another origin than the one it was meant for.
 _SENT_ANYWHERE: Final = frozenset({"accept", "accept-encoding", "range", "user-agent"})
 _OK: Final = 200
+# Of one read from a connection; the library's own 64 KiB cost half the speed of a large file.
+httpcore2.AsyncHTTP11Connection.READ_NUM_BYTES = 256 * 1024
 
 Content = bytes | AsyncIterator[bytes]
 
@@ -47,7 +50,7 @@ class Caps:
 
 
 class Answer:
-    """What a server answered: the head at once, the body by `chunks` or `read`, once."""
+    """What a server answered: the head at once, the body by `chunks`, `read` or `fill`, once."""
 
     def __init__(self, target: Target, response: httpcore2.Response, caps: Caps) -> None:
         self.url = target.text  # where the answer came from, after redirects
@@ -55,6 +58,7 @@ class Answer:
         self.headers: Mapping[str, str] = _joined(response.headers)  # names in lower case
         self._response = response
         self._caps = caps
+        self._filling: _Filling | None = None
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the decoded body. Raises OutboundTooLarge, OutboundFailed, OutboundTimedOut."""
@@ -76,9 +80,69 @@ class Answer:
         """Return the whole body. Raises as `chunks`."""
         return b"".join([chunk async for chunk in self.chunks()])
 
+    async def fill(self, buffer: memoryview) -> int:
+        """Put the body's next bytes into a buffer; return how many, 0 at the end.
+
+        For large bodies, which are not copied on their way where that can be. Raises as `chunks`.
+        """
+        if self._filling is None:
+            self._filling = self._direct() or _FromChunks(self.chunks())
+        return await self._filling.fill(buffer)
+
+    def _direct(self) -> "_Filling | None":
+        """Return how to read the body past the parser, where it is one plain piece."""
+        stream = self._response.extensions.get("network_stream")
+        length = self.headers.get("content-length", "")
+        if not (isinstance(stream, PlainStream) and stream.is_at_body and length.isdecimal()):
+            return None
+        encoding = self.headers.get("content-encoding", "identity").strip().lower()
+        if "transfer-encoding" in self.headers or encoding != "identity":
+            return None
+        self._check_size(int(length))
+        return _FromConnection(stream, int(length), self._caps.read_s)
+
     def _check_size(self, size_bytes: int) -> None:
         if size_bytes > self._caps.body_bytes:
             raise OutboundTooLarge(f"the answer is larger than {self._caps.body_bytes} bytes")
+
+
+class _Filling(Protocol):
+    async def fill(self, buffer: memoryview) -> int: ...
+
+
+class _FromConnection:
+    """A body of a known length, read past the parser, which is then of no more use."""
+
+    def __init__(self, stream: PlainStream, length: int, read_s: float) -> None:
+        self._stream = stream
+        self._left_bytes = length
+        self._read_s = read_s
+
+    async def fill(self, buffer: memoryview) -> int:
+        if not self._left_bytes:
+            return 0
+        count = await self._stream.read_into(buffer[: self._left_bytes], self._read_s)
+        if not count:
+            raise OutboundFailed("the answer is cut short")
+        self._left_bytes -= count
+        return count
+
+
+class _FromChunks:
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+        self._left = memoryview(b"")
+
+    async def fill(self, buffer: memoryview) -> int:
+        while not self._left:
+            chunk = await anext(self._chunks, None)
+            if chunk is None:
+                return 0
+            self._left = memoryview(chunk)
+        count = min(len(buffer), len(self._left))
+        buffer[:count] = self._left[:count]
+        self._left = self._left[count:]
+        return count
 
 
 class OutboundClient:
@@ -97,11 +161,17 @@ class OutboundClient:
     ) -> None:
         self._hosts = hosts
         self._caps = caps or Caps()
-        self._pool = httpcore2.AsyncConnectionPool(
-            ssl_context=tls or _tls(),
-            max_connections=_MOST_CONNECTIONS,
-            network_backend=_CheckedNetwork(hosts, resolve),
-        )
+        self._pools = {
+            "https": httpcore2.AsyncConnectionPool(
+                ssl_context=tls or _tls(),
+                max_connections=_MOST_CONNECTIONS,
+                network_backend=_CheckedNetwork(hosts, resolve),
+            ),
+            "http": httpcore2.AsyncConnectionPool(
+                max_connections=_MOST_CONNECTIONS,
+                network_backend=_CheckedPlainNetwork(hosts, resolve),
+            ),
+        }
 
     async def __aenter__(self) -> Self:
         return self
@@ -112,7 +182,8 @@ class OutboundClient:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._pool.aclose()
+        for pool in self._pools.values():
+            await pool.aclose()
 
     @asynccontextmanager
     async def stream(
@@ -122,18 +193,23 @@ class OutboundClient:
         *,
         headers: Mapping[str, str] | None = None,
         content: Content | None = None,
+        caps: Caps | None = None,
+        follow: bool = True,
     ) -> AsyncIterator[Answer]:
         """Send a request and yield the answer, whatever its status; the body is still to be read.
 
-        Redirects of GET and HEAD are followed; another method's answer is handed back as it is.
+        Redirects of GET and HEAD are followed unless `follow` is false; another method's answer is
+        handed back as it is. `caps` are for this request alone.
         Raises OutboundRefused, OutboundFailed, OutboundTimedOut, also out of the body's reading.
         """
         target = parse_url(url)
         sent = {name.lower(): value for name, value in (headers or {}).items()}
-        async with _failures(self._caps.total_s):
+        caps = caps or self._caps
+        may_follow = follow and method in ("GET", "HEAD")
+        async with _failures(caps.total_s):
             for _ in range(MAX_REDIRECTS + 1):
-                async with self._send(method, target, sent, content) as answer:
-                    further = _redirect(answer, target) if method in ("GET", "HEAD") else None
+                async with self._send(method, target, sent, content, caps) as answer:
+                    further = _redirect(answer, target) if may_follow else None
                     if further is None:
                         yield answer
                         return
@@ -150,11 +226,15 @@ class OutboundClient:
 
     @asynccontextmanager
     async def _send(
-        self, method: str, target: Target, headers: Mapping[str, str], content: Content | None
+        self,
+        method: str,
+        target: Target,
+        headers: Mapping[str, str],
+        content: Content | None,
+        caps: Caps,
     ) -> AsyncIterator[Answer]:
         if not self._hosts.permit(*target.origin):
             raise OutboundRefused(f"requests to {target.scheme}://{target.authority} are not made")
-        caps = self._caps
         whole = {"user-agent": _user_agent(), "accept": "*/*", "accept-encoding": "identity"}
         whole |= headers
         whole["host"] = target.authority
@@ -165,7 +245,7 @@ class OutboundClient:
             target=target.path.encode(),
         )
         timeouts = {"connect": caps.connect_s, "read": caps.read_s, "write": caps.read_s}
-        stream = self._pool.stream(
+        stream = self._pools[target.scheme].stream(
             method,
             url,
             headers=list(whole.items()),
@@ -195,14 +275,36 @@ class _CheckedNetwork(httpcore2.AnyIOBackend):
 
         Looking up and connecting may take `timeout` seconds each.
         """
-        may_be_inside = self._hosts.permit_inside(host)
+        may_be_inside = self._hosts.permit_inside(host, port)
         looking = find_addresses(self._resolve, host, port, may_be_inside=may_be_inside)
         *others, last = (await _within(timeout, looking))[:_MOST_ADDRESSES]
         share = None if timeout is None else timeout / (len(others) + 1)
         for address in others:
             with contextlib.suppress(httpcore2.ConnectError, httpcore2.ConnectTimeout):
-                return await super().connect_tcp(address, port, share, local_address)
-        return await super().connect_tcp(last, port, share, local_address, socket_options)
+                return await self._connect(address, port, share, socket_options)
+        return await self._connect(last, port, share, socket_options)
+
+    async def _connect(
+        self,
+        address: str,
+        port: int,
+        timeout_s: float | None,
+        options: Iterable[httpcore2.SOCKET_OPTION] | None,
+    ) -> httpcore2.AsyncNetworkStream:
+        return await super().connect_tcp(address, port, timeout_s, None, options)
+
+
+class _CheckedPlainNetwork(_CheckedNetwork):
+    """The same without TLS."""
+
+    async def _connect(
+        self,
+        address: str,
+        port: int,
+        timeout_s: float | None,
+        options: Iterable[httpcore2.SOCKET_OPTION] | None,
+    ) -> httpcore2.AsyncNetworkStream:
+        return await PlainStream.connect(address, port, timeout_s, options)
 
 
 async def _within(timeout_s: float | None, looking: Awaitable[list[str]]) -> list[str]:

@@ -75,7 +75,15 @@ class AllowedHosts:
         """Whether this place may be asked; `host` in lower case."""
         return any(entry.covers(scheme, host, port) for entry in self.entries)
 
-    def permit_inside(self, host: str) -> bool:
-        """Whether this host may have a private address: listed as such and named besides."""
-        is_named = any(entry.is_named and entry.host == host for entry in self.entries)
-        return is_named and host in self.private
+    def permit_inside(self, host: str, port: int | None = None) -> bool:
+        """Whether this host may have a private address: listed as such and named besides.
+
+        Where a port is given, it has to be one that the host is named with.
+        """
+        if host not in self.private:
+            return False
+        named = (entry for entry in self.entries if entry.is_named and entry.host == host)
+        return any(
+            port is None or any(entry.covers(scheme, host, port) for scheme in DEFAULT_PORTS)
+            for entry in named
+        )

@@ -11,15 +11,15 @@ from typing import Any, ClassVar, Final
 import msgspec
 from django.http.response import HttpResponseBase
 
+from models_app.jobs import JobRecord
 from models_app.permissions import Principal
 from ollamasite.api_views import NATIVE_EMPTY_BODY, CallView, read_body
-from registry import create_request
 from registry.api import progress_stream
 from registry.create_request import CreateRequest
 from registry.digest import Digest
 from registry.errors import CloudDisabled, InvalidCreate
+from registry.jobs.asking import ask_create
 from registry.modelfile_request import read_modelfile
-from registry.progress import Report
 
 
 class MessageBody(msgspec.Struct):
@@ -112,14 +112,12 @@ class CreateView(CallView):
         body = await read_body(
             request, CreateBody, "CreateRequest", empty_message=NATIVE_EMPTY_BODY
         )
-        job = partial(_create, request.user, body)
-        return await progress_stream.respond(
-            job, user_id=request.user.user_id, is_streamed=body.stream
-        )
+        job = await progress_stream.start(partial(_ask, request.user, body))
+        return await progress_stream.respond(job, is_starter=True, is_streamed=body.stream)
 
 
-def _create(principal: Principal, body: CreateBody, report: Report) -> None:
-    create_request.create(principal, body.to_request(), report)
+def _ask(principal: Principal, body: CreateBody) -> JobRecord:
+    return ask_create(principal, body.to_request())
 
 
 def _digests(files: dict[str, str] | None) -> dict[str, Digest] | None:

@@ -198,6 +198,32 @@ BODIES: Final[dict[str, Any]] = {
         "modelfile": 'FROM able\nSYSTEM """\nx"""',
         "info": {"base_name": "x"},
     },
+    # "elsewhere.example" is on no list: nobody's request leaves the machine.
+    "api/pull": {
+        "model": "elsewhere.example/a/b:c",
+        "stream": False,
+        "insecure": False,
+        "username": "u",
+        "password": "p",
+        "detached": False,
+    },
+    "api/push": {
+        "model": "elsewhere.example/a/b:c",
+        "stream": False,
+        "insecure": False,
+        "username": "u",
+        "password": "p",
+        "detached": False,
+    },
+    "api/jobs": {
+        "kind": "quantize",
+        "model": "smaller",
+        "from": "able:latest",
+        "quantize": "Q8_0",
+        "insecure": False,
+        "username": "u",
+        "password": "p",
+    },
     "api/copy": {"source": "able:latest", "destination": "mine"},
     "api/delete": {"model": "mine"},
     "v1/chat/completions": {

@@ -27,9 +27,12 @@ LONG_ROUNDS: Final = 150
 NOT_JSON: Final = frozenset(
     {
         "api/blobs/<str:digest>",
+        "api/jobs/<str:job_id>/cancel",
+        "api/jobs/<str:job_id>/retry",
         "v1/models/<path:name>",
         "v1/responses/<str:response_id>",
         "v1/responses/<str:response_id>/cancel",
+        "v2/<path:name>/manifests/<str:reference>",
     }
 )
 # Something of every kind that an answer can have.
@@ -182,7 +185,9 @@ def mutated(chance: random.Random, good: Any) -> bytes:
 
 
 def assert_told(path: str, answer: Answer) -> None:
-    assert answer.status < 500, answer.text
+    # A push that is not streamed has begun before its name is looked at (contract 2.3).
+    assert answer.status < 500 or path == "api/push", answer.text
+    assert "internal server error" not in answer.text
     if answer.status >= 400:
         error = answer.json()["error"]
         assert answer.content_type.startswith("application/json")
@@ -242,11 +247,17 @@ def target(node: FakeNode, bobs_model: str, alice: User, make_model: MakeModel) 
     return node
 
 
+# What a good body is told where that is not 200.
+TAKEN: Final = {"api/pull": 403, "api/push": 403, "api/jobs": 201}
+
+
 @pytest.mark.parametrize(("method", "path"), ASKED)
 async def test_good_body_is_taken(
     target: FakeNode, api: AsgiClient, method: str, path: str
 ) -> None:
-    assert (await api.request(method, f"/{path}", data=BODIES[path])).status == 200
+    answer = await api.request(method, f"/{path}", data=BODIES[path])
+
+    assert answer.status == TAKEN.get(path, 200)
 
 
 @pytest.mark.parametrize(("method", "path"), ASKED)

@@ -1,7 +1,6 @@
 """Every method of the official Python client, of `Client` and `AsyncClient`, on a listening site.
 
-pull and push are not here: they come with the registry client. What leaves in mid-stream is in
-test_ollama_client.py.
+What leaves in mid-stream is in test_ollama_client.py.
 """
 
 import asyncio
@@ -15,13 +14,15 @@ import pydantic
 import pytest
 
 from inference.messages import Generate, Token, ToolCall
+from registry import manifests
 from tests.contract.conftest import RunningSite
 from tests.fakes.engine import FAKE_WIDTH, Script
+from tests.fakes.registry import fake_registry
+from tests.fakes.upload_registry import upload_registry_in_thread
 
 HELLO: Final = [{"role": "user", "content": "Hello"}]
 # Not this server's: the client sends them to another host, or they are newer than its contract.
 _ELSEWHERE: Final = frozenset({"web_search", "web_fetch", "systemone", "close"})
-_LATER: Final = frozenset({"pull", "push"})
 
 Ask = Callable[..., Any]
 
@@ -76,7 +77,7 @@ def test_every_method_of_the_client_is_tested_here(kind: type) -> None:
     source = inspect.getsource(inspect.getmodule(test_chat) or object)
 
     untested = {name for name in methods if f'ask("{name}"' not in source}
-    assert untested == _ELSEWHERE | _LATER
+    assert untested == _ELSEWHERE
 
 
 def test_chat(ask: Ask, model: str) -> None:
@@ -215,6 +216,35 @@ def test_create_in_a_stream(ask: Ask, model: str) -> None:
     parts = ask("create", "mario", from_=model, system="x", stream=True)
 
     assert [part.status for part in parts][-2:] == ["writing manifest", "success"]
+
+
+def test_pull(ask: Ask, job_worker: None, settings: Any, tiny_gguf: Path) -> None:
+    with fake_registry() as remote:
+        settings.ALLOWED_REGISTRIES = [f"http://{remote.host}"]
+        remote.add_manifest("lab/tiny", [(manifests.MODEL, tiny_gguf.read_bytes())])
+        name = f"{remote.host}/lab/tiny"
+        whole = ask("pull", name)
+        parts = ask("pull", name, stream=True)
+
+        assert whole.status == "success"
+        assert (parts[0].status, parts[-1].status) == ("pulling manifest", "success")
+        assert {part.digest for part in parts if part.digest} == set(remote.blobs)
+        with pytest.raises(ollama.ResponseError, match="file does not exist") as caught:
+            ask("pull", f"{remote.host}/lab/absent")
+    assert caught.value.status_code == 500
+
+
+def test_push(ask: Ask, job_worker: None, settings: Any, model: str) -> None:
+    with upload_registry_in_thread() as registry:
+        settings.ALLOWED_REGISTRIES = [f"http://{registry.host}"]
+        name = f"{registry.host}/lab/tiny"
+        ask("copy", model, name)
+        whole = ask("push", name)
+        parts = ask("push", name, stream=True)
+
+        assert whole.status == "success"
+        assert (parts[0].status, parts[-1].status) == ("retrieving manifest", "success")
+        assert list(registry.manifests) == ["/v2/lab/tiny/manifests/latest"]
 
 
 def test_create_blob_and_a_model_of_it(ask: Ask, tiny_gguf: Path) -> None:

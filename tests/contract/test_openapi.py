@@ -30,8 +30,12 @@ ALL: Final = [
     for route, methods in OPERATIONS.items()
     for method, operation in methods.items()
 ]
+# These need another registry (tests/registry/api/test_pull_and_push.py).
+FAR: Final = frozenset({"api/pull", "api/push"})
 # Those without a place in their path, and with something to say.
-ANSWERED: Final = [(r, m, each) for r, m, each in ALL if "<" not in r and each.reply]
+ANSWERED: Final = [
+    (r, m, each) for r, m, each in ALL if "<" not in r and each.reply and r not in FAR
+]
 TAKING_BODIES: Final = [(route, method, each) for route, method, each in ALL if each.body]
 
 
@@ -135,7 +139,7 @@ async def test_example_is_answered_as_described(
     whole = {**operation.example, "stream": False} if operation.stream else {**operation.example}
     answer = await api.request(method.upper(), f"/{route}", data=whole or None)
 
-    assert answer.status == 200, answer.text
+    assert answer.status in operation.statuses, answer.text
     assert operation.reply is not None
     # Types and missing keys are looked at, and keys that are not described.
     msgspec.json.decode(answer.body, type=operation.reply)

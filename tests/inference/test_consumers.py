@@ -2,13 +2,10 @@
 
 import asyncio
 import contextlib
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
 
 import pytest
 from channels.db import database_sync_to_async
-from channels.testing import WebsocketCommunicator
 from django.test import Client
 
 from inference.consumers import MAX_ANSWERS
@@ -25,40 +22,13 @@ from models_app.accounts import create_key, revoke_key
 from models_app.models import ApiKey, User
 from models_app.permissions import Scope
 from tests.fakes.engine import FakeNode, Script
+from tests.fakes.websocket import Socket
 from tests.inference.conftest import bearer_for
 
-HOST = (b"host", b"localhost:11434")
 ORIGIN = (b"origin", b"http://localhost:11434")
 HELLO = [{"role": "user", "content": "Hello"}]
 
-Open = Callable[..., Awaitable["Socket"]]
-
-
-class Socket:
-    """One WebSocket to the whole ASGI application."""
-
-    def __init__(self, *headers: tuple[bytes, bytes], path: str = "/ws/chat") -> None:
-        from ollamasite.asgi import application
-
-        host = [] if any(name == b"host" for name, _ in headers) else [HOST]
-        self.wire = WebsocketCommunicator(application, path, headers=[*host, *headers])
-
-    async def send(self, **message: Any) -> None:
-        await self.wire.send_to(text_data=json.dumps(message))
-
-    async def receive(self) -> Any:
-        return json.loads(await self.wire.receive_from(timeout=5))
-
-    async def receive_until(self, *kinds: str) -> list[Any]:
-        messages = [await self.receive()]
-        while messages[-1]["type"] not in kinds:
-            messages.append(await self.receive())
-        return messages
-
-    async def close_code(self) -> Any:
-        event = await self.wire.receive_output(timeout=5)
-        assert event["type"] == "websocket.close", event
-        return event["code"]
+Open = Callable[..., Awaitable[Socket]]
 
 
 @pytest.fixture
@@ -395,7 +365,7 @@ async def test_unknown_socket_is_refused(transactional_db: None) -> None:
 
 
 async def test_socket_with_a_foreign_host_is_refused(transactional_db: None) -> None:
-    socket = Socket((b"host", b"evil.example"))
+    socket = Socket((b"host", b"evil.example"), path="/ws/chat")
     is_accepted, _ = await socket.wire.connect(timeout=5)
 
     assert not is_accepted

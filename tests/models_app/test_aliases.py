@@ -8,7 +8,7 @@ from django.core.management import CommandError, call_command
 
 from models_app import selectors
 from models_app.aliases import remove_alias, set_alias
-from models_app.models import Alias, LanguageModel, User, Visibility
+from models_app.models import Alias, LanguageModel, Tag, User, Visibility
 from models_app.names import ModelName
 from models_app.services import NewLayer, NewManifest, delete_tag, write_tag
 from tests.conftest import principal_for
@@ -126,7 +126,7 @@ def test_alias_is_followed_once(alice: User) -> None:
 @pytest.mark.usefixtures("tiny")
 def test_alias_outlives_its_model(alice: User) -> None:
     set_alias("gpt", "tiny:135m")
-    delete_tag(ModelName.parse("tiny:135m"))
+    delete_tag(Tag.objects.get(name="135m").pk)
     gone = reached(alice, "gpt"), listed(alice)
     write("library/tiny:135m")
 

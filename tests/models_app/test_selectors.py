@@ -111,3 +111,18 @@ def test_wanted_are_layers_and_uploads(alice: User) -> None:
     record_upload(alice.pk, "b" * 64, 1)
     wanted = selectors.wanted_blobs(letter * 64 for letter in "abc")
     assert wanted == {"a" * 64, "b" * 64}
+
+
+def test_own_mirror_hides_that_of_another_in_lists(alice: User, bob: User, admin: User) -> None:
+    write("hub.lab/team/tiny", admin, digest="b" * 64)
+    write("hub.lab/Team/tiny", alice, digest="c" * 64)
+    for user, digest in ((alice, "c" * 64), (bob, "b" * 64)):
+        listed = selectors.visible_tags(principal_for(user))
+        assert [tag.digest for tag in listed] == [digest]
+
+
+def test_mirrors_with_unlike_tags_are_all_listed(alice: User, admin: User) -> None:
+    write("hub.lab/team/tiny:v1", admin)
+    write("hub.lab/team/tiny:v2", alice)
+    listed = selectors.visible_tags(principal_for(alice))
+    assert [tag.name.tag for tag in listed] == ["v2", "v1"]

@@ -130,8 +130,9 @@ def test_no_page_is_wider_than_its_window(visit_anywhere: Visit) -> None:
     for client in ("curl", "ollama-python", "OpenAI SDK"):
         visit_anywhere.page.get_by_text(client, exact=True).click()
         assert visit_anywhere.overflow_px() <= 0
-    visit_anywhere.page.goto(f"{visit_anywhere.site.url}/no-such-page")
-    assert visit_anywhere.overflow_px() <= 0
+    for path in ("client-keys", "no-such-page"):
+        visit_anywhere.page.goto(f"{visit_anywhere.site.url}/{path}")
+        assert visit_anywhere.overflow_px() <= 0
 
 
 def test_home_fits_into_the_narrowest_window(chromium: Browser, site: LiveSite) -> None:
@@ -148,6 +149,10 @@ def test_text_stands_out_from_its_ground(visit_anywhere: Visit) -> None:
     assert page.evaluate(CONTRAST) == []
     visit_anywhere.sign_in()
     page.locator("summary").click()
+    assert page.evaluate(CONTRAST) == []
+    page.goto(f"{visit_anywhere.site.url}/client-keys")
+    page.get_by_role("button", name="Register").click()
+    expect(page.get_by_role("alert")).to_have_text("Paste the public key.")
     assert page.evaluate(CONTRAST) == []
     page.goto(f"{visit_anywhere.site.url}/no-such-page")
     assert page.evaluate(CONTRAST) == []

@@ -194,7 +194,7 @@ def test_file_of_another_type_is_refused(
     upload: Callable[[Path], Digest],
     tmp_path: Path,
 ) -> None:
-    with pytest.raises(InvalidCreate, match="of the type 'imatrix' is not part of a model"):
+    with pytest.raises(GgufError, match="of the type 'imatrix' is not part of a model"):
         prepare({"m.gguf": upload(write_typed(tmp_path / "m.gguf", "imatrix"))})
 
 

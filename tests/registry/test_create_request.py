@@ -14,7 +14,7 @@ from registry import library
 from registry.blobs import BlobStore
 from registry.create_request import CreateRequest, create
 from registry.digest import Digest
-from registry.errors import BlobNotFound, NotYourModel
+from registry.errors import BlobNotFound, NotYourModel, RegistryNotAllowed
 from registry.library import ResolvedModel
 from registry.progress import Progress, ignore
 from tests.conftest import MakeModel, principal_for
@@ -85,7 +85,7 @@ def test_base_is_taken_as_its_caller_sees_it(alice: User, make_model: MakeModel)
     assert create_as(alice, base_name="base").system == "alice's"
 
 
-@pytest.mark.parametrize("name", ["alice/secret", "alice/absent", "secret"])
+@pytest.mark.parametrize("name", ["alice/secret", "alice/absent"])
 def test_foreign_private_base_is_not_found(
     alice: User, mallory: User, make_model: MakeModel, name: str
 ) -> None:
@@ -93,6 +93,14 @@ def test_foreign_private_base_is_not_found(
     with pytest.raises(ModelNotFound) as refusal:
         create_as(mallory, base_name=name)
     assert refusal.value.message == f"model '{name}' not found"
+
+
+def test_base_that_nobody_has_here_is_asked_of_the_default_registry(
+    alice: User, mallory: User, make_model: MakeModel
+) -> None:
+    make_model("secret", alice)
+    with pytest.raises(RegistryNotAllowed):
+        create_as(mallory, base_name="secret")
 
 
 def test_bad_name_of_a_base_is_refused(alice: User) -> None:

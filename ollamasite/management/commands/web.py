@@ -15,6 +15,7 @@ from django.utils.module_loading import import_string
 
 from inference import generation
 from models_app import limits
+from registry.jobs import watch
 
 # Clients keep pooled connections for long; closing earlier than they do costs them errors.
 _KEEP_ALIVE_S = 120
@@ -72,6 +73,8 @@ class _DrainingServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening and wait for what is still being answered."""
+        # Whoever is cut off from now on wants their job all the same.
+        watch.site_stops()
         last_words = None
         if math.isfinite(settings.DRAIN_S):
             loop = asyncio.get_running_loop()

@@ -7,11 +7,12 @@ import sys
 import warnings
 from argparse import ArgumentParser
 
-from celery.signals import worker_shutting_down
+from celery.signals import worker_ready, worker_shutting_down
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
 from ollamasite.celery import app
+from registry.jobs import recovery
 
 
 class Command(BaseCommand):
@@ -22,7 +23,12 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add how many jobs may run at the same time."""
-        parser.add_argument("--concurrency", type=int, default=2, help="jobs at a time (2)")
+        parser.add_argument(
+            "--concurrency",
+            type=int,
+            default=settings.WORKER_JOBS,
+            help=f"jobs at a time ({settings.WORKER_JOBS})",
+        )
 
     def handle(self, *, concurrency: int, **_: object) -> None:
         """Run the worker in this process and its pool in children."""
@@ -30,6 +36,8 @@ class Command(BaseCommand):
         # pickle, which this site does not accept.
         warnings.filterwarnings("ignore", message="You're running the worker with superuser")
         worker_shutting_down.connect(_limit_shutdown)
+        # Once the children are there: what a thread holds at a fork, they would hold for ever.
+        worker_ready.connect(_look_at_jobs)
         worker = app.Worker(
             concurrency=concurrency,
             pool="prefork",
@@ -40,6 +48,11 @@ class Command(BaseCommand):
         )
         worker.start()
         sys.exit(worker.exitcode)
+
+
+def _look_at_jobs(**_: object) -> None:
+    """Begin what other workers have left behind, and keep looking."""
+    recovery.keep_recovering()
 
 
 def _limit_shutdown(**_: object) -> None:

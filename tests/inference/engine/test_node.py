@@ -1,10 +1,11 @@
 """The node with real runner processes on a tiny random model."""
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,7 +33,11 @@ from inference.messages import (
     Token,
     Unload,
 )
+from ollamasite.errors import ServiceError
+from registry.errors import GgufError
+from registry.gguf import read_gguf
 from tests.gguf_files import write_tiny_model
+from tests.registry.gguf_mutations import mutate
 
 pytestmark = pytest.mark.slow
 
@@ -165,6 +170,39 @@ async def test_killing_the_runner_fails_its_requests_and_the_next_works(engine: 
     text, _ = await engine.collect(_generate(model))
     assert text
     assert _runner_pids() != [pid]
+
+
+@pytest.mark.timeout(400)
+async def test_no_spoilt_file_that_the_site_lets_in_ends_the_node(
+    engine: Engine, tmp_path: Path
+) -> None:
+    """Of 240 spoilt files the reader refuses most; the node gets the others to run."""
+    ends: list[str] = []
+    for model in _spoilt_models(engine, tmp_path / "spoilt"):
+        try:
+            _, end = await engine.collect(_generate(model))
+        except ServiceError as error:
+            ends.append(error.code)
+        else:
+            ends.append(str(end.reason))
+    assert len(ends) > 20
+    assert len(set(ends)) > 1
+    assert not engine.task.done()
+    assert (await engine.collect(_generate(engine.model())))[0]
+
+
+def _spoilt_models(engine: Engine, path: Path) -> Iterator[ModelRef]:
+    """Put the spoilt copies of the tiny model that pass the checks into the store."""
+    good = write_tiny_model(path).read_bytes()
+    head_bytes = read_gguf(path).data_offset
+    for seed in range(240):
+        data = mutate(good, seed, head_bytes=head_bytes)
+        path.write_bytes(data)
+        with contextlib.suppress(GgufError):
+            read_gguf(path)
+            digest = hashlib.sha256(data).hexdigest()
+            engine.config.weights_path(digest).write_bytes(data)
+            yield ModelRef(name=f"spoilt{seed}:latest", digest=digest, weights=digest)
 
 
 async def test_a_broken_file_is_an_error_in_words_and_others_go_on(engine: Engine) -> None:

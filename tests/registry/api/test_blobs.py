@@ -12,7 +12,7 @@ from asgiref.sync import sync_to_async
 from django.test import Client
 
 from models_app.accounts import create_key
-from models_app.models import Upload, User
+from models_app.models import Namespace, Upload, User
 from models_app.permissions import Scope
 from registry.blobs import BlobStore, Draft
 from registry.digest import Digest
@@ -271,6 +271,22 @@ async def test_file_of_unknown_size_leaves_the_site_some_room(
     answer = await api.post(PATH, body=BODY)
 
     assert answer.status == 507
+    assert files_of(store) == []
+
+
+async def test_quota_is_told_before_the_file_is_read(api: AsgiClient, store: BlobStore) -> None:
+    await Namespace.objects.acreate(name="alice", quota_bytes=len(BODY) - 1)
+    answer = await api.post(PATH, body=BODY, headers={"content-length": str(len(BODY))})
+
+    assert answer.status == 413
+    assert answer.json() == {"error": "the namespace 'alice' may hold 10 bytes at most"}
+    assert files_of(store) == []
+
+
+async def test_quota_holds_for_a_file_of_unknown_size(api: AsgiClient, store: BlobStore) -> None:
+    await Namespace.objects.acreate(name="alice", quota_bytes=len(BODY) - 1)
+
+    assert (await api.post(PATH, body=BODY)).status == 413
     assert files_of(store) == []
 
 

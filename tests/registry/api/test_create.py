@@ -12,10 +12,9 @@ from models_app import services
 from models_app.models import ApiKey, LanguageModel, Tag, User
 from models_app.permissions import Verb
 from registry import library
-from registry.api import progress_stream
 from registry.blobs import BlobStore
 from registry.digest import Digest
-from registry.job_turns import JobTurns
+from registry.jobs import submit
 from registry.library import ResolvedModel
 from tests.conftest import KeyClient, MakeModel, principal_for
 
@@ -262,6 +261,10 @@ async def test_modelfile_is_not_looked_at_beside_from(
 # ------------------------------------------------------------------ refusals
 
 ZEROS = f"sha256:{'0' * 64}"
+NOT_ALLOWED = (
+    "the registry 'registry.ollama.ai' is not allowed here: an administrator can add it to "
+    "OLLAMASITE_ALLOWED_REGISTRIES"
+)
 
 
 @pytest.mark.parametrize(
@@ -273,7 +276,8 @@ ZEROS = f"sha256:{'0' * 64}"
         ({"model": "", "from": "base"}, 400, "invalid model name"),
         ({"model": "a b", "from": "base"}, 400, "invalid model name"),
         ({"from": "a b"}, 400, "invalid model name"),
-        ({"from": "absent"}, 404, "model 'absent' not found"),
+        ({"from": "absent"}, 403, NOT_ALLOWED),
+        ({"from": "bob/absent"}, 404, "model 'bob/absent' not found"),
         ({"files": {}}, 400, "unknown type"),
         ({"files": {"x.gguf": ""}}, 400, "invalid digest format"),
         ({"files": {"x.gguf": "sha256:zz"}}, 400, "invalid digest format"),
@@ -291,7 +295,7 @@ ZEROS = f"sha256:{'0' * 64}"
         ({"from": "base", "license": ["x"] * 300}, 400, "a model may have 256 layers at most"),
         ({"modelfile": "SYSTEM x"}, 400, "no FROM line"),
         ({"modelfile": "x" * (16 * 1024 * 1024 + 1)}, 400, None),
-        ({"modelfile": "FROM absent"}, 404, "model 'absent' not found"),
+        ({"modelfile": "FROM absent"}, 403, NOT_ALLOWED),
         ({"modelfile": "FROM base\nPARAMETER x 1"}, 400, "unknown parameter 'x'"),
         ({"modelfile": f"FROM @{ZEROS}"}, 404, f"blob {ZEROS} not found"),
         ({"modelfile": "FROM /etc/passwd"}, 400, None),
@@ -299,7 +303,7 @@ ZEROS = f"sha256:{'0' * 64}"
     ],
 )
 async def test_unusable_request_is_refused(
-    client: KeyClient, base: str, body: dict[str, Any], status: int, message: str | None
+    client: KeyClient, bob: User, base: str, body: dict[str, Any], status: int, message: str | None
 ) -> None:
     response = await create(client, **body)
     assert response.status_code == status
@@ -406,8 +410,7 @@ async def test_other_methods_are_refused(client: KeyClient, method: str) -> None
 async def test_one_user_cannot_have_endless_jobs(
     client: KeyClient, base: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    full = JobTurns(threads=1, running_each=0, waiting_each=0)
-    monkeypatch.setattr(progress_stream, "_turns", full)
+    monkeypatch.setattr(submit, "MOST_QUEUED", 0)
     response = await create(client, **{"from": base})
     assert response.status_code == 503
     assert response.json()["error"].startswith("server busy, please try again.")

@@ -1,28 +1,91 @@
 """Progress of a job as an answer: lines or the last one, errors before and after the first."""
 
 import asyncio
-import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
 from django.http import StreamingHttpResponse
 
-from registry.api.progress_stream import respond
-from registry.errors import InvalidCreate
-from registry.progress import Progress, Report
+from models_app.jobs import JobKind, JobRecord, JobState
+from registry.api import progress_stream
+from registry.api.progress_stream import respond, tell
+
+QUEUED = JobRecord(
+    job_id="a" * 32,
+    kind=JobKind.CREATE,
+    state=JobState.QUEUED,
+    owner_id=1,
+    owner_name="alice",
+    model_name="mine:latest",
+    is_detached=False,
+    events=(),
+    version=0,
+    total_bytes=0,
+    completed_bytes=0,
+    bytes_per_s=0,
+    error=None,
+    attempt=0,
+    created_at=datetime(2026, 1, 1, tzinfo=UTC),
+    started_at=None,
+    ended_at=None,
+)
+NO = {"code": "invalid_create", "status": 400, "message": "no"}
+DOWN = {"code": "registry_failed", "status": 502, "message": "down"}
+
+Follow = Callable[..., None]
 
 
-def job_that(*steps: str | Exception) -> Callable[[Report], None]:
-    """Return a job that reports the texts and raises the exceptions."""
+def running(*events: str | dict[str, Any], kind: JobKind = JobKind.CREATE) -> JobRecord:
+    """Return a job that has reported some events; a text is one with this status."""
+    told = tuple({"status": event} if isinstance(event, str) else event for event in events)
+    return replace(QUEUED, state=JobState.RUNNING, events=told, kind=kind)
 
-    def run(report: Report) -> None:
-        for step in steps:
-            if isinstance(step, Exception):
-                raise step
-            report(Progress(status=step))
 
-    return run
+def done(record: JobRecord) -> JobRecord:
+    return replace(record, state=JobState.SUCCEEDED)
+
+
+def failed(record: JobRecord, error: dict[str, Any] = NO) -> JobRecord:
+    return replace(record, state=JobState.FAILED, error=error)
+
+
+class Watched:
+    """Stands where a job's row is followed: yields what it is told to, and says who looked."""
+
+    def __init__(self) -> None:
+        self.records: list[JobRecord | Exception] = []
+        self.starters: list[bool] = []
+        self.is_held = False
+        self.left = asyncio.Event()
+
+    async def follow(self, job_id: str, *, is_starter: bool) -> AsyncGenerator[JobRecord, None]:
+        assert job_id == QUEUED.job_id
+        self.starters.append(is_starter)
+        try:
+            for record in self.records:
+                if isinstance(record, Exception):
+                    raise record
+                yield record
+            if self.is_held:
+                await asyncio.Event().wait()
+        finally:
+            self.left.set()
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
+    watching = Watched()
+    monkeypatch.setattr(progress_stream, "follow", watching.follow)
+    return watching
+
+
+async def answer_to(watched: Watched, *records: JobRecord | Exception, is_streamed: bool) -> Any:
+    watched.records = list(records)
+    return await respond(QUEUED, is_starter=True, is_streamed=is_streamed)
 
 
 async def lines_of(response: Any) -> bytes:
@@ -31,93 +94,135 @@ async def lines_of(response: Any) -> bytes:
     return b"".join([chunk async for chunk in chunks])
 
 
-async def test_every_event_is_a_line() -> None:
-    response = await respond(job_that("a", "success"), user_id=1, is_streamed=True)
+async def test_every_event_is_a_line(watched: Watched) -> None:
+    records = (QUEUED, running("a"), done(running("a", "success")))
+    response = await answer_to(watched, *records, is_streamed=True)
     assert response.headers["Content-Type"] == "application/x-ndjson"
     assert await lines_of(response) == b'{"status":"a"}\n{"status":"success"}\n'
 
 
-async def test_fields_of_an_event_are_in_ollamas_order() -> None:
-    event = Progress(status="pulling", digest="sha256:ab", total=9, completed=3)
-    response = await respond(lambda report: report(event), user_id=1, is_streamed=True)
+async def test_events_that_came_between_two_looks_are_all_told(watched: Watched) -> None:
+    records = (QUEUED, running("a", "b"), done(running("a", "b", "c", "d", "success")))
+    response = await answer_to(watched, *records, is_streamed=True)
+    statuses = [line.split(b'"')[3] for line in (await lines_of(response)).splitlines()]
+    assert statuses == [b"a", b"b", b"c", b"d", b"success"]
+
+
+async def test_event_is_told_again_when_its_figures_have_changed(watched: Watched) -> None:
+    half, whole = ({"status": "p", "digest": "d", "total": 2, "completed": n} for n in (1, 2))
+    records = (running(half), running(half), done(running(whole, "success")))
+    response = await answer_to(watched, *records, is_streamed=True)
     assert await lines_of(response) == (
-        b'{"status":"pulling","digest":"sha256:ab","total":9,"completed":3}\n'
+        b'{"status":"p","digest":"d","total":2,"completed":1}\n'
+        b'{"status":"p","digest":"d","total":2,"completed":2}\n'
+        b'{"status":"success"}\n'
     )
 
 
-async def test_without_streaming_the_last_event_is_the_answer() -> None:
-    response = await respond(job_that("a", "success"), user_id=1, is_streamed=False)
+async def test_without_streaming_the_last_event_is_the_answer(watched: Watched) -> None:
+    records = (QUEUED, running("a"), done(running("a", "success")))
+    response = await answer_to(watched, *records, is_streamed=False)
     assert response.headers["Content-Type"] == "application/json"
-    assert cast("Any", response).content == b'{"status":"success"}'
+    assert response.content == b'{"status":"success"}'
 
 
 @pytest.mark.parametrize("is_streamed", [True, False])
-async def test_early_error_keeps_its_status(is_streamed: bool) -> None:
-    response = await respond(job_that(InvalidCreate("no")), user_id=1, is_streamed=is_streamed)
+async def test_early_error_keeps_its_status(watched: Watched, is_streamed: bool) -> None:
+    response = await answer_to(watched, QUEUED, failed(QUEUED), is_streamed=is_streamed)
     assert response.status_code == 400
     assert response.headers["Content-Type"] == "application/json"
-    assert cast("Any", response).content == b'{"error":"no"}'
+    assert response.content == b'{"error":"no"}'
 
 
-async def test_late_error_is_the_last_line() -> None:
-    response = await respond(job_that("a", InvalidCreate("no")), user_id=1, is_streamed=True)
+async def test_late_error_is_the_last_line(watched: Watched) -> None:
+    records = (running("a"), failed(running("a")))
+    response = await answer_to(watched, *records, is_streamed=True)
     assert response.status_code == 200
     assert await lines_of(response) == b'{"status":"a"}\n{"error":"no"}\n'
 
 
-async def test_late_error_without_streaming_keeps_its_status() -> None:
-    response = await respond(job_that("a", InvalidCreate("no")), user_id=1, is_streamed=False)
-    assert (response.status_code, cast("Any", response).content) == (400, b'{"error":"no"}')
+async def test_late_error_without_streaming_keeps_its_status(watched: Watched) -> None:
+    response = await answer_to(watched, failed(running("a")), is_streamed=False)
+    assert (response.status_code, response.content) == (400, b'{"error":"no"}')
 
 
-async def test_unknown_error_tells_no_detail() -> None:
-    response = await respond(job_that(RuntimeError("secret")), user_id=1, is_streamed=False)
-    assert response.status_code == 500
-    assert b"internal server error (id " in cast("Any", response).content
+@pytest.mark.parametrize("kind", [JobKind.PULL, JobKind.PUSH])
+async def test_late_error_of_a_transfer_is_a_500(watched: Watched, kind: JobKind) -> None:
+    response = await answer_to(watched, failed(running("a", kind=kind)), is_streamed=False)
+    assert (response.status_code, response.content) == (500, b'{"error":"no"}')
 
 
-async def test_events_arrive_while_the_job_runs() -> None:
-    may_go_on = threading.Event()
-
-    def job(report: Report) -> None:
-        report(Progress(status="first"))
-        may_go_on.wait(timeout=10)
-        report(Progress(status="second"))
-
-    response = await respond(job, user_id=1, is_streamed=True)
-    chunks = cast("AsyncIterator[bytes]", cast("Any", response).streaming_content)
-    assert await anext(chunks) == b'{"status":"first"}\n'
-    may_go_on.set()
-    assert [chunk async for chunk in chunks] == [b'{"status":"second"}\n']
+async def test_early_refusal_of_a_transfer_keeps_its_status(watched: Watched) -> None:
+    response = await answer_to(watched, failed(running(kind=JobKind.PULL)), is_streamed=False)
+    assert response.status_code == 400
 
 
-async def test_job_goes_on_when_its_client_has_left() -> None:
-    may_go_on, is_done = threading.Event(), threading.Event()
+async def test_early_failure_of_a_transfer_is_a_500(watched: Watched) -> None:
+    ended = failed(running(kind=JobKind.PULL), DOWN)
+    response = await answer_to(watched, ended, is_streamed=False)
+    assert (response.status_code, response.content) == (500, b'{"error":"down"}')
 
-    def job(report: Report) -> None:
-        report(Progress(status="first"))
-        may_go_on.wait(timeout=10)
-        report(Progress(status="second"))
-        is_done.set()
 
-    request = asyncio.ensure_future(respond(job, user_id=1, is_streamed=False))
-    await asyncio.sleep(0)
+async def test_cancelled_job_ends_in_a_line_that_says_so(watched: Watched) -> None:
+    records = (running("a"), replace(running("a"), state=JobState.CANCELLED))
+    response = await answer_to(watched, *records, is_streamed=True)
+    assert await lines_of(response) == b'{"status":"a"}\n{"error":"the job was cancelled"}\n'
+
+
+async def test_unknown_error_while_looking_tells_no_detail(watched: Watched) -> None:
+    response = await answer_to(watched, running("a"), RuntimeError("secret"), is_streamed=True)
+    last = (await lines_of(response)).splitlines()[-1]
+    assert last.startswith(b'{"error":"internal server error (id ')
+    assert b"secret" not in last
+
+
+@pytest.mark.parametrize("is_streamed", [True, False])
+async def test_job_that_is_gone_is_an_error(watched: Watched, is_streamed: bool) -> None:
+    with pytest.raises(Exception, match="not found"):
+        await answer_to(watched, QUEUED, is_streamed=is_streamed)
+
+
+async def test_first_line_does_not_wait_for_the_end(watched: Watched) -> None:
+    watched.is_held = True
+    response = await answer_to(watched, running("first"), is_streamed=True)
+    async with aclosing(response.streaming_content) as chunks:
+        assert await anext(chunks) == b'{"status":"first"}\n'
+
+
+@pytest.mark.parametrize("is_streamed", [True, False])
+async def test_who_leaves_stops_looking(watched: Watched, is_streamed: bool) -> None:
+    watched.is_held = True
+    records = (running("first"),)
+
+    async def serve() -> None:
+        await lines_of(await answer_to(watched, *records, is_streamed=is_streamed))
+
+    request = asyncio.create_task(serve())
+    while not watched.starters:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
     request.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await request
-    may_go_on.set()
-    assert await asyncio.to_thread(is_done.wait, 10)
+    await asyncio.wait_for(watched.left.wait(), 5)
 
 
-def test_job_goes_on_when_the_loop_is_gone() -> None:
-    may_go_on, is_done = threading.Event(), threading.Event()
+async def test_who_leaves_before_the_first_line_is_sent_stops_looking(watched: Watched) -> None:
+    watched.is_held = True
 
-    def job(report: Report) -> None:
-        report(Progress(status="first"))
-        may_go_on.wait(timeout=10)
-        report(Progress(status="second"))
-        is_done.set()
+    async def serve() -> Any:
+        return await answer_to(watched, running("first"), is_streamed=True)
 
-    asyncio.run(respond(job, user_id=1, is_streamed=True))
-    may_go_on.set()
-    assert is_done.wait(timeout=10)
+    response = await asyncio.create_task(serve())
+    await asyncio.wait_for(watched.left.wait(), 5)
+    assert isinstance(response, StreamingHttpResponse)
+
+
+async def test_who_only_looks_on_has_started_nothing(watched: Watched) -> None:
+    watched.records = [running("a"), done(running("a", "success"))]
+    assert await lines_of(tell(QUEUED)) == b'{"status":"a"}\n{"status":"success"}\n'
+    assert watched.starters == [False]
+
+
+async def test_error_is_a_line_for_who_only_looks_on(watched: Watched) -> None:
+    watched.records = [failed(QUEUED)]
+    response = tell(QUEUED)
+    assert (response.status_code, await lines_of(response)) == (200, b'{"error":"no"}\n')

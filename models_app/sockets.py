@@ -1,0 +1,70 @@
+"""Who is on a WebSocket, and whether they may stay.
+
+Knows no message: what is said on a socket is its consumer's own affair.
+"""
+
+from importlib import import_module
+from typing import Any, ClassVar, Final
+from urllib.parse import urlsplit
+
+from channels.auth import get_user
+from channels.db import database_sync_to_async
+from channels.generic.websocket import AsyncWebsocketConsumer
+from django.conf import settings
+
+from models_app.auth import principal_of_scope
+from models_app.permissions import CredentialKind, Principal
+from models_app.policy import WEBSOCKETS
+from ollamasite.errors import Unauthenticated
+
+CLOSE_UNAUTHENTICATED: Final = 4401
+CLOSE_FORBIDDEN: Final = 4403
+
+
+class AdmittedConsumer(AsyncWebsocketConsumer):
+    """Base of the sockets: `route` is the row of the policy table that says who may be there."""
+
+    # No consumer is sent to through a layer, so none is opened for it.
+    channel_layer_alias = "none"
+    route: ClassVar[str]
+
+    async def connect(self) -> None:
+        """Accept, so that the closing code reaches the page, and close where nobody may be."""
+        await self.accept()
+        principal = await self.admit()
+        if principal is not None:
+            await self.admitted(principal)
+
+    async def admitted(self, principal: Principal) -> None:
+        """Say or start what comes first."""
+
+    async def admit(self) -> Principal | None:
+        """Return who is there, or close the socket and return None.
+
+        Worth asking again: a key may have been revoked, a session ended, since.
+        """
+        try:
+            principal = await _authenticate(self.scope)
+        except Unauthenticated:
+            await self.close(CLOSE_UNAUTHENTICATED)
+            return None
+        is_foreign = principal.kind is CredentialKind.SESSION and not _is_same_site(self.scope)
+        if is_foreign or not WEBSOCKETS[self.route].admits(principal, "GET"):
+            await self.close(CLOSE_FORBIDDEN)
+            return None
+        return principal
+
+
+async def _authenticate(scope: Any) -> Principal:
+    # The session that the scope holds was read when the socket opened: read it again.
+    store = import_module(settings.SESSION_ENGINE).SessionStore
+    fresh: Any = {**scope, "session": store(scope["session"].session_key)}
+    fresh["user"] = await get_user(fresh)
+    principal: Principal = await database_sync_to_async(principal_of_scope)(fresh)
+    return principal
+
+
+def _is_same_site(scope: Any) -> bool:
+    headers = dict(scope["headers"])
+    origin = urlsplit(headers.get(b"origin", b"").decode("latin-1"))
+    return bool(origin.netloc) and origin.netloc == headers.get(b"host", b"").decode("latin-1")

@@ -1,0 +1,1 @@
+"""The registry's dialect below /v2 (contract/registry.md 2), its files aside."""

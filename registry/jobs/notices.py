@@ -1,0 +1,146 @@
+"""News about jobs over the channel layer: wake-ups for those who wait, empty of content.
+
+What has changed is read from the rows, and everybody who waits looks there every now and then: a
+message that is lost costs only time. A layer that does not answer is logged once. Knows no row.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from types import TracebackType
+from typing import Any, Final, Self
+
+from channels.exceptions import ChannelFull
+from channels.layers import get_channel_layer
+from redis.exceptions import RedisError
+
+logger = logging.getLogger(__name__)
+
+_FAILURES: Final = (RedisError, OSError, TimeoutError, ChannelFull)
+_SEND_TIMEOUT_S: Final = 1.0
+_PAUSE_S: Final = 10.0
+_state: Final = {"is_silent": False}
+
+
+def job_group(job_id: str) -> str:
+    """Return the group of those who follow one job."""
+    return f"job-{job_id}"
+
+
+def owner_group(owner_id: int) -> str:
+    """Return the group of those who look at all jobs of a user."""
+    return f"jobs-{owner_id}"
+
+
+class Sender:
+    """Tells of changes from one thread without an event loop; a context manager."""
+
+    def __init__(self) -> None:
+        self._runner = asyncio.Runner()
+        self._quiet_until_s = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the connection."""
+        self._runner.close()
+
+    def tell(self, job_id: str, owner_id: int | None) -> None:
+        """Wake up whoever follows the job or looks at its owner's jobs."""
+        if time.monotonic() < self._quiet_until_s:
+            return
+        try:
+            self._runner.run(_send(job_id, owner_id))
+        except _FAILURES as error:
+            self._quiet_until_s = time.monotonic() + _PAUSE_S
+            _complain(error)
+        else:
+            _state["is_silent"] = False
+
+
+def tell(job_id: str, owner_id: int | None) -> None:
+    """Tell of one change, from a thread without an event loop."""
+    with Sender() as sender:
+        sender.tell(job_id, owner_id)
+
+
+class Listener:
+    """Waits for news of a group, on an event loop; an async context manager.
+
+    async with Listener(job_group(job_id)) as news:
+        await news.wait(0.25)
+    """
+
+    def __init__(self, group: str) -> None:
+        self._group = group
+        self._layer: Any = get_channel_layer()
+        self._channel = ""
+        self._receiving: asyncio.Task[Any] | None = None
+
+    async def __aenter__(self) -> Self:
+        if self._layer is not None:
+            try:
+                async with asyncio.timeout(_SEND_TIMEOUT_S):
+                    self._channel = await self._layer.new_channel()
+                    await self._layer.group_add(self._group, self._channel)
+            except _FAILURES as error:
+                self._give_up(error)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Leave the group."""
+        if self._receiving is not None:
+            self._receiving.cancel()
+            await asyncio.wait([self._receiving])
+        if self._layer is not None:
+            with contextlib.suppress(*_FAILURES):
+                async with asyncio.timeout(_SEND_TIMEOUT_S):
+                    await self._layer.group_discard(self._group, self._channel)
+
+    async def wait(self, timeout_s: float) -> None:
+        """Return when there are news, at the latest after the timeout."""
+        if self._layer is None:
+            await asyncio.sleep(timeout_s)
+            return
+        # A layer forgets a channel whose receiving was cancelled: one goes on over many waits.
+        if self._receiving is None:
+            self._receiving = asyncio.create_task(self._layer.receive(self._channel))
+        done, _ = await asyncio.wait([self._receiving], timeout=timeout_s)
+        if not done:
+            return
+        failure = self._receiving.exception()
+        self._receiving = None
+        if failure is not None:
+            self._give_up(failure)
+
+    def _give_up(self, error: BaseException) -> None:
+        self._layer = None
+        _complain(error)
+
+
+async def _send(job_id: str, owner_id: int | None) -> None:
+    layer: Any = get_channel_layer()
+    if layer is None:
+        return
+    groups = [job_group(job_id)] + ([] if owner_id is None else [owner_group(owner_id)])
+    async with asyncio.timeout(_SEND_TIMEOUT_S):
+        for group in groups:
+            await layer.group_send(group, {"type": "job.changed", "job_id": job_id})
+
+
+def _complain(error: BaseException) -> None:
+    if not _state["is_silent"]:
+        _state["is_silent"] = True
+        logger.warning("the channel layer does not answer, jobs are polled: %r", error)

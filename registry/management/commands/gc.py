@@ -1,0 +1,23 @@
+"""`ollamasite gc`."""
+
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from ollamasite.sizes import print_size
+from registry.garbage import collect
+
+
+class Command(BaseCommand):
+    """Collect garbage now."""
+
+    help = (
+        "Remove what nobody needs any longer: uploads that were left, tags and manifests that a "
+        "namespace does not keep, files of no model. Safe while the site runs."
+    )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Collect it and tell what has gone."""
+        del args, options
+        collected = collect()
+        self.stdout.write(f"removed {collected} ({print_size(collected.freed_bytes)})")

@@ -1,0 +1,18 @@
+"""`ollamasite site-key`."""
+
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from registry.remote import site_key
+
+
+class Command(BaseCommand):
+    """Print the key by which other registries can know this site."""
+
+    help = "Print the site's public key, to be registered with other registries."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Print the line."""
+        del args, options
+        self.stdout.write(site_key.public_key_line())

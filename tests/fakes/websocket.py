@@ -1,0 +1,35 @@
+"""A WebSocket to the whole ASGI application, without a network. Knows no message."""
+
+import json
+from typing import Any
+
+from channels.testing import WebsocketCommunicator
+
+HOST = (b"host", b"localhost:11434")
+
+
+class Socket:
+    """One WebSocket to the whole ASGI application."""
+
+    def __init__(self, *headers: tuple[bytes, bytes], path: str) -> None:
+        from ollamasite.asgi import application
+
+        host = [] if any(name == b"host" for name, _ in headers) else [HOST]
+        self.wire = WebsocketCommunicator(application, path, headers=[*host, *headers])
+
+    async def send(self, **message: Any) -> None:
+        await self.wire.send_to(text_data=json.dumps(message))
+
+    async def receive(self) -> Any:
+        return json.loads(await self.wire.receive_from(timeout=5))
+
+    async def receive_until(self, *kinds: str) -> list[Any]:
+        messages = [await self.receive()]
+        while messages[-1]["type"] not in kinds:
+            messages.append(await self.receive())
+        return messages
+
+    async def close_code(self) -> Any:
+        event = await self.wire.receive_output(timeout=5)
+        assert event["type"] == "websocket.close", event
+        return event["code"]

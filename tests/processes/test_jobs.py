@@ -1,0 +1,88 @@
+"""Jobs of a really started site whose worker is ended in the middle: they are done all the same.
+
+The job is a pull of one file from a registry of the test's own, which sends it slowly.
+"""
+
+import json
+import os
+import signal
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.registry import FakeRegistry, fake_registry
+from tests.gguf_files import write_tiny_model
+from tests.processes.running_site import RunningSite, wait_for
+
+pytestmark = pytest.mark.slow
+
+DONE_S = 90
+MODEL_TYPE = "application/vnd.ollama.image.model"
+
+
+@pytest.fixture
+def registry(tiny_gguf: Path, tmp_path: Path) -> Iterator[FakeRegistry]:
+    with fake_registry() as registry:
+        for number in range(2):
+            file = write_tiny_model(tmp_path / f"{number}.gguf", seed=number + 1)
+            registry.add_manifest(
+                f"them/slow{number}",
+                [(MODEL_TYPE, file.read_bytes())],
+                config=b'{"model_format":"gguf","model_family":"llama"}',
+            )
+        registry.is_slow_s = 0.5
+        yield registry
+
+
+@pytest.fixture
+def site(tmp_path: Path, registry: FakeRegistry) -> Iterator[RunningSite]:
+    settings = {"OLLAMASITE_ALLOWED_REGISTRIES": f"http://{registry.host}"}
+    site = RunningSite(tmp_path / "data", "--no-starter-model", settings=settings)
+    try:
+        site.wait_until_started()
+        yield site
+        assert site.end() == 0
+    finally:
+        site.clean_up()
+
+
+def call(site: RunningSite, path: str, body: object = None) -> dict[str, Any]:
+    request = urllib.request.Request(  # noqa: S310 - our own address
+        site.url + path,
+        headers={"Authorization": f"Bearer {site.api_key}"},
+        data=None if body is None else json.dumps(body).encode(),
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - same
+        found: dict[str, Any] = json.loads(answer.read())
+    return found
+
+
+def begin_pull(site: RunningSite, model: str) -> str:
+    """Begin a pull that goes on by itself and return its id once bytes have come."""
+    job_id = str(call(site, "/api/jobs", {"kind": "pull", "model": model})["id"])
+    wait_for(lambda: call(site, f"/api/jobs/{job_id}")["completed"] > 0)
+    return job_id
+
+
+def end_of(site: RunningSite, job_id: str) -> dict[str, Any]:
+    """Return a job once it has ended."""
+    wait_for(
+        lambda: call(site, f"/api/jobs/{job_id}")["state"] not in {"queued", "running"}, DONE_S
+    )
+    return call(site, f"/api/jobs/{job_id}")
+
+
+def test_job_is_done_though_its_worker_is_killed(site: RunningSite, registry: FakeRegistry) -> None:
+    for number, whole in enumerate((False, True)):
+        job_id = begin_pull(site, f"http://{registry.host}/them/slow{number}")
+        leader = site.pid_of("worker")
+        workers = [pid for pid, line in site.processes().items() if line.endswith("worker")]
+        for pid in [leader] if whole else [pid for pid in workers if pid != leader]:
+            os.kill(pid, signal.SIGKILL)
+
+        job = end_of(site, job_id)
+
+        assert (job["state"], job["attempt"]) == ("succeeded", 2), job
