@@ -13,11 +13,12 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.sites import UnfoldAdminSite
+from unfold.widgets import UnfoldAdminTextInputWidget
 
 from models_app import aliases, namespaces
 from models_app.models import Alias, ClientKey, Namespace
 from models_app.namespaces import NamespaceRules
-from ollamasite.sizes import print_size
+from ollamasite.sizes import parse_size, print_size
 
 site = UnfoldAdminSite()
 
@@ -102,8 +103,29 @@ class ClientKeyAdmin(ModelAdmin):  # type: ignore[misc] # the library has no typ
         return False
 
 
+class SizeField(forms.CharField):
+    """A number of bytes, also as `200GiB`; None where it is empty."""
+
+    widget = UnfoldAdminTextInputWidget
+
+    def clean(self, value: Any) -> Any:
+        """Return the bytes. Raises ValidationError."""
+        text = super().clean(value)
+        try:
+            return parse_size(text) if text else None
+        except ValueError as error:
+            raise ValidationError("Write a size such as 200GiB.") from error
+
+
 class NamespaceForm(_NamespaceModelForm):
     """What holds in a namespace; one that there is keeps its name."""
+
+    quota_bytes = SizeField(
+        label="May hold",
+        max_length=40,
+        required=False,
+        help_text="A size such as 200GiB, or a number of bytes; empty: as the site says.",
+    )
 
     class Meta:
         model = Namespace
@@ -127,6 +149,7 @@ class NamespaceAdmin(ModelAdmin):  # type: ignore[misc] # the library has no typ
     """Quotas, immutable tags and how many tags stay; other namespaces have the site's rules."""
 
     form = NamespaceForm
+    fields = ("name", "used", "quota_bytes", "immutable_tags", "kept_tags")
     list_display = ("name", "used", "quota", "immutable_tags", "kept_tags")
     search_fields = ("name",)
     readonly_fields = ("used",)

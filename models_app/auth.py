@@ -27,12 +27,16 @@ from models_app.models import ApiKey, User
 from models_app.permissions import CredentialKind, Principal, Scope
 from models_app.registry_tokens import principal_of_token
 from models_app.signatures import Signature, parse_signature
-from ollamasite.challenges import TOKEN_PATH, asked_of_request
+from ollamasite.challenges import TOKEN_PATH, asked_of_request, is_own_address
 from ollamasite.error_responses import Dialect, dialect_of
 from ollamasite.errors import Unauthenticated
 
 # Writing on every request would cost more than the request: a minute is exact enough.
 _LAST_USED_STEP: Final = timedelta(minutes=1)
+_UNSURE: Final = (
+    "the address in this signed request may be another machine's: whoever runs the site can name "
+    "it in OLLAMASITE_ALLOWED_HOSTS"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +138,8 @@ def _principal_of_signature(
     is_for_token = asked.path == TOKEN_PATH
     text = signatures.request_text(asked.method, asked.path, asked.query)
     if is_for_token:
+        if not is_own_address(asked.host, request.META.get("SERVER_NAME", "")):
+            raise Unauthenticated(_UNSURE)
         text = signatures.token_text(asked.url)
     key = signatures.client_key_of(signature, text, asked.query)
     if is_change or is_for_token:

@@ -77,3 +77,8 @@ class ClientKeyForm(forms.Form):
         except ValidationError as error:
             self.add_error("public_key", error)
             return None
+
+    def add_error(self, field: Any, error: Any) -> None:
+        """Note what is wrong, and begin at the field that is to be corrected."""
+        super().add_error(field, error)
+        self.fields[next(iter(self.errors))].widget.attrs["autofocus"] = True

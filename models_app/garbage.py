@@ -30,6 +30,7 @@ from models_app.models import (
     UsedSignature,
 )
 from models_app.namespaces import matches_any
+from models_app.revisions import keep_for_now
 from models_app.row_locks import locked
 
 # ------------------------------------------------------------------ uploads
@@ -93,9 +94,14 @@ def _drop_surplus_tags(model_id: int, rules: Namespace) -> int:
     if not LanguageModel.objects.select_for_update().filter(pk=model_id).exists():
         return 0
     tags = Tag.objects.filter(model=model_id).order_by("-modified_at", "-pk")
-    surplus = tags.values_list("pk", "name")[rules.kept_tags or 0 :]
-    keys = [key for key, name in surplus if not matches_any(rules.immutable_tags, name)]
-    return Tag.objects.filter(pk__in=keys).delete()[0]
+    surplus = tags.values_list("pk", "name", "manifest")[rules.kept_tags or 0 :]
+    going = {
+        key: manifest_id
+        for key, name, manifest_id in surplus
+        if not matches_any(rules.immutable_tags, name)
+    }
+    keep_for_now(model_id, going.values())
+    return Tag.objects.filter(pk__in=going).delete()[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +134,13 @@ class _Contents:
 
 
 def drop_untagged(before: datetime) -> int:
-    """Let repositories go of manifests that were pushed before, and have no tag any longer.
+    """Let repositories go of manifests without a tag that were pushed, and last had one, before.
 
     What an index that stays names stays with it, and so does what refers to one that stays.
     Returns how many are gone.
     """
     is_tagged = Exists(Tag.objects.filter(model=OuterRef("model"), manifest=OuterRef("manifest")))
-    old = RepositoryManifest.objects.filter(~is_tagged, pushed_at__lt=before)
+    old = RepositoryManifest.objects.filter(~is_tagged, last_named_at__lt=before)
     models = list(old.values_list("model", flat=True).distinct())
     return sum(_drop_untagged(key, before) for key in models)
 
@@ -149,14 +155,14 @@ def _drop_untagged(model_id: int, before: datetime) -> int:
     pushed = RepositoryManifest.objects.filter(model=model_id).select_related("manifest")
     old: list[tuple[int, str]] = []
     for revision in pushed.defer("manifest__body", "manifest__config"):
-        is_old = revision.pushed_at < before
+        is_old = revision.last_named_at < before
         if is_old:
             old.append((revision.pk, revision.manifest.digest))
         if revision.manifest.digest not in contents.roots:
             contents.add(revision.manifest, is_root=not is_old)
     staying = contents.staying()
     keys = [key for key, digest in old if digest not in staying]
-    return RepositoryManifest.objects.filter(pk__in=keys, pushed_at__lt=before).delete()[0]
+    return RepositoryManifest.objects.filter(pk__in=keys, last_named_at__lt=before).delete()[0]
 
 
 # ------------------------------------------------------------------ what is left over

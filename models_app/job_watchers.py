@@ -21,11 +21,12 @@ def begin_watching(job_id: str, *, is_starter: bool) -> str | None:
 
     `is_starter`: they have asked for the job, be it that it was running already.
     """
-    job = Job.objects.filter(job_id=job_id).first()
-    if job is None:
-        return None
     watcher_id = secrets.token_hex(16)
     with transaction.atomic():
+        # Locked: with its owner, a job may be deleted right now.
+        job = Job.objects.select_for_update(no_key=True).filter(job_id=job_id).first()
+        if job is None:
+            return None
         JobWatcher.objects.create(job=job, watcher_id=watcher_id, is_starter=is_starter)
         if is_starter:
             expected = job.watchers.filter(watcher_id__startswith=EXPECTED).first()
@@ -49,7 +50,9 @@ def end_watching(watcher_id: str) -> JobRecord | None:
         watcher = JobWatcher.objects.filter(watcher_id=watcher_id).first()
         if watcher is None:
             return None
-        job = Job.objects.select_for_update().get(pk=watcher.job_id)
+        job = Job.objects.select_for_update().filter(pk=watcher.job_id).first()
+        if job is None:
+            return None
         watcher.delete()
         if not watcher.is_starter or job.is_detached:
             return None

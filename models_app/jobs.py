@@ -20,6 +20,7 @@ from django.utils import timezone
 
 from models_app.models import ACTIVE_STATES, Job, JobKind, JobState, User
 from models_app.permissions import CredentialKind, Principal, Scope
+from ollamasite.errors import Unauthenticated
 
 # Others know the words, not the tables.
 __all__ = ["ACTIVE_STATES", "JobKind", "JobState"]
@@ -183,12 +184,14 @@ def add_or_share(new: NewJob, *, most_queued: int) -> JobRecord | None:
     """Return the active job with the same key, or else a new one, queued.
 
     None where it would be one more than so many in an owner's line; the site has no such limit.
-    Who shares counts as watching from now on, see `models_app.job_watchers`.
+    Who asks counts as watching from now on, see `models_app.job_watchers`. Raises Unauthenticated
+    where the owner's account has been deleted meanwhile.
     """
     while True:
         # Somebody may be quicker: another owner, whose row is not held here.
         with contextlib.suppress(IntegrityError), transaction.atomic():
-            _hold_owner(new.owner_id)
+            if not _hold_owner(new.owner_id):
+                raise Unauthenticated
             shared = _share(new)
             if shared is not None:
                 return shared
@@ -203,6 +206,8 @@ def add_or_share(new: NewJob, *, most_queued: int) -> JobRecord | None:
                 arguments=new.arguments,
                 is_detached=new.is_detached,
             )
+            if new.owner_id is not None:
+                _expect_watcher(row, new)
             return _record(row)
 
 
@@ -279,20 +284,34 @@ def _share(new: NewJob) -> JobRecord | None:
     row = rows.filter(share_key=new.share_key, state__in=ACTIVE_STATES).first()
     if row is None:
         return None
-    if new.is_detached:
-        if not row.is_detached:
-            Job.objects.filter(pk=row.pk).update(is_detached=True, version=F("version") + 1)
-            row.refresh_from_db()
-    else:
-        # Until it watches: whoever started the job may leave right now.
-        row.watchers.create(watcher_id=EXPECTED + secrets.token_hex(15))
+    changes: dict[str, Any] = {}
+    if new.is_detached and not row.is_detached:
+        changes["is_detached"] = True
+    if row.state == JobState.QUEUED and row.owner is not None and not row.owner.is_active:
+        # It would fail with the account of whoever asked first.
+        changes["owner_id"] = new.owner_id
+    if changes:
+        Job.objects.filter(pk=row.pk).update(**changes, version=F("version") + 1)
+        row = rows.get(pk=row.pk)
+    _expect_watcher(row, new)
     return _record(row)
 
 
-def _hold_owner(owner_id: int | None) -> None:
-    """Let one transaction at a time look at an owner's jobs and add to them."""
-    if owner_id is not None:
-        User.objects.select_for_update(no_key=True).filter(pk=owner_id).first()
+def _expect_watcher(row: Job, new: NewJob) -> None:
+    """Count whoever asks as watching until they do: others who watch may leave right now."""
+    if not new.is_detached:
+        row.watchers.create(watcher_id=EXPECTED + secrets.token_hex(15))
+
+
+def _hold_owner(owner_id: int | None) -> bool:
+    """Let one transaction at a time look at an owner's jobs and add to them.
+
+    False: there is no such owner any longer. The site itself is always there.
+    """
+    if owner_id is None:
+        return True
+    owners = User.objects.select_for_update(no_key=True).filter(pk=owner_id)
+    return owners.values_list("pk", flat=True).first() is not None
 
 
 def _queued(owner_id: int) -> int:
@@ -375,10 +394,12 @@ def put_back(claim: Claim) -> bool:
 def recover(*, stale_s: float, most_attempts: int, error: dict[str, Any]) -> Recovered:
     """Queue again what nobody works at any longer; what was begun too often fails with `error`.
 
-    A job whose heartbeat is older than `stale_s` has lost its worker.
+    A job whose heartbeat is older than `stale_s` has lost its worker; one that is as far ahead was
+    written before the clock was set back, and nothing has been heard since.
     """
-    oldest = timezone.now() - timedelta(seconds=stale_s)
-    lost = Job.objects.filter(state=JobState.RUNNING, heartbeat_at__lt=oldest)
+    now, stale = timezone.now(), timedelta(seconds=stale_s)
+    is_silent = Q(heartbeat_at__lt=now - stale) | Q(heartbeat_at__gt=now + stale)
+    lost = Job.objects.filter(is_silent, state=JobState.RUNNING)
     changed: list[JobRecord] = []
     for row in lost.select_related("owner"):
         if row.is_cancel_asked:

@@ -4,10 +4,11 @@ Private to models_app: other apps read through `selectors` and write through `se
 Knows nothing of HTTP and of the engine.
 """
 
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from django.contrib.auth.models import AbstractUser
 from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.functions import Lower
 from django.utils import timezone
 
@@ -15,6 +16,34 @@ from models_app.names import DEFAULT_HOST, LIBRARY, ModelName
 
 # What Ollama and this site write (contract/registry.md 1.3).
 MANIFEST_TYPE: Final = "application/vnd.docker.distribution.manifest.v2+json"
+
+
+class _JSONField(models.JSONField):
+    """JSON in which NUL is U+FFFD: what others write has it, and PostgreSQL refuses it."""
+
+    def get_db_prep_value(
+        self,
+        value: Any,
+        connection: BaseDatabaseWrapper,
+        prepared: bool = False,  # noqa: FBT001, FBT002 - as Django has it
+    ) -> Any:
+        """Return the value as the database takes it."""
+        return super().get_db_prep_value(_without_nul(value), connection, prepared)
+
+    def deconstruct(self) -> tuple[str, str, Any, Any]:
+        """Return it as migrations name it: the column is an ordinary one."""
+        name, _, args, kwargs = super().deconstruct()
+        return name, "django.db.models.JSONField", args, kwargs
+
+
+def _without_nul(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    if isinstance(value, list | tuple):
+        return [_without_nul(item) for item in value]
+    if isinstance(value, dict):
+        return {_without_nul(name): _without_nul(item) for name, item in value.items()}
+    return value
 
 
 class User(AbstractUser):
@@ -58,7 +87,7 @@ class Blob(models.Model):
     digest = models.CharField(max_length=64, unique=True)  # 64 hex, lower case
     size_bytes = models.PositiveBigIntegerField()
     created_at = models.DateTimeField(default=timezone.now)
-    gguf = models.JSONField(null=True, blank=True)
+    gguf = _JSONField(null=True, blank=True)
 
     def __str__(self) -> str:
         return f"sha256:{self.digest}"
@@ -79,7 +108,7 @@ class Manifest(models.Model):
     children = models.JSONField(default=list)
     subject = models.CharField(max_length=64, blank=True, db_index=True)
     artifact_type = models.CharField(max_length=255, blank=True)
-    config = models.JSONField(default=dict)
+    config = _JSONField(default=dict)
     size_bytes = models.PositiveBigIntegerField(default=0)  # of all its layers and the config
     created_at = models.DateTimeField(default=timezone.now)
     blobs: "models.ManyToManyField[Blob, Layer]" = models.ManyToManyField(
@@ -272,11 +301,14 @@ class Alias(models.Model):
 
 
 class RepositoryManifest(models.Model):
-    """A manifest that was pushed to a repository; it stays for a while without any tag."""
+    """A manifest that was pushed to a repository; it stays for a while without any tag.
+
+    `last_named_at`: when it was pushed, or when a tag let go of it since.
+    """
 
     model = models.ForeignKey(LanguageModel, on_delete=models.CASCADE, related_name="revisions")
     manifest = models.ForeignKey(Manifest, on_delete=models.PROTECT, related_name="revisions")
-    pushed_at = models.DateTimeField(default=timezone.now)
+    last_named_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
         constraints = [
@@ -415,7 +447,7 @@ class Job(models.Model):
     total_bytes = models.PositiveBigIntegerField(default=0)
     completed_bytes = models.PositiveBigIntegerField(default=0)
     bytes_per_s = models.PositiveBigIntegerField(default=0)
-    error = models.JSONField(null=True, blank=True)  # code, status, message
+    error = _JSONField(null=True, blank=True)  # code, status, message
     attempt = models.PositiveSmallIntegerField(default=0)  # how often it was begun
     created_at = models.DateTimeField(default=timezone.now, db_index=True)
     started_at = models.DateTimeField(null=True, blank=True)

@@ -13,12 +13,14 @@ from typing import Final
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Max, Q, QuerySet, Sum
+from django.db.models.functions import Length
 
 from models_app.errors import TagIsImmutable
 from models_app.models import (
     Blob,
     LanguageModel,
     Layer,
+    Manifest,
     Namespace,
     RepositoryBlob,
     RepositoryManifest,
@@ -113,11 +115,14 @@ def stored_bytes(namespace: str) -> int:
     """Return how many bytes a namespace holds; what several of its models have counts once.
 
     That is what its models' tags and what was pushed to it name, mirrors of its user among it,
-    and what its user has uploaded that is no layer of theirs yet.
+    the manifests themselves, and what its user has uploaded that is no layer of theirs yet.
     """
     layers = _layers_of(namespace)
     in_models = layers.aggregate(sum=Sum("size_bytes"))["sum"] or 0
-    return in_models + sum(_loose_files(namespace, without=layers).values())
+    # They are rows and no files, but as large as somebody makes them, and need no file at all.
+    bodies = Manifest.objects.filter(_is_manifest_of(namespace))
+    in_manifests = bodies.aggregate(sum=Sum(Length("body")))["sum"] or 0
+    return in_models + in_manifests + sum(_loose_files(namespace, without=layers).values())
 
 
 def missing_bytes(namespace: str, sizes: Mapping[str, int]) -> int:
@@ -129,11 +134,15 @@ def missing_bytes(namespace: str, sizes: Mapping[str, int]) -> int:
 
 def _layers_of(namespace: str) -> QuerySet[Blob]:
     """Return the files of all manifests of a namespace, each once."""
+    layers = Layer.objects.filter(_is_manifest_of(namespace, "manifest"))
+    return Blob.objects.filter(pk__in=layers.values("blob"))
+
+
+def _is_manifest_of(namespace: str, field: str = "pk") -> Q:
     models = _models_of(namespace)
     tagged = Tag.objects.filter(model__in=models).values("manifest")
     pushed = RepositoryManifest.objects.filter(model__in=models).values("manifest")
-    layers = Layer.objects.filter(Q(manifest__in=tagged) | Q(manifest__in=pushed))
-    return Blob.objects.filter(pk__in=layers.values("blob"))
+    return Q(**{f"{field}__in": tagged}) | Q(**{f"{field}__in": pushed})
 
 
 def _loose_files(namespace: str, *, without: QuerySet[Blob] | None = None) -> dict[str, int]:

@@ -141,8 +141,6 @@ WEBSOCKETS: Final[dict[str, Rule]] = {
 }
 # A path that no route matches: strangers learn nothing, others get the router's 404.
 UNKNOWN: Final = Rule(Access.SIGNED_IN)
-# Longest prefix of files that need no sign-in; they are served before Django.
-STATIC_PREFIX: Final = "/static/"
 
 
 def rule_of(route: str | None) -> Rule:

@@ -4,13 +4,14 @@ Who may do what has been decided before. Knows nothing of files, formats and HTT
 recorded by `services.push_manifest`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from django.db import transaction
 from django.db.models import Q, QuerySet
+from django.utils import timezone
 
-from models_app.models import LanguageModel, Manifest, Tag
+from models_app.models import LanguageModel, Manifest, RepositoryManifest, Tag
 from models_app.namespaces import require_mutable
 
 
@@ -61,10 +62,11 @@ def delete_tag(model_id: int, tag: str) -> bool:
     Raises TagIsImmutable.
     """
     model = _locked(model_id)
-    row = model and model.tags.filter(name__iexact=tag).first()
+    row = model.tags.filter(name__iexact=tag).first() if model else None
     if model is None or row is None:
         return False
     require_mutable(model, row.name)
+    keep_for_now(model_id, [row.manifest_id])
     row.delete()
     _drop_if_empty(model)
     return True
@@ -86,6 +88,12 @@ def delete_manifest(model_id: int, digest: str) -> bool:
     deleted, _ = model.revisions.filter(manifest__digest=digest).delete()
     _drop_if_empty(model)
     return deleted_tags + deleted > 0
+
+
+def keep_for_now(model_id: int, manifest_ids: Iterable[int]) -> None:
+    """Note that tags let go of manifests now: those that were pushed stay for a while from here."""
+    left = RepositoryManifest.objects.filter(model_id=model_id, manifest__in=list(manifest_ids))
+    left.update(last_named_at=timezone.now())
 
 
 def _manifests(model_id: int) -> QuerySet[Manifest]:

@@ -29,6 +29,7 @@ from models_app.models import (
 )
 from models_app.names import LIBRARY, ModelName
 from models_app.namespaces import require_mutable
+from models_app.revisions import keep_for_now
 from models_app.row_locks import locked
 from models_app.selectors import is_mirror_name
 
@@ -134,7 +135,7 @@ def push_manifest(
     row = _manifest(manifest)
     model = _model(name, owner_id)
     RepositoryManifest.objects.update_or_create(
-        model=model, manifest=row, defaults={"pushed_at": timezone.now()}
+        model=model, manifest=row, defaults={"last_named_at": timezone.now()}
     )
     for tag in tags:
         _point(replace(name, tag=tag), row, owner_id)
@@ -155,7 +156,9 @@ def delete_tag(tag_id: int) -> bool:
     tag.delete()
     if not model.tags.exists():
         model.delete()
-    elif not model.tags.filter(manifest=tag.manifest_id).exists() and not _is_child(tag):
+    elif _is_child(tag):
+        keep_for_now(model.pk, [tag.manifest_id])
+    elif not model.tags.filter(manifest=tag.manifest_id).exists():
         model.revisions.filter(manifest=tag.manifest_id).delete()
     return True
 
@@ -231,6 +234,7 @@ def _point(name: ModelName, manifest: Manifest, owner_id: int | None) -> ModelNa
     before = model.tags.filter(name__iexact=name.tag).first()
     if before is not None and before.manifest_id != manifest.pk:
         require_mutable(model, before.name)
+        keep_for_now(model.pk, [before.manifest_id])
     written = {"manifest": manifest, "modified_at": timezone.now()}
     tag, _ = Tag.objects.update_or_create(
         model=model,

@@ -29,6 +29,8 @@ def begin(model_id: int, user_id: int) -> str | None:
 
 def use(session_id: str, model_id: int, user_id: int) -> bool:
     """Note that an upload is used now; false where the user has none like it in the repository."""
+    if not session_id.isalnum():
+        return False  # PostgreSQL does not even look for a text with a NUL in it
     own = UploadSession.objects.filter(session_id=session_id, model_id=model_id, user_id=user_id)
     return bool(own.update(used_at=timezone.now()))
 

@@ -5,7 +5,9 @@ Below /v2 it names the token endpoint and the scope that the request needs (cont
 URLs and methods, no view and no user.
 """
 
+import ipaddress
 import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -24,6 +26,7 @@ _ACTIONS: Final = {"GET": "pull", "HEAD": "pull", "DELETE": "delete"}
 _CHANGING: Final = "pull,push"
 # What is written into a header is what cannot end its quotes.
 _HOST: Final = re.compile(r"[A-Za-z0-9._:\[\]-]{1,300}")
+_HOST_AND_PORT: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 _REPOSITORY: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,254}")
 _BELOW_REPOSITORY: Final = re.compile(
     r"/v2/(?P<name>.+)/(?:manifests/|blobs/|tags/list|referrers/)[^/]*(?:/[^/]*)?", re.DOTALL
@@ -81,6 +84,27 @@ def asked_of_scope(scope: Mapping[str, Any]) -> Asked:
         path=scope["path"],
         query=scope.get("query_string", b"").decode("latin-1"),
     )
+
+
+def is_own_address(host: str, reached_at: str) -> bool:
+    """Whether a Host header is for certain this site, and not only perhaps, as for `guard`.
+
+    Whoever signs the URL of another server must not be known here by it: that server could send
+    the signature on, with the Host that was signed. `reached_at`: the address of this machine that
+    the connection came to.
+    """
+    found = _HOST_AND_PORT.fullmatch(host)
+    if found is None:
+        return False
+    name = found[1].strip("[]").rstrip(".").lower()
+    own = socket.gethostname().lower()
+    if name in {"localhost", own, f"{own}.local", *map(str.lower, settings.SITE_HOSTS)}:
+        return True
+    try:
+        address = ipaddress.ip_address(name)
+        return address.is_loopback or address == ipaddress.ip_address(reached_at)
+    except ValueError:
+        return False
 
 
 def challenge(asked: Asked, error_code: str = "") -> str:

@@ -6,6 +6,7 @@ rebinding. Knows no route and no user.
 """
 
 import ipaddress
+import re
 import socket
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -23,6 +24,8 @@ from ollamasite.errors import BodyTooLarge
 from ollamasite.raw_answers import answer, refuse
 
 _MAX_DIGITS: Final = 19
+# A name or an address and perhaps a port: nothing that another reader would take for more.
+_HOST: Final = re.compile(r"(?:\[[^\[\]@/?#\s]*\]|[^\[\]:@/?#\s]*)(?::[0-9]*)?")
 _LOCAL_SUFFIXES: Final = (".localhost", ".local", ".internal")
 
 
@@ -46,18 +49,25 @@ class Guard:
         """Serve one connection, or refuse it."""
         if scope["type"] not in {"http", "websocket"}:
             await self._application(scope, receive, send)
-        elif not self.is_known_host(_header(scope, b"host")):
+        elif not self._is_for_this_site(scope):
             await _refuse_host(scope, send)
         elif scope["type"] == "http":
             await self._serve_limited(scope, receive, send)
         else:
             await self._application(scope, receive, send)
 
+    def _is_for_this_site(self, scope: Any) -> bool:
+        # Of several, others behind this would read another one (RFC 9112, 3.2).
+        has_one = sum(key == b"host" for key, _ in scope["headers"]) <= 1
+        return has_one and self.is_known_host(_header(scope, b"host"))
+
     def is_known_host(self, header: str) -> bool:
         """Whether a Host header names this site: its names, a local name or an IP address.
 
         No browser leaves it out, so without one there is nobody to be led astray.
         """
+        if not _HOST.fullmatch(header):
+            return False
         host = _without_port(header).rstrip(".").lower()
         if not header or host in self._hosts or host.endswith(_LOCAL_SUFFIXES):
             return True

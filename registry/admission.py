@@ -38,7 +38,8 @@ _MAX_SIZE_BYTES: Final = 2**63 - 1
 _MAX_TYPE_CHARS: Final = 120
 _MAX_NAME_CHARS: Final = 100
 _MAX_ARTIFACT_TYPE_CHARS: Final = 255
-# Layers of these types need not be in a registry: their publisher does not allow it.
+# Layers of these types need not be in a registry: their publisher does not allow it. A manifest
+# is the same for everybody who names it, so they are never files that it brings with it.
 _ELSEWHERE: Final = ("nondistributable", "foreign.diff")
 _GGUF_TYPES: Final[Mapping[str, Role]] = {
     manifests.MODEL: Role.MODEL,
@@ -166,8 +167,11 @@ def _image(document: _Document, body: bytes, media_type: str, size_of: SizeOf) -
     config, *layers = (_checked(it) for it in (document.config, *(document.layers or ())))
     if len(layers) > _MAX_LAYERS:
         raise InvalidManifest(f"a manifest may have {_MAX_LAYERS} layers at most")
-    present = [it for it in (config, *layers) if _is_there(it, size_of)]
     is_model = any(layer.media_type == manifests.MODEL for layer in layers)
+    # What is made of a model and where it is sent has all of its files: none is left out of it.
+    files = [it for it in (config, *layers) if is_model or not _may_be_elsewhere(it)]
+    for it in files:
+        _require_there(it, size_of)
     ggufs: Mapping[str, dict[str, Any]] = {}
     row_config: dict[str, Any] = {}
     if is_model:
@@ -183,7 +187,7 @@ def _image(document: _Document, body: bytes, media_type: str, size_of: SizeOf) -
                 media_type=it.media_type,
                 gguf=ggufs.get(it.blob.hex),
             )
-            for it in present
+            for it in files
         ],
         media_type=media_type,
         is_model=is_model,
@@ -193,17 +197,18 @@ def _image(document: _Document, body: bytes, media_type: str, size_of: SizeOf) -
     )
 
 
-def _is_there(descriptor: _Descriptor, size_of: SizeOf) -> bool:
+def _may_be_elsewhere(descriptor: _Descriptor) -> bool:
+    return any(word in descriptor.media_type for word in _ELSEWHERE)
+
+
+def _require_there(descriptor: _Descriptor, size_of: SizeOf) -> None:
     size_bytes = size_of(descriptor.blob)
     if size_bytes is None:
-        if any(word in descriptor.media_type for word in _ELSEWHERE):
-            return False
         raise ManifestBlobUnknown(descriptor.digest)
     if size_bytes != descriptor.size:
         raise InvalidManifest(
             f"invalid manifest: {descriptor.digest} has {size_bytes} bytes, not {descriptor.size}"
         )
-    return True
 
 
 def _subject(document: _Document) -> str:

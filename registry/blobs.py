@@ -310,6 +310,22 @@ def _lock_alone(descriptor: int) -> bool:
             return True
 
 
+def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> None:
+    """Write all of some bytes at a place of a file. Raises StorageFull.
+
+    The disk is asked to begin at once, so that the flush at a large file's end is short.
+    """
+    rest = memoryview(data)
+    place = offset
+    with disk_errors():
+        while rest:
+            written = os.pwrite(descriptor, rest, place)
+            rest, place = rest[written:], place + written
+    if len(data) >= _CHUNK_BYTES:
+        # Linux starts to write what is not on disk yet, and forgets only what is.
+        os.posix_fadvise(descriptor, offset, len(data), os.POSIX_FADV_DONTNEED)
+
+
 @contextlib.contextmanager
 def disk_errors() -> Iterator[None]:
     """Raise StorageFull where the disk, or the user's share of it, is full."""

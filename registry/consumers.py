@@ -5,7 +5,8 @@
 
 A job is as in `/api/jobs`. Of each, at most five states a second are told, and the last always is.
 What a client sends is ignored. Closed with 4401 where nobody is signed in (any longer), with 4403
-where the page that opened it is another site's or the key's scope does not reach so far, and with
+where the page that opened it is another site's or the key's scope does not reach so far, with 1013
+where the user has MOST_SOCKETS open already in this process, each of which reads rows, and with
 1011 where the site cannot tell any more for now.
 
 Knows no file and no kind of work: rows are read, and the channel layer says when that is worth it.
@@ -13,7 +14,8 @@ Knows no file and no kind of work: rows are read, and the channel layer says whe
 
 import asyncio
 import time
-from typing import Any, Final
+from collections import Counter
+from typing import Any, ClassVar, Final
 
 from asgiref.sync import sync_to_async
 from msgspec import Struct
@@ -28,6 +30,8 @@ from registry.api.job_schemas import JobMessage, JobsMessage, job_reply
 from registry.jobs.notices import Listener, owner_group
 
 CLOSE_INTERNAL_ERROR: Final = 1011
+CLOSE_TRY_LATER: Final = 1013
+MOST_SOCKETS: Final = 32
 _PAUSE_S: Final = 0.2
 # Where news are lost, they are this late.
 _LOOK_EVERY_S: Final = 1.0
@@ -38,6 +42,7 @@ class JobsConsumer(AdmittedConsumer):
     """One socket, and one task that reads the rows of its user for it."""
 
     route = "ws/jobs"
+    _open: ClassVar[Counter[int]] = Counter()  # by user
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -46,7 +51,12 @@ class JobsConsumer(AdmittedConsumer):
 
     async def admitted(self, principal: Principal) -> None:
         """Tell what there is, then what changes."""
+        if self._open[principal.user_id] >= MOST_SOCKETS:
+            await self.close(CLOSE_TRY_LATER)
+            return
+        self._open.update([principal.user_id])
         self._task = asyncio.create_task(self._tell(principal))
+        self._task.add_done_callback(lambda _: self._open.subtract([principal.user_id]))
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Ignore a frame."""

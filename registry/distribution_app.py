@@ -26,7 +26,7 @@ from registry.byte_ranges import parse_chunk
 from registry.digest import Digest
 from registry.distribution_files import FilePart, Reply, require_file
 from registry.distribution_request import BlobRequest, Place, is_blob_request, parse_digest
-from registry.errors import BlobNotFound, InvalidDigest, UploadOutOfOrder
+from registry.errors import BlobNotFound, InvalidDigest, UploadOutOfOrder, UploadUnknown
 from registry.raw_bodies import ClientLeft, drain, pass_over
 from registry.repositories import Action, Repository
 from registry.upload_sessions import Upload
@@ -163,7 +163,12 @@ async def _append(request: BlobRequest, receive: Any) -> Reply:
 async def _close(request: BlobRequest, receive: Any) -> Reply:
     principal, repository = await sync_to_async(_pusher_of)(request)
     digest = parse_digest(request.query.get("digest"))
-    await _receive_last(request, receive, principal, repository, request.last, digest)
+    try:
+        await _receive_last(request, receive, principal, repository, request.last, digest)
+    except UploadUnknown:
+        # Where the answer was lost on its way, an Ollama asks for the end once more.
+        if await sync_to_async(repositories.blob_size)(repository, digest) is None:
+            raise
     return _created(request, digest)
 
 
@@ -188,7 +193,9 @@ async def _receive_part(request: BlobRequest, receive: Any, upload: Upload) -> N
     chunk = None if told is None else parse_chunk(told)
     if told is not None and chunk is None:
         raise UploadOutOfOrder(upload.session_id, upload.received)
-    await sync_to_async(upload.expect)(request.length, chunk)
+    # An Ollama whose part was cut sends it again from its first byte, and never asks how far it is.
+    is_ollama = "x-redirect-uploads" in request.headers
+    await sync_to_async(upload.expect)(request.length, chunk, may_repeat=is_ollama)
     await sync_to_async(connections.close_all)()  # the body may take hours
     await drain(receive, upload.add, idle_s=_SENDER_IDLE_S)
     upload.require_end()

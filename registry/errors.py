@@ -3,6 +3,7 @@
 from models_app.errors import ModelNotFound
 from models_app.errors import TagIsImmutable as TagIsImmutable
 from ollamasite.errors import BadRequest, Forbidden, MethodNotAllowed, NotFound, ServiceError
+from ollamasite.sizes import print_size
 from registry.go_text import format_literal
 
 
@@ -158,7 +159,7 @@ class QuotaFull(ServiceError):
     status = 413
 
     def __init__(self, namespace: str, quota_bytes: int) -> None:
-        super().__init__(f"the namespace '{namespace}' may hold {quota_bytes} bytes at most")
+        super().__init__(f"the namespace '{namespace}' may hold {print_size(quota_bytes)} at most")
 
 
 class JobNotFound(NotFound):

@@ -95,7 +95,10 @@ def _collect_uploads(collected: Collected, report: Report) -> None:
     if before is not None:
         for session_id in rows.idle_sessions(before):
             report(Progress(status="removing uploads that were left"))
-            size_bytes = _disk_bytes(upload_sessions.path_of(session_id))
+            path = upload_sessions.path_of(session_id)
+            if path.exists() and not _is_older(path, settings.UPLOADS_KEPT_S):
+                continue  # a single request may have sent bytes of it for longer than that
+            size_bytes = _disk_bytes(path)
             if upload_sessions.discard(session_id):
                 collected.uploads += 1
                 collected.freed_bytes += size_bytes

@@ -110,7 +110,7 @@ def _connected(client: RegistryClient) -> Iterator[_Connection]:
         try:
             yield _Connection(client, runner)
         finally:
-            runner.run(client.__aexit__(None, None, None))
+            runner.run(client.__aexit__())
 
 
 class _Pull:

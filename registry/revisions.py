@@ -67,6 +67,10 @@ class Referrers:
     last: str = ""
 
 
+class _Annotated(msgspec.Struct, frozen=True):
+    annotations: dict[str, str] | None = None
+
+
 def read_manifest(principal: Principal, path: str, reference: str) -> StoredManifest:
     """Return a manifest by tag or digest.
 
@@ -220,8 +224,15 @@ def _descriptor(manifest: StoredManifest) -> dict[str, Any]:
     }
     if manifest.artifact_type:
         descriptor["artifactType"] = manifest.artifact_type
-    # Only the form was checked when it came, and this is not all of it.
-    annotations = msgspec.json.decode(manifest.body).get("annotations")
-    if isinstance(annotations, dict):
+    annotations = _annotations(manifest.body)
+    if annotations is not None:
         descriptor["annotations"] = annotations
     return descriptor
+
+
+def _annotations(body: bytes) -> dict[str, str] | None:
+    """Return a manifest's annotations; None where it has none that the specification knows."""
+    try:
+        return msgspec.json.decode(body, type=_Annotated).annotations
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return None  # nobody has looked at them when it came

@@ -25,7 +25,7 @@ from models_app import upload_sessions as rows
 from models_app.permissions import Principal
 from ollamasite.errors import BodyTooLarge
 from registry import repositories
-from registry.blobs import blob_store, disk_errors
+from registry.blobs import blob_store, disk_errors, write_at
 from registry.byte_ranges import ByteRange
 from registry.digest import Digest
 from registry.disk_space import require_free_bytes
@@ -135,20 +135,26 @@ class Upload:
         self.session_id = session_id
         self._told_end: int | None = None
         self._needs_exact_end = False
+        self._repeated = 0  # how many of the bytes that come next are here already
         self._descriptor = _open(session_id)
         self.received = os.fstat(self._descriptor).st_size
         self._hasher = _hashes.take(session_id, self.received)
 
-    def expect(self, length: int | None, chunk: ByteRange | None = None) -> None:
+    def expect(
+        self, length: int | None, chunk: ByteRange | None = None, *, may_repeat: bool = False
+    ) -> None:
         """Say how many bytes will come, None if that is not told, and where they belong.
 
-        Raises UploadOutOfOrder, QuotaFull, StorageFull, BodyTooLarge.
+        `may_repeat`: the first ones may be here already; they are passed over. Raises
+        UploadOutOfOrder, QuotaFull, StorageFull, BodyTooLarge.
         """
         if chunk is not None:
-            if chunk.first != self.received or length not in {None, chunk.size_bytes}:
+            self._repeated = self.received - chunk.first
+            may_begin = 0 <= self._repeated <= (chunk.size_bytes if may_repeat else 0)
+            if not may_begin or length not in {None, chunk.size_bytes}:
                 raise UploadOutOfOrder(self.session_id, self.received)
             self._needs_exact_end = True
-            length = chunk.size_bytes
+            length = chunk.size_bytes - self._repeated
         if length is None:
             return
         self._told_end = self.received + length
@@ -159,6 +165,9 @@ class Upload:
 
         Raises UploadOutOfOrder for more than was told, QuotaFull, StorageFull, BodyTooLarge.
         """
+        skipped = min(self._repeated, len(batch))
+        self._repeated -= skipped
+        batch = batch[skipped:]
         if not batch:
             return
         end = self.received + len(batch)
@@ -168,8 +177,8 @@ class Upload:
             raise UploadOutOfOrder(self.session_id, self.received)
         else:
             require_free_bytes(blob_store().root, len(batch))
-        with _undone_on_failure(self._descriptor, self.received), disk_errors():
-            _write(self._descriptor, batch, self.received)
+        with _undone_on_failure(self._descriptor, self.received):
+            write_at(self._descriptor, batch, self.received)
         if self._hasher is not None:
             self._hasher.update(batch)
         self.received = end
@@ -260,13 +269,6 @@ def _is_locked(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _write(descriptor: int, batch: bytes, offset: int) -> None:
-    rest = memoryview(batch)
-    while rest:
-        written = os.pwrite(descriptor, rest, offset)
-        rest, offset = rest[written:], offset + written
 
 
 @contextlib.contextmanager

@@ -91,7 +91,7 @@ class Migration(migrations.Migration):
             name='RepositoryManifest',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('pushed_at', models.DateTimeField(default=django.utils.timezone.now)),
+                ('last_named_at', models.DateTimeField(default=django.utils.timezone.now)),
             ],
         ),
         migrations.CreateModel(

@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
-from types import TracebackType
 from typing import Final, Protocol, Self
 
 import httpcore2
@@ -176,12 +175,7 @@ class OutboundClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         for pool in self._pools.values():
             await pool.aclose()
 
@@ -252,8 +246,11 @@ class OutboundClient:
             content=content,
             extensions={"timeout": timeouts},
         )
-        async with stream as response:
-            yield Answer(target, response, caps)
+        try:
+            async with stream as response:
+                yield Answer(target, response, caps)
+        except httpcore2.ConnectError as error:
+            raise OutboundFailed(_unreached(target, error)) from error
 
 
 class _CheckedNetwork(httpcore2.AnyIOBackend):
@@ -330,6 +327,15 @@ async def _failures(total_s: float | None) -> AsyncIterator[None]:
         raise OutboundTimedOut from error
     except (httpcore2.NetworkError, httpcore2.ProtocolError) as error:
         raise OutboundFailed from error
+
+
+def _unreached(target: Target, error: BaseException) -> str:
+    """Say to whom there is no connection, and where TLS is in the way, why."""
+    sentence = f"no connection to {target.scheme}://{target.authority}"
+    cause = error.__cause__ or error.__context__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"{sentence}: its certificate is not accepted ({cause.verify_message})"
+    return f"{sentence}: it does not speak TLS" if isinstance(cause, ssl.SSLError) else sentence
 
 
 def _redirect(answer: Answer, target: Target) -> Target | None:

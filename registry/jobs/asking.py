@@ -6,15 +6,15 @@ Refuses what can be refused at once, and decides which requests are the same. Kn
 import hashlib
 import hmac
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from django.conf import settings
 
 from models_app.jobs import JobKind, JobRecord
 from models_app.names import LIBRARY, ModelName
-from models_app.permissions import Principal, may_write_library
-from ollamasite.errors import Forbidden
+from models_app.permissions import Principal, Scope, may_write_library
+from ollamasite.errors import BadRequest, Forbidden
 from registry import create_request, library, sealing
 from registry.create_request import CreateRequest
 from registry.errors import InvalidCreate, ModelRequired
@@ -24,6 +24,9 @@ from registry.pull import PullArguments
 from registry.push import PushArguments
 from registry.remote.reference import RemoteModel, scheme_of
 from registry.verification import VerifyArguments
+
+# Some registries' passwords are documents of a few thousand; all are kept with the job for days.
+_MAX_TEXT_CHARS: Final = 16 * 1024
 
 
 class Transfer(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,11 +141,14 @@ def ask_collect(principal: Principal) -> JobRecord:
 
 
 def _require_admin(principal: Principal) -> None:
-    if not principal.is_admin:
+    if not principal.may(Scope.ADMIN):
         raise Forbidden
 
 
 def _arguments(wanted: Transfer) -> dict[str, Any]:
+    """Return what pull and push are told. Raises BadRequest."""
+    if max(map(len, (wanted.name, wanted.username, wanted.password))) > _MAX_TEXT_CHARS:
+        raise BadRequest(f"a name or password may have {_MAX_TEXT_CHARS} characters at most")
     return {
         "name": wanted.name,
         "is_insecure": wanted.is_insecure,

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import logging
 import time
-from types import TracebackType
 from typing import Any, Final, Self
 
 from channels.exceptions import ChannelFull
@@ -43,12 +42,7 @@ class Sender:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the connection."""
         self._runner.close()
 
@@ -94,12 +88,7 @@ class Listener:
                 self._give_up(error)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Leave the group."""
         if self._receiving is not None:
             self._receiving.cancel()

@@ -8,7 +8,6 @@ import logging
 import os
 import threading
 import time
-from types import TracebackType
 from typing import Final, Self
 
 from django.db import DatabaseError, connections
@@ -52,12 +51,7 @@ class ProgressWriter:
             self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop writing."""
         self.stop()
 
@@ -144,5 +138,7 @@ class ProgressWriter:
 
     def _end_process_in_time(self) -> None:
         if self._stop_at_s is not None and time.monotonic() >= self._stop_at_s:
-            jobs.put_back(self._claimed.claim)
-            os._exit(1)
+            try:
+                jobs.put_back(self._claimed.claim)
+            finally:
+                os._exit(1)

@@ -10,9 +10,12 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any, Final
+
+from django.db import InterfaceError, OperationalError, connections
 
 from models_app import jobs
 from models_app.jobs import ClaimedJob, JobKind, JobState
@@ -28,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 # A job that does not hear that it should stop is left to whoever takes it up next.
 _STOP_S: Final = 5.0
+_DATABASE_IS_AWAY: Final = (OperationalError, InterfaceError)
+_PAUSES_S: Final = (0.2, 1.0, 4.0)
 
 
 def run_next(*, is_inline: bool = False, kinds: Mapping[JobKind, Work] = KINDS) -> bool:
@@ -41,7 +46,13 @@ def run_next(*, is_inline: bool = False, kinds: Mapping[JobKind, Work] = KINDS) 
         return False
     writer = ProgressWriter(claimed, is_inline=is_inline)
     with writer, _stops_on_sigterm(writer):
-        _end(claimed, writer, _do(claimed, writer, kinds[claimed.record.kind]))
+        error = _do(claimed, writer, kinds[claimed.record.kind])
+        writer.stop()
+        if isinstance(error, _DATABASE_IS_AWAY) and not is_inline:
+            # Begun again once its row has been silent for a while, as if the process had died.
+            logger.warning("job %s lost the database: %s", claimed.record.job_id, error)
+        else:
+            _end_surely(claimed, writer, error)
     return True
 
 
@@ -59,8 +70,21 @@ def _do(claimed: ClaimedJob, writer: ProgressWriter, work: Work) -> Exception | 
     return None
 
 
+def _end_surely(claimed: ClaimedJob, writer: ProgressWriter, error: Exception | None) -> None:
+    """Write the end, also where the database is away for a few seconds: hours may be in the job."""
+    for pause_s in () if writer.is_inline else _PAUSES_S:
+        try:
+            _end(claimed, writer, error)
+        except _DATABASE_IS_AWAY as failure:
+            logger.warning("the end of job %s is not written: %s", claimed.record.job_id, failure)
+            connections.close_all()  # it may be the connection alone that is broken
+            time.sleep(pause_s)
+        else:
+            return
+    _end(claimed, writer, error)
+
+
 def _end(claimed: ClaimedJob, writer: ProgressWriter, error: Exception | None) -> None:
-    writer.stop()
     if error is not None and writer.is_stopping and not writer.is_cancelled:
         jobs.put_back(claimed.claim)
     elif error is None:

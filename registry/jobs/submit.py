@@ -12,12 +12,15 @@ import msgspec
 from models_app import jobs
 from models_app.jobs import JobKind, JobRecord, NewJob
 from models_app.permissions import Principal
+from ollamasite.errors import BodyTooLarge
 from registry.errors import JobNotFound, TooManyJobs
 from registry.jobs import notices
 from registry.jobs.wake import wake
 
 MOST_QUEUED: Final = 16  # of one user
 MOST_RUNNING: Final = 2
+# Rows of jobs are kept for days: they are no place to bring bytes to. A model's texts fit.
+MAX_ARGUMENT_BYTES: Final = 16 * 1024 * 1024
 
 
 def submit(
@@ -34,14 +37,17 @@ def submit(
     `share` says what is done, and for whom where that matters: while a job of the kind with the
     same text is active, that one is returned. `arguments` is what the kind's function gets
     (`registry.jobs.kinds`). `is_detached`: it goes on though nobody watches.
-    Raises TooManyJobs.
+    Raises TooManyJobs, BodyTooLarge.
     """
+    encoded = msgspec.json.encode(arguments)
+    if len(encoded) > MAX_ARGUMENT_BYTES:
+        raise BodyTooLarge
     new = NewJob(
         kind=kind,
         owner_id=principal.user_id if principal else None,
         model_name=model_name,
         share_key=_share_key(kind, share),
-        arguments=msgspec.json.encode(arguments).decode(),
+        arguments=encoded.decode(),
         is_detached=is_detached,
     )
     record = jobs.add_or_share(new, most_queued=MOST_QUEUED)

@@ -29,6 +29,9 @@ _EXPIRES_S: Final = 60
 def wake() -> None:
     """Have some worker look for the next job. A queue that does not answer is logged."""
     try:
-        current_app.signature(TASK).apply_async(expires=_EXPIRES_S, ignore_result=True, retry=False)
+        with current_app.connection_for_write(transport_options=_PATIENCE) as connection:
+            current_app.signature(TASK).apply_async(
+                connection=connection, expires=_EXPIRES_S, ignore_result=True, retry=False
+            )
     except (OperationalError, RedisError, OSError) as error:
         logger.warning("no worker could be woken, the job waits for the next look: %s", error)

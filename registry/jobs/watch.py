@@ -2,17 +2,18 @@
 
 Somebody who asked for the job and leaves cancels it, unless somebody else watches it or it goes on
 by itself (contract/registry.md 1.10). Where the site itself closes its requests because it stops,
-nobody has left: the job goes on when the worker is back. Async; knows no HTTP.
+nobody has left: the job goes on when the worker is back; nor where the database does not answer.
+Async; knows no HTTP.
 """
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final
 
 from asgiref.sync import sync_to_async
+from django.db import DatabaseError
 
 from models_app import job_watchers, jobs
 from models_app.jobs import JobRecord
@@ -42,21 +43,36 @@ async def follow(job_id: str, *, is_starter: bool) -> AsyncGenerator[JobRecord]:
     watcher_id = await sync_to_async(job_watchers.begin_watching)(job_id, is_starter=is_starter)
     if watcher_id is None:
         return
+    staying = asyncio.create_task(_stay(watcher_id))
+    has_left = True
     try:
-        async with aclosing(_changes(job_id, watcher_id)) as changes:
+        async with aclosing(_changes(job_id)) as changes:
             async for record in changes:
                 yield record
+    except DatabaseError:
+        has_left = False
+        raise
     finally:
+        staying.cancel()
         # In a task of its own: the request that leaves may be cancelled a second time.
-        task = asyncio.create_task(_leave(watcher_id))
+        task = asyncio.create_task(_leave(watcher_id, has_left=has_left))
         _leaving.add(task)
         task.add_done_callback(_leaving.discard)
         await asyncio.shield(task)
 
 
-async def _changes(job_id: str, watcher_id: str) -> AsyncGenerator[JobRecord]:
+async def _stay(watcher_id: str) -> None:
+    """Say every few seconds that somebody is there, also while their client takes nothing."""
+    while True:
+        await asyncio.sleep(_SEEN_EVERY_S)
+        try:
+            await sync_to_async(job_watchers.keep_watching)(watcher_id)
+        except DatabaseError as error:
+            logger.warning("who follows a job could not be noted: %s", error)
+
+
+async def _changes(job_id: str) -> AsyncGenerator[JobRecord]:
     version = -1
-    seen_s = time.monotonic()
     async with Listener(job_group(job_id)) as news:
         while True:
             newest = await sync_to_async(jobs.read_version)(job_id)
@@ -69,17 +85,14 @@ async def _changes(job_id: str, watcher_id: str) -> AsyncGenerator[JobRecord]:
                 if record.is_ended:
                     return
             await news.wait(_POLL_S)
-            if time.monotonic() - seen_s >= _SEEN_EVERY_S:
-                seen_s = time.monotonic()
-                await sync_to_async(job_watchers.keep_watching)(watcher_id)
 
 
-async def _leave(watcher_id: str) -> None:
-    await sync_to_async(_end_watching)(watcher_id)
+async def _leave(watcher_id: str, *, has_left: bool) -> None:
+    await sync_to_async(_end_watching)(watcher_id, has_left=has_left)
 
 
-def _end_watching(watcher_id: str) -> None:
-    if _site["is_stopping"]:
+def _end_watching(watcher_id: str, *, has_left: bool) -> None:
+    if _site["is_stopping"] or not has_left:
         job_watchers.forget(watcher_id)
         return
     cancelled = job_watchers.end_watching(watcher_id)

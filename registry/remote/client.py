@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
-from types import TracebackType
 from typing import Final, Self, TypeVar
 
 import msgspec
@@ -120,15 +119,10 @@ class RegistryClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._renewing is not None:
             self._renewing.cancel()
-        await self._http.__aexit__(kind, error, trace)
+        await self._http.__aexit__()
 
     # ------------------------------------------------------------ what a registry has
 
@@ -334,6 +328,9 @@ class RegistryClient:
                 return answer.status, await answer.read()
 
         status, body = await self.repeated(attempt, "token")
+        if status == _UNAUTHORIZED:
+            words = f"{_words(body)}; {self._credentials.shown}"
+            raise _refusal("token", status, words)
         if status != OK:
             raise _refusal("token", status, _words(body))
         return tokens.parse_token(body)

@@ -31,9 +31,9 @@ P = ParamSpec("P")
 Completed = Callable[[int], None]
 
 _STREAMS: Final = 4
-_BATCH_BYTES: Final = 2 * 1024**2
+_BATCH_BYTES: Final = 4 * 1024**2
 _BATCH_S: Final = 0.25  # on a slow line, so that little is lost with the process
-_HASHED_AT_ONCE_BYTES: Final = 8 * 1024**2
+_HASHED_AT_ONCE_BYTES: Final = 16 * 1024**2
 _PROGRESS_BYTES: Final = 1024**2  # of an attempt, after which earlier failures are forgotten
 _TOLD_EVERY_S: Final = 0.1
 _SAVED_EVERY_S: Final = 1.0
@@ -75,6 +75,9 @@ async def fetch(
     if file is None:
         return None
     try:
+        if told is None and file.completed_bytes == size_bytes:
+            # Nothing would be asked for, and so nobody have said that we may have it.
+            file.start_anew()
         require_free_bytes(store.root, size_bytes - file.completed_bytes)
         await _Download(client, file, digest, tell).run()
     except BaseException:

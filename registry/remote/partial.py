@@ -19,14 +19,14 @@ from typing import Final, Self
 
 import msgspec
 
-from registry.blobs import BlobStore, StoredBlob, disk_errors
+from registry.blobs import BlobStore, StoredBlob, disk_errors, write_at
 from registry.digest import Digest
 
 _LEAST_PART_BYTES: Final = 64 * 1024**2
 _MOST_PART_BYTES: Final = 256 * 1024**2
 _USUAL_PARTS: Final = 64
 _MAX_STATE_BYTES: Final = 4 * 1024**2
-_READ_BYTES: Final = 1024**2
+_READ_BYTES: Final = 4 * 1024**2
 _ORIGIN_CHARACTERS: Final = 16
 
 
@@ -111,10 +111,7 @@ class PartialFile:
 
     def write(self, data: memoryview, offset: int) -> None:
         """Write bytes at their place. Raises StorageFull."""
-        written = 0
-        with disk_errors():
-            while written < len(data):
-                written += os.pwrite(self._descriptor, data[written:], offset + written)
+        write_at(self._descriptor, data, offset)
 
     def hash_until(self, end: int) -> None:
         """Hash on, up to a place before which nothing is missing."""

@@ -87,6 +87,12 @@ def hosts_for(origin: Origin) -> AllowedHosts:
     )
 
 
+def is_meant_plainly(origin: Origin) -> bool:
+    """Whether those who run the site have named a registry with `http://` themselves."""
+    place = (origin.scheme, origin.host, origin.port)
+    return any(entry.is_named and entry.covers(*place) for entry in _listed())
+
+
 def _listed() -> list[HostEntry]:
     entries = [HostEntry.parse(text) for text in settings.ALLOWED_REGISTRIES]
     # Either name of a registry allows the other, which its redirects and challenges use.

@@ -19,7 +19,7 @@ from django.conf import settings
 from models_app.permissions import Principal, may_write_library
 from registry.errors import RegistryFailed
 from registry.remote import site_key
-from registry.remote.reference import Origin, origin_of
+from registry.remote.reference import Origin, is_meant_plainly, origin_of
 
 MAX_TOKEN_BYTES: Final = 64 * 1024
 _NONCE_BYTES: Final = 16
@@ -44,17 +44,25 @@ class Credentials:
         """Return what a principal, or the site itself (None), shows to a registry.
 
         What the site is known by is for those who may write its library: others would reach models
-        that they have no right to.
+        that they have no right to. A password of the site goes over plain http only where the
+        site's list says so, and not because a caller asks for it (`insecure`).
         """
         if username or password:
             return cls(login=(username, password))
         if principal is not None and not may_write_library(principal):
             return cls()
         configured = settings.REGISTRY_CREDENTIALS.get(origin.authority)
-        if configured is not None:
+        if configured is not None and (origin.scheme == "https" or is_meant_plainly(origin)):
             user, _, secret = configured.partition(":")
             return cls(login=(user, secret))
         return cls(may_sign=True)
+
+    @property
+    def shown(self) -> str:
+        """What was shown, for those who are told that it was not enough."""
+        if self.login is not None:
+            return f"the user name '{self.login[0]}' was shown, with a password"
+        return "this site's own key was shown" if self.may_sign else "no user name was given"
 
     @property
     def basic(self) -> str | None:

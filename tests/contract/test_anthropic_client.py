@@ -15,7 +15,7 @@ from tests.limited import redis_socket, redis_url
 __all__ = ["redis_socket", "redis_url"]
 
 # It runs in the clients' own environment, which `make test` installs.
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.beside]
 
 Steps = Callable[..., list[Any]]
 CALL = ToolCall(id="call_1", name="get_weather", arguments={"city": "Oslo"})

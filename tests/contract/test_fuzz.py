@@ -268,6 +268,7 @@ async def test_no_body_is_the_servers_fault(
 
 
 @pytest.mark.slow
+@pytest.mark.beside
 @pytest.mark.parametrize(("method", "path"), ASKED)
 async def test_no_body_is_the_servers_fault_for_long(
     target: FakeNode, api: AsgiClient, method: str, path: str

@@ -12,7 +12,7 @@ from tests.contract.other_clients import langchain_steps, run_llm
 from tests.fakes.engine import FAKE_WIDTH, Script
 
 # They run in the clients' own environment, which `make test` installs.
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.beside]
 
 Step = Callable[..., Any]
 

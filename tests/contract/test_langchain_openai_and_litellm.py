@@ -15,7 +15,7 @@ from tests.contract.other_clients import litellm_steps, openai_steps
 from tests.fakes.engine import FAKE_WIDTH, Script
 
 # They run in the clients' own environment, which `make test` installs.
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.beside]
 
 CALL = ToolCall(name="get_weather", arguments={"city": "Oslo"}, id="call_1")
 CALLING = Script(pieces=(Token(request_id="", tool_calls=(CALL,)),))

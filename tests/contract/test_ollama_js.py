@@ -10,13 +10,16 @@ import httpx2
 import pytest
 
 from inference.messages import Cancel, FailureCode, Generate, Token, ToolCall
+from registry import manifests
 from tests.contract.conftest import RunningSite
 from tests.contract.other_clients import js_calls
 from tests.fakes.engine import FAKE_WIDTH, Script
+from tests.fakes.registry import fake_registry
+from tests.fakes.upload_registry import upload_registry_in_thread
 from tests.gguf_files import write_tiny_model
 
 # They start Node.js, which `make test` installs.
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.beside]
 
 HELLO = [{"role": "user", "content": "Hello"}]
 TOOL = {
@@ -167,6 +170,38 @@ def test_copy_then_delete(js: Js, model: str) -> None:
     assert "value" in js("show", model="backup")
     assert js("delete", model="backup") == {"value": {"status": "success"}}
     assert js("show", model="backup")["error"]["status"] == 404
+
+
+def test_pull_streams_how_far_each_file_is(
+    js: Js, job_worker: None, settings: Any, tiny_gguf: Path
+) -> None:
+    with fake_registry() as remote:
+        settings.ALLOWED_REGISTRIES = [f"http://{remote.host}"]
+        remote.add_manifest("lab/tiny", [(manifests.MODEL, tiny_gguf.read_bytes())])
+        parts = js("pull", model=f"{remote.host}/lab/tiny", stream=True)["parts"]
+        absent = js("pull", model=f"{remote.host}/lab/absent")["error"]
+
+    ends = {part["digest"]: part for part in parts if "digest" in part}
+    assert (parts[0]["status"], parts[-1]) == ("pulling manifest", {"status": "success"})
+    assert set(ends) == set(remote.blobs)
+    assert all(part["completed"] == part["total"] for part in ends.values())
+    assert absent["status"] == 500
+    assert absent["message"] == "pull model manifest: file does not exist"
+
+
+def test_push_streams_how_far_each_file_is(
+    js: Js, job_worker: None, settings: Any, model: str
+) -> None:
+    with upload_registry_in_thread() as registry:
+        settings.ALLOWED_REGISTRIES = [f"http://{registry.host}"]
+        name = f"{registry.host}/lab/tiny"
+        js("copy", source=model, destination=name)
+        parts = js("push", model=name, stream=True)["parts"]
+
+    ends = {part["digest"]: part for part in parts if "digest" in part}
+    assert (parts[0]["status"], parts[-1]) == ("retrieving manifest", {"status": "success"})
+    assert ends
+    assert all(part["completed"] == part["total"] for part in ends.values())
 
 
 @pytest.mark.parametrize(

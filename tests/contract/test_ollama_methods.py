@@ -28,7 +28,9 @@ Ask = Callable[..., Any]
 
 
 # Both are one client to the server: the fast tests ask with one of them.
-@pytest.fixture(params=["Client", pytest.param("AsyncClient", marks=pytest.mark.slow)])
+@pytest.fixture(
+    params=["Client", pytest.param("AsyncClient", marks=[pytest.mark.slow, pytest.mark.beside])]
+)
 def ask(site: RunningSite, request: pytest.FixtureRequest) -> Ask:
     """Calls a method of either client and returns its answer, a stream as a list."""
     place: dict[str, Any] = {

@@ -11,7 +11,7 @@ from tests.contract.other_clients import openai_js_calls
 from tests.fakes.engine import FAKE_WIDTH, Script
 
 # They start Node.js, which `make test` installs.
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.beside]
 
 HELLO = [{"role": "user", "content": "Hello"}]
 TOOL = {

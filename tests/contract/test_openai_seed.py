@@ -25,7 +25,7 @@ from tests.inference.conftest import CHATML
 from tests.model_layers import add_layer
 from tests.vision_files import write_image
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.beside]
 
 ADDRESS: Final = "http://localhost:11434"
 PICTURE: Final = base64.b64encode(write_image("PNG")).decode()

@@ -21,7 +21,7 @@ from tests.fakes.engine import FAKE_WIDTH
 from tests.model_layers import add_layer
 from tests.vision_files import write_image
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.beside]
 
 WHY: Final = "Why is the sky blue?"
 ASKED: Final = {"role": "user", "content": "why is the sky blue?"}

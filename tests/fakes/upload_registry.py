@@ -45,6 +45,8 @@ class UploadRegistry:
 
     # After how many bytes of the next bodies the connection is cut.
     cuts: list[int] = field(default_factory=list)
+    # After how many bytes of the next bodies nothing more is read, nor is anything answered.
+    stalls: list[int] = field(default_factory=list)
     keeps_cut_bytes: bool = True  # else the session is lost, as docker-registry's is
     tells_exactly: bool = True
     tells_relative: bool = False
@@ -67,10 +69,16 @@ async def upload_registry(**faults: object) -> AsyncIterator[UploadRegistry]:
     """Run one."""
     registry = UploadRegistry(**faults)  # type: ignore[arg-type]
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    is_over = asyncio.Event()
+    served: set[asyncio.Task[None]] = set()
+
+    async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            await _serve(registry, reader, writer)
+            await _serve(registry, reader, writer, is_over)
         writer.close()
+
+    def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.add(asyncio.create_task(serve_one(reader, writer)))
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     registry.port = server.sockets[0].getsockname()[1]
@@ -78,6 +86,8 @@ async def upload_registry(**faults: object) -> AsyncIterator[UploadRegistry]:
         yield registry
     finally:
         server.close()
+        is_over.set()
+        await asyncio.gather(*served)
 
 
 @contextlib.contextmanager
@@ -105,15 +115,22 @@ async def _end(running: contextlib.AbstractAsyncContextManager[UploadRegistry]) 
 
 
 async def _serve(
-    registry: UploadRegistry, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    registry: UploadRegistry,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    is_over: asyncio.Event,
 ) -> None:
     request = await _read_head(reader)
     registry.asked.append(request)
     length = int(request.headers.get("content-length", "0"))
     cut = registry.cuts.pop(0) if registry.cuts and length else None
-    body = await _read_body(reader, length if cut is None else min(cut, length))
-    if cut is not None:
+    stall = registry.stalls.pop(0) if registry.stalls and length else None
+    ends = [end for end in (cut, stall, length) if end is not None]
+    body = await _read_body(reader, min(ends))
+    if len(ends) > 1:
         _lose(registry, request, body)
+        if stall is not None:
+            await is_over.wait()
         writer.transport.abort()
         return
     kind = "PUT blob" if request.method == "PUT" and "/uploads/" in request.path else request.method

@@ -117,6 +117,14 @@ def test_create_user_refuses_a_weak_password(db: None, monkeypatch: pytest.Monke
         call_command("create_user", "carol", "--password-stdin")
 
 
+def test_create_user_without_a_terminal_says_what_to_do(
+    db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    with pytest.raises(CommandError, match="use --password-stdin"):
+        call_command("create_user", "carol")
+
+
 def test_create_key_prints_the_secret_alone(alice: User) -> None:
     out = io.StringIO()
     call_command(

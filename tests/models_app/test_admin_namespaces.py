@@ -37,6 +37,12 @@ def test_rules_are_made_and_shown_with_what_the_namespace_holds(
     assert "2.0 KiB" in shown
 
 
+def test_quota_is_written_as_people_write_sizes(browser: Client, alice: User) -> None:
+    browser.post(f"{PAGE}add/", form(quota_bytes="1.5 GiB"))
+
+    assert Namespace.objects.get().quota_bytes == 3 * 2**29
+
+
 def test_rules_are_changed_and_keep_their_name(browser: Client, alice: User) -> None:
     row = Namespace.objects.create(name="alice", quota_bytes=1)
     browser.post(f"{PAGE}{row.pk}/change/", form(name="bob", quota_bytes="", kept_tags="3"))
@@ -53,6 +59,7 @@ def test_rules_are_changed_and_keep_their_name(browser: Client, alice: User) -> 
         ({"kept_tags": "0"}, "At least one tag"),
         ({"name": "BOB"}, "There are already rules"),
         ({"quota_bytes": "8" + "0" * 18}, "larger than any disk"),
+        ({"quota_bytes": "-5"}, "a size such as 200GiB"),
     ],
 )
 def test_what_cannot_hold_is_refused_with_a_reason(

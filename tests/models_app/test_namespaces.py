@@ -13,15 +13,22 @@ from models_app.models import LanguageModel, Manifest, Namespace, RepositoryBlob
 from models_app.models import RepositoryManifest as Revision
 from models_app.names import ModelName
 from models_app.namespaces import NamespaceRules, charged_namespace, missing_bytes, stored_bytes
-from models_app.services import NewLayer, NewManifest, delete_tag, record_upload, write_tag
+from models_app.services import (
+    NewLayer,
+    NewManifest,
+    delete_tag,
+    push_manifest,
+    record_upload,
+    write_tag,
+)
 
 pytestmark = pytest.mark.django_db
 
 
-def manifest_of(*layers: tuple[str, int], digest: str = "f") -> NewManifest:
+def manifest_of(*layers: tuple[str, int], digest: str = "f", body: bytes = b"") -> NewManifest:
     return NewManifest(
         digest=digest * 64,
-        body=b"{}",
+        body=body,
         layers=[
             NewLayer(digest=hex_digit * 64, size_bytes=size_bytes, media_type="type")
             for hex_digit, size_bytes in layers
@@ -87,6 +94,15 @@ def test_what_was_pushed_counts_with_and_without_a_manifest(alice: User) -> None
     assert stored_bytes("alice") == 20
 
 
+def test_manifests_count_themselves_each_once(alice: User) -> None:
+    tagged = manifest_of(digest="a", body=b"x" * 1000)
+    push_manifest(name_of("alice/one"), tagged, tags=["x", "y"], owner_id=alice.pk)
+    untagged = manifest_of(digest="b", body=b"x" * 100)
+    push_manifest(name_of("alice/two"), untagged, tags=[], owner_id=alice.pk)
+
+    assert stored_bytes("alice") == 1100
+
+
 def test_mirror_counts_to_its_owner(alice: User, bob: User) -> None:
     write("hf.co/bob/one", alice, ("1", 10))
 
@@ -122,7 +138,7 @@ def test_bytes_are_counted_with_few_queries(
 ) -> None:
     for number in range(20):
         write(f"alice/m{number}", alice, ("1", 10), digest=f"{number:x}"[0])
-    with django_assert_max_num_queries(3):  # type: ignore[operator]
+    with django_assert_max_num_queries(4):  # type: ignore[operator]
         stored_bytes("alice")
 
 

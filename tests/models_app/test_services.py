@@ -1,6 +1,7 @@
 """Writes: a tag with all that hangs on it, in one transaction."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import IntegrityError
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.django_db
 TINY = ModelName(model="tiny", namespace="library")
 
 
-def layer(letter: str, gguf: dict[str, str] | None = None) -> NewLayer:
+def layer(letter: str, gguf: dict[str, Any] | None = None) -> NewLayer:
     return NewLayer(digest=letter * 64, size_bytes=1, media_type=f"type/{letter}", gguf=gguf)
 
 
@@ -207,3 +208,14 @@ def test_row_that_is_gone_when_it_was_found_taken_is_written_again(
     monkeypatch.setattr(services, "_manifest", taken_at_first)
     assert write_tag(TINY, manifest("a"), owner_id=None) == TINY
     assert len(tries) == 2
+
+
+def test_what_others_write_has_no_nul_in_a_row() -> None:
+    told = {"general\0name": ["a\0b", {"c": 1}]}
+    new = NewManifest(
+        digest="a" * 64, body=b"a", config={"model_family": "a\0"}, layers=[layer("1", told)]
+    )
+    write_tag(TINY, new, owner_id=None)
+
+    assert Blob.objects.get().gguf == {"general\ufffdname": ["a\ufffdb", {"c": 1}]}
+    assert Manifest.objects.get().config == {"model_family": "a\ufffd"}

@@ -39,10 +39,25 @@ def test_names_of_this_site_are_known(host: str) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example", "localhost.evil.example", "xlocal", "127.0.0.1.evil.example", "[x]", ":80"],
+    [
+        *("evil.example", "localhost.evil.example", "xlocal", "127.0.0.1.evil.example", "[x]"),
+        *(":80", "localhost:1@evil.example", "localhost:80/evil", "localhost:80,evil", "[::1]x"),
+    ],
 )
 def test_other_names_are_foreign(host: str) -> None:
     assert not guard("models.example").is_known_host(host)
+
+
+async def test_two_hosts_are_one_too_many() -> None:
+    sent: list[Any] = []
+    headers = [(b"host", b"localhost"), (b"host", b"localhost")]
+    scope: Any = {"type": "http", "method": "GET", "path": "/", "headers": headers}
+
+    async def keep(event: Any) -> None:
+        sent.append(event)
+
+    await guard()(scope, None, keep)  # type: ignore[arg-type] # nothing is read
+    assert sent[0]["status"] == 403
 
 
 async def test_foreign_host_is_refused_without_a_word() -> None:

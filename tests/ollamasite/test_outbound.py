@@ -202,6 +202,28 @@ async def test_every_spelling_of_this_machine_is_refused(host: str) -> None:
 # ---------------------------------------------------------------- requests
 
 
+async def test_host_that_is_not_there_is_named() -> None:
+    async with peer(answer(b"")) as one:
+        gone = one.url("/x")
+    async with client_of(one) as client:
+        with pytest.raises(OutboundFailed, match=f"no connection to http://peer.test:{one.port}$"):
+            await client.read(gone)
+
+
+async def test_host_without_tls_is_told_as_such() -> None:
+    async def speak_plainly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(4096)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(speak_plainly, HERE, 0)
+    port = server.sockets[0].getsockname()[1]
+    async with client_of(Peer(port)) as client:
+        with pytest.raises(OutboundFailed, match=f"peer.test:{port}: it does not speak TLS$"):
+            await client.read(f"https://peer.test:{port}/")
+    server.close()
+
+
 async def test_allowed_host_is_asked_under_its_name() -> None:
     async with peer(answer(b"hello")) as one, client_of(one) as client:
         body = await client.read(one.url("/x?y=1"))

@@ -1,5 +1,6 @@
 """The page of one's ed25519 keys: what it shows, what it takes, and who gets there."""
 
+import re
 from typing import Any
 
 import pytest
@@ -62,6 +63,25 @@ def test_what_is_wrong_stands_beside_the_field_with_what_was_typed(as_bob: Clien
     assert 'value="my laptop"' in text_of(page)
     assert 'aria-describedby="id_public_key_error"' in text_of(page)
     assert 'id="id_public_key_error"' in text_of(page)
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({"public_key": "x"}, "public_key"),
+        ({"public_key": OllamaKey().line, "name": "x" * 101}, "name"),
+        ({"public_key": "", "name": "x" * 101}, "public_key"),
+    ],
+    ids=["key", "name", "both"],
+)
+def test_typing_goes_on_at_the_first_field_that_is_wrong(
+    as_bob: Client, fields: dict[str, str], name: str
+) -> None:
+    [begun_at] = re.findall(
+        r"<(?:input|textarea)[^>]*autofocus[^>]*>", text_of(post(as_bob, **fields))
+    )
+
+    assert f'name="{name}"' in begun_at
 
 
 @pytest.mark.parametrize(

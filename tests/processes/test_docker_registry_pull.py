@@ -21,7 +21,7 @@ from tests.processes.docker_registry import (  # noqa: F401 - fixtures
     token_registry,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.beside]
 QUICK = RetryPolicy(tries=2, base_s=0.01)
 
 

@@ -1,6 +1,7 @@
-"""Jobs of a really started site whose worker is ended in the middle: they are done all the same.
+"""A job of a really started site whose process is killed, and not the worker that began it.
 
-The job is a pull of one file from a registry of the test's own, which sends it slowly.
+The job is a pull of one file from a registry of the test's own, which sends it slowly. Workers
+that are killed whole: test_two_sites.
 """
 
 import json
@@ -14,25 +15,22 @@ from typing import Any
 import pytest
 
 from tests.fakes.registry import FakeRegistry, fake_registry
-from tests.gguf_files import write_tiny_model
 from tests.processes.running_site import RunningSite, wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.beside]
 
 DONE_S = 90
 MODEL_TYPE = "application/vnd.ollama.image.model"
 
 
 @pytest.fixture
-def registry(tiny_gguf: Path, tmp_path: Path) -> Iterator[FakeRegistry]:
+def registry(tiny_gguf: Path) -> Iterator[FakeRegistry]:
     with fake_registry() as registry:
-        for number in range(2):
-            file = write_tiny_model(tmp_path / f"{number}.gguf", seed=number + 1)
-            registry.add_manifest(
-                f"them/slow{number}",
-                [(MODEL_TYPE, file.read_bytes())],
-                config=b'{"model_format":"gguf","model_family":"llama"}',
-            )
+        registry.add_manifest(
+            "them/slow",
+            [(MODEL_TYPE, tiny_gguf.read_bytes())],
+            config=b'{"model_format":"gguf","model_family":"llama"}',
+        )
         registry.is_slow_s = 0.5
         yield registry
 
@@ -75,14 +73,15 @@ def end_of(site: RunningSite, job_id: str) -> dict[str, Any]:
     return call(site, f"/api/jobs/{job_id}")
 
 
-def test_job_is_done_though_its_worker_is_killed(site: RunningSite, registry: FakeRegistry) -> None:
-    for number, whole in enumerate((False, True)):
-        job_id = begin_pull(site, f"http://{registry.host}/them/slow{number}")
-        leader = site.pid_of("worker")
-        workers = [pid for pid, line in site.processes().items() if line.endswith("worker")]
-        for pid in [leader] if whole else [pid for pid in workers if pid != leader]:
+def test_job_is_done_though_its_process_is_killed(
+    site: RunningSite, registry: FakeRegistry
+) -> None:
+    job_id = begin_pull(site, f"http://{registry.host}/them/slow")
+    leader = site.pid_of("worker")
+    for pid, line in site.processes().items():
+        if line.endswith("worker") and pid != leader:
             os.kill(pid, signal.SIGKILL)
 
-        job = end_of(site, job_id)
+    job = end_of(site, job_id)
 
-        assert (job["state"], job["attempt"]) == ("succeeded", 2), job
+    assert (job["state"], job["attempt"]) == ("succeeded", 2), job

@@ -21,7 +21,7 @@ from tests.fakes.tcp_front import TcpFront, tcp_front
 from tests.processes.docker_registry import running_registry
 from tests.processes.running_site import RunningSite, wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.beside]
 
 MODEL = "smollm2:135m"
 MB = 1_000_000
@@ -243,7 +243,8 @@ def test_killed_worker_takes_a_pull_up_where_it_was(sites: Sites) -> None:
     kill(sites.south, "worker")
 
     sites.to_north.bytes_per_s = None
-    assert wait_for_end(sites.south, job_id)["state"] == "succeeded"
+    ended = wait_for_end(sites.south, job_id)
+    assert (ended["state"], ended["attempt"]) == ("succeeded", 2)
     assert digest_of(sites.south, name) == digest_of(sites.north, MODEL)
     assert sites.to_north.passed_bytes < 150 * MB, "of a model of 98 MB"
 
@@ -258,7 +259,8 @@ def test_killed_worker_takes_a_push_up_where_it_was(sites: Sites) -> None:
     kill(sites.north, "worker")
 
     sites.to_south.bytes_per_s = None
-    assert wait_for_end(sites.north, job_id)["state"] == "succeeded"
+    ended = wait_for_end(sites.north, job_id)
+    assert (ended["state"], ended["attempt"]) == ("succeeded", 2)
     assert digest_of(sites.south, MODEL) == digest_of(sites.north, MODEL)
     assert sites.to_south.passed_bytes < 110 * MB, "of a model of 98 MB"
 

@@ -127,6 +127,20 @@ async def test_many_changes_are_few_messages(connect: Open, alice: User) -> None
     assert len(told) < 20
 
 
+async def test_one_user_has_not_any_number_of_sockets(
+    connect: Open, alice: User, bob: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumers, "MOST_SOCKETS", 1)
+    key = await sync_to_async(key_of)(alice)
+    first = await connect(key)
+    await first.receive()
+    assert await (await connect(key)).close_code() == consumers.CLOSE_TRY_LATER
+    other = await connect(await sync_to_async(key_of)(bob))
+    assert (await other.receive())["type"] == "jobs"
+    await first.wire.disconnect(timeout=5)
+    assert (await (await connect(key)).receive())["type"] == "jobs"
+
+
 async def test_lost_news_are_found_in_the_rows(connect: Open, alice: User, settings: Any) -> None:
     settings.CHANNEL_LAYERS = {}
     socket = await connect(await sync_to_async(key_of)(alice))

@@ -5,10 +5,12 @@ from datetime import timedelta
 from io import StringIO
 
 import pytest
+import time_machine
 from django.core.management import call_command
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
+from models_app import revisions
 from models_app.models import (
     Job,
     JobKind,
@@ -24,8 +26,9 @@ from models_app.models import (
     UsedSignature,
     User,
 )
+from models_app.names import ModelName
 from models_app.namespaces import NamespaceRules, set_rules
-from models_app.services import record_upload
+from models_app.services import NewManifest, push_manifest, record_upload
 from registry.blobs import BlobStore
 from registry.errors import JobCancelled
 from registry.garbage import GarbageArguments, collect, run
@@ -58,7 +61,7 @@ def push(
         digest=hex_digit * 64, body=b"{}", is_model=False, children=children, subject=subject
     )
     RepositoryManifest.objects.create(
-        model=model, manifest=manifest, pushed_at=timezone.now() - age
+        model=model, manifest=manifest, last_named_at=timezone.now() - age
     )
     return manifest
 
@@ -107,6 +110,20 @@ def test_upload_that_is_being_sent_stays(store: BlobStore, alice: User) -> None:
 
     assert name in names_of(store)
     assert UploadSession.objects.exists()
+
+
+def test_upload_that_one_request_has_sent_for_days_stays_when_it_is_there(
+    store: BlobStore, alice: User
+) -> None:
+    model, used_at = repository_of(alice), timezone.now() - OLD
+    UploadSession.objects.create(session_id="a" * 32, model=model, user=alice, used_at=used_at)
+    RepositoryBlob.objects.create(model=model, digest="b" * 64, size_bytes=1, linked_at=used_at)
+    name = write_part(store, f"upload-{'a' * 32}", age_s=60)
+    collect()
+
+    assert name in names_of(store)
+    assert UploadSession.objects.exists()
+    assert RepositoryBlob.objects.exists()
 
 
 @pytest.mark.parametrize("name", ["draft-abc", "upload-unknown", f"partial-{'a' * 64}-b"])
@@ -160,13 +177,14 @@ def test_file_that_nothing_was_made_of_goes_after_a_day(store: BlobStore, alice:
     assert names_of(store) == {young.file_name}
 
 
-def test_uploads_of_somebody_whose_job_is_under_way_stay(alice: User, bob: User) -> None:
+@pytest.mark.parametrize("state", [JobState.RUNNING, JobState.QUEUED])
+def test_uploads_of_somebody_whose_job_is_under_way_stay(
+    alice: User, bob: User, state: JobState
+) -> None:
     for user in (alice, bob):
         record_upload(user.pk, "a" * 64, 3)
     Upload.objects.update(created_at=timezone.now() - timedelta(days=2))
-    Job.objects.create(
-        job_id="1", kind=JobKind.PULL, owner=alice, share_key="1", state=JobState.RUNNING
-    )
+    Job.objects.create(job_id="1", kind=JobKind.PULL, owner=alice, share_key="1", state=state)
     collect()
 
     assert [upload.user for upload in Upload.objects.all()] == [alice]
@@ -462,3 +480,43 @@ def test_command_tells_what_has_gone(store: BlobStore) -> None:
     call_command("gc", stdout=out)
 
     assert "1 files" in out.getvalue()
+
+
+# ------------------------------------------------------------------ tags that have gone
+
+
+def moved(model: LanguageModel, owner: User) -> None:
+    """Push something else under a tag that names "a", which was pushed long ago."""
+    Tag.objects.create(model=model, name="latest", manifest=push(model, "a"))
+    name = ModelName.parse(f"{owner.username}/{model.name}")
+    newer = NewManifest(digest="b" * 64, body=b"{}", layers=[], is_model=False)
+    push_manifest(name, newer, tags=["latest"], owner_id=owner.pk)
+
+
+def test_manifest_whose_tag_has_moved_stays_for_a_week(alice: User) -> None:
+    moved(repository_of(alice), alice)
+    collect()
+    assert pushed_digests() == {"a", "b"}
+
+    with time_machine.travel(timezone.now() + OLD):
+        collect()
+        assert pushed_digests() == {"b"}
+
+
+def test_manifest_whose_tag_was_deleted_stays_for_a_week(alice: User) -> None:
+    model = repository_of(alice)
+    Tag.objects.create(model=model, name="latest", manifest=push(model, "a"))
+    revisions.delete_tag(model.pk, "LATEST")
+    collect()
+
+    assert pushed_digests() == {"a"}
+
+
+def test_manifest_whose_tag_was_one_too_many_stays_for_a_week(alice: User) -> None:
+    model = repository_of(alice)
+    for digit in ("a", "b"):
+        Tag.objects.create(model=model, name=digit, manifest=push(model, digit))
+    rules_for(alice, kept=1)
+
+    assert collect().tags == 1
+    assert pushed_digests() == {"a", "b"}

@@ -4,6 +4,7 @@ Steps of pushes, pulls, creates and deletions are done in turns, with collection
 of them and time going by; `World` remembers what must be there.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -54,6 +55,11 @@ steps = st.one_of(
     st.tuples(st.just("link"), repository_names, numbers),
     st.tuples(st.just("put"), repository_names, some_files, st.none() | tag_names),
     st.tuples(st.just("put_index"), repository_names, st.none() | tag_names),
+    st.tuples(st.just("keep_with_index"), repository_names, some_files),
+    st.tuples(st.just("keep_with_subject"), repository_names, some_files),
+    st.tuples(st.just("open"), repository_names, numbers, st.booleans()),
+    st.tuples(st.just("keep_untagged"), repository_names, some_files),
+    st.tuples(st.just("move"), repository_names, some_files, some_files, tag_names, tag_names),
     st.tuples(st.just("upload"), st.sampled_from(["alice", "bob"]), numbers),
     st.tuples(st.just("push"), repository_names, some_files, st.none() | tag_names),
     st.tuples(st.just("push"), repository_names, some_files, tag_names),
@@ -80,6 +86,19 @@ def manifest_of(numbers: list[int]) -> NewManifest:
     return NewManifest(digest=Digest.of(body).hex, body=body, layers=layers)
 
 
+def other_manifest(*, children: Sequence[str] = (), subject: str = "") -> NewManifest:
+    """A manifest without files that names others, or refers to one; never one that was pushed."""
+    body = repr(("other", sorted(children), subject)).encode()
+    return NewManifest(
+        digest=Digest.of(body).hex,
+        body=body,
+        layers=[],
+        is_model=False,
+        children=children,
+        subject=subject,
+    )
+
+
 @dataclass
 class World:
     """A site, and what has been promised to those who use it."""
@@ -89,6 +108,7 @@ class World:
     store: BlobStore = field(default_factory=blob_store)
     uploading: list[tuple[str, str, int]] = field(default_factory=list)
     uploads: dict[tuple[str, int], datetime] = field(default_factory=dict)
+    sessions: dict[str, datetime] = field(default_factory=dict)
     links: dict[tuple[str, int], datetime] = field(default_factory=dict)
     pushed: dict[tuple[str, str], datetime] = field(default_factory=dict)
     tags: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -118,6 +138,7 @@ class World:
         assert session_id is not None
         self._write(upload_sessions.path_of(session_id), FILES[number])
         self.uploading.append((session_id, path, number))
+        self.sessions[session_id] = self.now
 
     def finish_upload(self) -> None:
         """What `upload_sessions.Upload.finish` does at the end; it may come too late."""
@@ -132,6 +153,7 @@ class World:
             self.store.adopt(upload_sessions.path_of(session_id), DIGESTS[number])
             self._link(path, number)
         session_rows.forget(session_id)
+        del self.sessions[session_id]
 
     def link(self, path: str, number: int) -> None:
         """A file that is pushed in one request."""
@@ -163,15 +185,50 @@ class World:
         model = self._model(path)
         children = [row.manifest.digest for row in model.revisions.all()] if model else []
         if children:
-            body = repr(("index", sorted(children))).encode()
-            index = NewManifest(
-                digest=Digest.of(body).hex,
-                body=body,
-                layers=[],
-                is_model=False,
-                children=children,
-            )
-            self._push(path, index, tag)
+            self._push(path, other_manifest(children=children), tag)
+
+    def keep_with_index(self, path: str, numbers: list[int]) -> None:
+        """What a tagged index names needs no tag, however old it is."""
+        self._push_files(path, numbers, None)
+        self.put_index(path, "latest")
+        self.collect_after(60 * 24 * 8)
+
+    def keep_with_subject(self, path: str, numbers: list[int]) -> None:
+        """What refers to a tagged manifest needs no tag, however old it is."""
+        self._push_files(path, numbers, "latest")
+        referrer = other_manifest(subject=manifest_of(numbers).digest)
+        self._push(path, referrer, None)
+        self.deleted.discard(referrer.digest)
+        self.collect_after(60 * 24 * 8)
+        model = self._model(path)
+        assert model is not None
+        assert model.revisions.filter(manifest__digest=referrer.digest).exists()
+
+    def keep_untagged(self, path: str, numbers: list[int]) -> None:
+        """What was pushed without a tag stays longer than its files would alone."""
+        self._push_files(path, numbers, None)
+        self.collect_after(60 * 26)
+
+    def move(
+        self, path: str, numbers: list[int], newer: list[int], tag: str, newer_tag: str
+    ) -> None:
+        """What has lost its tag stays for a while, however old it is."""
+        self._push_files(path, numbers, tag)
+        self.wait(60 * 24 * 8)
+        self._push_files(path, newer, newer_tag)
+        self.collect_after(70)
+
+    def open(self, path: str, number: int, in_one: bool) -> None:
+        """A push that comes to its first file, and from there to the next, only after a while."""
+        owner, name = split(path)
+        row = services.open_model(name, owner_id=self.users[owner].pk)
+        if row.created_at == self.now:
+            self.collect_after(59)
+        if in_one:
+            self.link(path, number)
+        else:
+            self.begin_upload(path, number)
+        self.collect_after(70)
 
     def upload(self, owner: str, number: int) -> None:
         with self.store.in_use():
@@ -188,6 +245,7 @@ class World:
                 may_use = selectors.may_use_blob(principal, DIGESTS[number].hex)
                 if not may_use or not self.store.exists(DIGESTS[number]):
                     return  # refused: a file is unknown
+            self._leave(path, tag, manifest_of(numbers).digest)
             self._write_tag(f"{path}:{tag}", owner, numbers)
             self.tags[path, tag] = manifest_of(numbers).digest
         removal.remove_unused()
@@ -234,8 +292,11 @@ class World:
     def check(self) -> None:
         for digest in stored_files.needed_digests():
             assert self.store.exists(Digest(digest)), "a file that a row names is gone"
+        self._check_tags()
         self._check_young()
         self._check_indexes()
+
+    def _check_tags(self) -> None:
         stored = {
             (f"{tag.model.namespace}/{tag.model.name}", tag.name): tag.manifest.digest
             for tag in models.Tag.objects.filter(model__is_mirror=False)
@@ -246,6 +307,8 @@ class World:
             there = {key for key in self.tags if key[0] == path}
             assert kept <= there
             assert bool(kept) == bool(there)
+            for key in there - kept:
+                self._leave(*key, "")
             self.tags = {key: self.tags[key] for key in self.tags if key not in there - kept}
         assert stored == self.tags
 
@@ -263,6 +326,10 @@ class World:
         for (path, digest), at in self.pushed.items():
             if self.now - at < WEEK:
                 assert self._is_pushed(path, digest)
+        self.pushed = {key: at for key, at in self.pushed.items() if self._is_pushed(*key)}
+        there = set(models.UploadSession.objects.values_list("session_id", flat=True))
+        for session_id, at in self.sessions.items():
+            assert session_id in there or self.now - at >= DAY
 
     def _check_indexes(self) -> None:
         """What a tagged index names is there, unless somebody has deleted that."""
@@ -302,13 +369,26 @@ class World:
         repositories.link_blob(record, DIGESTS[number].hex, len(FILES[number]))
         self.links[path, number] = self.now
 
+    def _push_files(self, path: str, numbers: list[int], tag: str | None) -> None:
+        for number in numbers:
+            self.link(path, number)
+        self.put(path, numbers, tag)
+
     def _push(self, path: str, manifest: NewManifest, tag: str | None) -> None:
         owner, name = split(path)
         tags = [tag] if tag else []
+        if tag:
+            self._leave(path, tag, manifest.digest)
         services.push_manifest(name, manifest, tags=tags, owner_id=self.users[owner].pk)
         self.pushed[path, manifest.digest] = self.now
         if tag:
             self.tags[path, tag] = manifest.digest
+
+    def _leave(self, path: str, tag: str, digest: str) -> None:
+        """A tag goes from one manifest to another: what was pushed stays for a week from now."""
+        before = self.tags.get((path, tag), digest)
+        if before != digest and (path, before) in self.pushed:
+            self.pushed[path, before] = self.now
 
     def _write_tag(self, text: str, owner: str, numbers: list[int]) -> None:
         owner_id = self.users[owner].pk
@@ -332,11 +412,13 @@ class World:
         if self._model(path) is None:
             self.links = {key: at for key, at in self.links.items() if key[0] != path}
             self.pushed = {key: at for key, at in self.pushed.items() if key[0] != path}
+            there = set(models.UploadSession.objects.values_list("session_id", flat=True))
+            self.sessions = {key: at for key, at in self.sessions.items() if key in there}
 
 
 @pytest.mark.django_db
 @settings(
-    max_examples=30,
+    max_examples=20,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

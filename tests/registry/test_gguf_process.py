@@ -150,17 +150,3 @@ def test_spoilt_files_are_of_both_sorts(tiny_bytes: bytes, head_bytes: int, tmp_
         except GgufError:
             refused += 1
     assert 60 < refused < len(MUTATIONS) - 20
-
-
-@pytest.mark.slow
-def test_no_spoilt_file_gets_more_than_an_answer(
-    tmp_path: Path, tiny_bytes: bytes, head_bytes: int
-) -> None:
-    path = tmp_path / "m.gguf"
-    for seed in MUTATIONS:
-        path.write_bytes(mutate(tiny_bytes, seed, head_bytes=head_bytes))
-        try:
-            assert inspect(path).architecture
-        except GgufError as error:
-            assert "GGUF" in error.message or "tensor" in error.message  # noqa: PT017
-            assert "cannot be read" not in error.message  # noqa: PT017 - the process has answered

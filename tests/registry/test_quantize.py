@@ -200,6 +200,7 @@ def test_process_is_a_module_that_exists() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.beside
 @pytest.mark.parametrize("kind", ["F32", "BF16", "Q8_0", "Q4_K_S", "Q4_K_M"])
 def test_result_is_the_same_model_in_the_type_that_was_asked_for(
     store: BlobStore, half: Digest, kind: str
@@ -214,6 +215,7 @@ def test_result_is_the_same_model_in_the_type_that_was_asked_for(
 
 
 @pytest.mark.slow
+@pytest.mark.beside
 def test_result_is_a_model_that_the_engine_can_load(store: BlobStore, half: Digest) -> None:
     blob = quantize(half, "Q4_K_M", store=store, report=ignore)
     model = open_model(
@@ -233,6 +235,7 @@ def test_result_is_a_model_that_the_engine_can_load(store: BlobStore, half: Dige
 
 
 @pytest.mark.slow
+@pytest.mark.beside
 def test_progress_grows_to_the_whole_and_ends_in_a_check(store: BlobStore, half: Digest) -> None:
     events: list[Progress] = []
     quantize(half, "Q4_K", store=store, report=events.append)
@@ -249,6 +252,7 @@ def test_progress_grows_to_the_whole_and_ends_in_a_check(store: BlobStore, half:
 
 
 @pytest.mark.slow
+@pytest.mark.beside
 def test_refusal_of_llama_cpp_is_told(store: BlobStore, half_gguf: Path) -> None:
     data = half_gguf.read_bytes().replace(b"llama", b"lemon")
     digest = store.write_bytes(data).digest
@@ -257,6 +261,7 @@ def test_refusal_of_llama_cpp_is_told(store: BlobStore, half_gguf: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.beside
 def test_result_cannot_grow_beyond_its_limit(
     store: BlobStore, half: Digest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,6 +273,7 @@ def test_result_cannot_grow_beyond_its_limit(
 
 
 @pytest.mark.slow
+@pytest.mark.beside
 def test_spoilt_models_are_quantized_or_refused(store: BlobStore, half_gguf: Path) -> None:
     """Files that our reader accepts, and llama.cpp may not."""
     data = half_gguf.read_bytes()

@@ -33,7 +33,7 @@ def test_without_a_quota_there_is_no_limit(alice: User) -> None:
 def test_quota_of_the_site_holds_for_all(alice: User, settings: Settings) -> None:
     settings.NAMESPACE_QUOTA_BYTES = 100
     quotas.require_quota("alice", 100)
-    with pytest.raises(QuotaFull, match="the namespace 'alice' may hold 100 bytes at most"):
+    with pytest.raises(QuotaFull, match="the namespace 'alice' may hold 100 B at most"):
         quotas.require_quota("alice", 101)
 
 

@@ -1,7 +1,6 @@
-"""`ollamasite add-client-key USER [--name N] (KEY | --file PATH | -)`."""
+"""`ollamasite add-client-key USER [--name N] (KEY | -)`."""
 
 import sys
-from pathlib import Path
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -19,13 +18,13 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the arguments."""
         parser.add_argument("user")
+        # Not "*": argparse would take none where an option stands between user and key.
         parser.add_argument(
             "key",
-            nargs="*",
+            nargs="+",
             metavar="KEY",
             help="the line of ~/.ollama/id_ed25519.pub, or - to read it from standard input",
         )
-        parser.add_argument("--file", metavar="PATH", help="read the line from a file")
         parser.add_argument("--name", default="", help="what the key is called; default: its own")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -33,7 +32,7 @@ class Command(BaseCommand):
         del args
         try:
             owner = User.objects.get(username__iexact=options["user"])
-            key = add_client_key(owner, _text(options["key"], options["file"]), options["name"])
+            key = add_client_key(owner, _text(options["key"]), options["name"])
         except User.DoesNotExist as error:
             raise CommandError(f"There is no user {options['user']!r}.") from error
         except ValidationError as error:
@@ -41,15 +40,6 @@ class Command(BaseCommand):
         self.stdout.write(f"{owner.username} is known by the key {key.name}")
 
 
-def _text(words: list[str], file: str | None) -> str:
-    """Return what is said to be a key. Raises CommandError."""
-    if bool(words) == bool(file):
-        raise CommandError("Give either the key, - for standard input, or --file.")
-    if words == ["-"]:
-        return sys.stdin.readline()
-    if file is None:
-        return " ".join(words)
-    try:
-        return Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CommandError(f"{file} cannot be read: {error}") from error
+def _text(words: list[str]) -> str:
+    """Return what is said to be a key."""
+    return sys.stdin.readline() if words == ["-"] else " ".join(words)

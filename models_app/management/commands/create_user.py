@@ -30,10 +30,17 @@ class Command(BaseCommand):
         if options["password_stdin"]:
             password = sys.stdin.readline().rstrip("\n")
         else:
-            password = getpass.getpass(f"Password for {options['name']}: ")
+            password = _typed(f"Password for {options['name']}: ")
         try:
             validate_password(password)
             create_user(options["name"], password, is_admin=options["admin"])
         except ValidationError as error:
             raise CommandError(" ".join(error.messages)) from error
         self.stderr.write(f"User {options['name']} created.")
+
+
+def _typed(prompt: str) -> str:
+    """Return what somebody types at the terminal. Raises CommandError where there is nobody."""
+    if not sys.stdin.isatty():
+        raise CommandError("There is no terminal to ask for the password: use --password-stdin.")
+    return getpass.getpass(prompt)

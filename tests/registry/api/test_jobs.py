@@ -263,6 +263,8 @@ async def test_care_of_the_store_is_for_admins(api: AsgiClient, admin: User, kin
     assert (await api.post("/api/jobs", {"kind": kind})).status == 403
     answer = await (await sync_to_async(client_of)(admin)).post("/api/jobs", {"kind": kind})
     assert (answer.status, answer.json()["kind"]) == (201, kind)
+    limited = await sync_to_async(client_of)(admin, Scope.READ, Scope.WRITE)
+    assert (await limited.post("/api/jobs", {"kind": kind})).status == 403
 
 
 @pytest.mark.parametrize(

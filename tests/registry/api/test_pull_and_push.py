@@ -183,6 +183,16 @@ async def pulling(api: AsgiClient, remote: FakeRegistry, **fields: Any) -> Any:
     return call
 
 
+@pytest.mark.parametrize("field", ["model", "username", "password"])
+async def test_job_is_no_place_to_store_bytes(
+    api: AsgiClient, remote: FakeRegistry, field: str
+) -> None:
+    body = {"model": "tiny", field: "x" * 20_000}
+    for path in ("/api/push", "/api/pull"):
+        assert (await api.post(path, body)).status == 400
+    assert not await Job.objects.aexists()
+
+
 async def test_who_asks_for_the_same_watches_the_same_job(
     api: AsgiClient, remote: FakeRegistry
 ) -> None:
@@ -278,7 +288,7 @@ async def test_push_of_nothing_is_refused(api: AsgiClient, body: dict[str, Any])
     [
         ("alice/absent", "model 'alice/absent' not found"),
         (BAD_NAME, "unqualified name: a b"),
-        ("a\0b" + "x" * 900, "unqualified name: a\0b" + "x" * 900),
+        ("a\0b" + "x" * 900, "unqualified name: a\ufffdb" + "x" * 900),
     ],
 )
 async def test_push_of_what_is_not_here_tells_it_in_its_stream(

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import random
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -428,12 +429,53 @@ async def test_cut_upload_goes_on_where_it_was(api: AsgiClient, method: str) -> 
     assert (await close(api, session)).status == 201
 
 
+@pytest.mark.parametrize("seed", range(3))
+async def test_upload_is_whole_after_cuts_at_any_byte(api: AsgiClient, seed: int) -> None:
+    chance = random.Random(seed)  # noqa: S311 - not a secret
+    body = chance.randbytes(300_000)
+    session = await begin(api)
+    kept = 0
+    for _ in range(5):
+        end = chance.randint(kept, len(body))
+        middle = chance.randint(kept, end)
+        await cut(api, session, [body[kept:middle], body[middle:end]])
+        kept = int((await received(api, session))[2])
+        assert kept == end
+    assert (await close(api, session, Digest.of(body), body[kept:])).status == 201
+    assert (await api.get(f"/v2/{NAME}/blobs/{Digest.of(body)}")).body == body
+
+
 async def test_every_byte_before_a_cut_stays(api: AsgiClient) -> None:
     session = await begin(api)
     pieces = [b"x" * 65536] * (2 * BATCH_BYTES // 65536) + [b"rest"]
     await cut(api, session, pieces)
 
     assert (await received(api, session))[2] == str(2 * BATCH_BYTES + 4)
+
+
+@pytest.mark.parametrize("part", ["hello", "hello world"], ids=["lost answer", "cut"])
+async def test_ollama_sends_a_part_again_from_its_first_byte(api: AsgiClient, part: str) -> None:
+    # registry.md 1.5: the same part, the same address, no question how much is there.
+    session = await begin(api)
+    await cut(api, session, [b"hello"])
+    headers = {"x-redirect-uploads": "1", "content-range": f"0-{len(part) - 1}"}
+    again = await api.request("PATCH", session, body=[b"hel", part[3:].encode()], headers=headers)
+
+    assert (again.status, again.headers["range"]) == (202, f"0-{len(part) - 1}")
+    assert (await close(api, session, body=BODY[len(part) :])).status == 201
+    assert (await api.get(FILE)).body == BODY
+
+
+@pytest.mark.parametrize("chunk", ["6-10", "0-3"])
+async def test_part_of_ollama_that_does_not_reach_what_is_there_is_refused(
+    api: AsgiClient, chunk: str
+) -> None:
+    session = await begin(api)
+    await send(api, session, b"hello", "0-4")
+    headers = {"x-redirect-uploads": "1", "content-range": chunk}
+    refused = await api.request("PATCH", session, body=b"x" * 5, headers=headers)
+
+    assert (refused.status, refused.headers["range"]) == (416, "0-4")
 
 
 async def test_one_byte_and_none_are_told_apart(api: AsgiClient) -> None:
@@ -502,6 +544,16 @@ async def test_cancelled_upload_is_gone(api: AsgiClient, store: BlobStore) -> No
         404
     ] * 2
     assert files_of(store) == []
+
+
+async def test_end_that_is_asked_for_again_is_told_again(api: AsgiClient) -> None:
+    session = await begin(api)
+    first = await close(api, session, body=BODY)
+    again = await close(api, session, body=BODY)
+    other = await close(api, session, Digest.of(b"other"), body=BODY)
+
+    assert (first.status, again.status, other.status) == (201, 201, 404)
+    assert path_of(again) == path_of(first) == FILE
 
 
 async def test_file_of_an_upload_that_is_gone_is_a_404(api: AsgiClient, store: BlobStore) -> None:

@@ -4,7 +4,7 @@ The names are the suite's own (contract/registry-conformance.txt). Those of sha5
 digests of other algorithms are refused here (`test_manifests.py`).
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import pytest
@@ -170,7 +170,10 @@ async def test_data_is_pushed_listed_pulled_and_deleted(owner: Caller, name: str
     assert (await owner.put(documents[-1], "tagged")).status == 201
     assert await owner.tags() == ["tagged"]
     await _is_pulled(owner, {**digests, "tagged": documents[-1]})
+    await _have_referrers(owner, digests)
     await _is_deleted(owner, list(digests))
+    await _have_referrers(owner, {}, *(_subject_of(document) for document in documents))
+    await _are_files_deleted(owner, documents)
 
 
 async def _is_pulled(owner: Caller, documents: dict[str, dict[str, Any]]) -> None:
@@ -181,6 +184,45 @@ async def _is_pulled(owner: Caller, documents: dict[str, dict[str, Any]]) -> Non
             assert answer.headers["docker-content-digest"] == digest_of(encoded(document))
             assert answer.headers["content-length"] == str(len(encoded(document)))
         assert answer.body == encoded(document)
+    for file in _files_of(documents.values()):
+        for method in ("HEAD", "GET"):
+            answer = await owner.ask(method, f"blobs/{file['digest']}")
+            assert (answer.status, answer.headers["content-length"]) == (200, str(file["size"]))
+        assert digest_of(answer.body) == file["digest"]
+
+
+def _files_of(documents: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    files = [[it["config"], *it["layers"]] for it in documents if "config" in it]
+    by_digest = {file["digest"]: file for each in files for file in each if "urls" not in file}
+    return list(by_digest.values())
+
+
+def _subject_of(document: dict[str, Any]) -> str:
+    return str(document.get("subject", {}).get("digest", ""))
+
+
+async def _have_referrers(
+    owner: Caller, digests: dict[str, dict[str, Any]], *subjects: str
+) -> None:
+    """See that each subject has exactly those of the manifests that name it, by type too."""
+    expected: dict[str, dict[str, str]] = {subject: {} for subject in subjects if subject}
+    for digest, document in digests.items():
+        if subject := _subject_of(document):
+            expected.setdefault(subject, {})[digest] = document["artifactType"]
+    for subject, types in expected.items():
+        for kind in ("", *types.values()):
+            query = f"?artifactType={kind}" if kind else ""
+            answer = await owner.ask("GET", f"referrers/{subject}{query}")
+            assert (answer.status, answer.content_type) == (200, OCI_INDEX)
+            told = {it["digest"]: it["artifactType"] for it in answer.json()["manifests"]}
+            assert told == {key: value for key, value in types.items() if kind in ("", value)}
+
+
+async def _are_files_deleted(owner: Caller, documents: Documents) -> None:
+    for file in _files_of(documents):
+        path = f"blobs/{file['digest']}"
+        assert (await owner.ask("DELETE", path)).status == 202
+        assert (await owner.ask("GET", path)).status == 404
 
 
 async def _is_deleted(owner: Caller, digests: list[str]) -> None:

@@ -146,6 +146,22 @@ async def test_referrers_are_told_as_an_index(owner: Caller) -> None:
     }
 
 
+@pytest.mark.parametrize("value", [b"1e999", b'"\xff"', b"9" * 5000, b"1", b"[{}]"])
+async def test_annotations_that_make_no_sense_are_left_out(owner: Caller, value: bytes) -> None:
+    body = b'{"schemaVersion":2,"mediaType":"%s","manifests":[],"annotations":{"a":%s},' % (
+        OCI_INDEX.encode(),
+        value,
+    )
+    subject = {"mediaType": OCI_MANIFEST, "digest": SUBJECT, "size": 1}
+    body += b'"subject":%s}' % encoded(subject)
+    assert (await owner.put(body, media_type=OCI_INDEX)).status == 201
+    answer = await owner.ask("GET", f"referrers/{SUBJECT}")
+    assert answer.status == 200
+    assert answer.json()["manifests"] == [
+        {"mediaType": OCI_INDEX, "digest": digest_of(body), "size": len(body)}
+    ]
+
+
 async def test_referrers_are_filtered_by_their_type(owner: Caller) -> None:
     expected = await refer(owner, "application/x.a+json")
     await refer(owner, "x/b")

@@ -23,7 +23,7 @@ from models_app.models import ApiKey, ClientKey, UsedSignature, User
 from models_app.permissions import CredentialKind, Principal, Scope
 from models_app.policy import ROUTES, Access
 from models_app.registry_tokens import issue_token, principal_of_token
-from ollamasite.challenges import PLAIN, Asked, challenge
+from ollamasite.challenges import PLAIN, Asked, challenge, is_own_address
 from tests.conftest import PASSWORD, principal_for
 from tests.fakes.http import Answer, AsgiClient
 from tests.fakes.ollama_key import OllamaKey
@@ -151,6 +151,42 @@ async def test_url_that_is_signed_for_another_place_is_nobodys(
     answer = await get(f"/v2/token?{url.partition('?')[2]}", {"authorization": authorization})
 
     assert answer.status == 401
+
+
+@pytest.mark.parametrize(
+    "host", ["192.0.2.7:11434", "[2001:db8::7]:80", "evil.local", "evil.internal:80"]
+)
+async def test_signature_for_another_registry_is_not_good_here_by_its_host(
+    ollama_key: OllamaKey, host: str
+) -> None:
+    url, authorization = ollama_key.token_request(f"http://{host}/v2/token", "")
+    headers = {"authorization": authorization, "host": host}
+    answer = await get(url.removeprefix(f"http://{host}"), headers)
+
+    assert answer.status == 401
+    assert "OLLAMASITE_ALLOWED_HOSTS" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("host", "reached_at", "is_own"),
+    [
+        ("localhost:11434", "", True),
+        ("127.0.0.1:11434", "172.17.0.2", True),
+        ("[::1]", "::1", True),
+        ("Models.Example:443", "10.0.0.1", True),
+        ("192.0.2.7:80", "192.0.2.7", True),
+        ("192.0.2.7:80", "192.0.2.8", False),
+        ("evil.example", "evil.example", False),
+        ("localhost:1@evil.example", "127.0.0.1", False),
+        ("localhost,evil.example", "127.0.0.1", False),
+        ("", "", False),
+    ],
+)
+def test_own_address_is_one_that_is_named_or_was_reached(
+    settings: Settings, host: str, reached_at: str, is_own: bool
+) -> None:
+    settings.SITE_HOSTS = ["models.example"]
+    assert is_own_address(host, reached_at) is is_own
 
 
 async def test_signature_of_a_request_is_none_for_a_token(ollama_key: OllamaKey) -> None:

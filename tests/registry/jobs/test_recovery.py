@@ -1,6 +1,9 @@
 """The look at the rows: lost workers, lost wake-ups, garbage in time."""
 
 import logging
+import socket
+import time
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +14,7 @@ from models_app import jobs
 from models_app.jobs import JobKind, JobRecord, JobState
 from models_app.models import Job, User
 from ollamasite.celery import app as celery
-from registry.jobs import recovery, submit
+from registry.jobs import recovery, submit, wake
 from tests.conftest import principal_for
 from tests.registry.jobs.conftest import Script, add
 
@@ -67,6 +70,14 @@ def test_job_whose_worker_lives_is_left_alone(alice: User) -> None:
     assert now(job).state == JobState.RUNNING
 
 
+def test_lost_job_is_found_though_the_clock_was_set_back(alice: User) -> None:
+    job = lost_job(alice, silent_s=-3600)
+
+    recovery.recover_once()
+
+    assert now(job).state == JobState.QUEUED
+
+
 def test_job_that_ends_its_worker_each_time_is_given_up(alice: User) -> None:
     job = lost_job(alice)
     Job.objects.update(attempt=5)
@@ -112,17 +123,41 @@ def test_submitting_wakes_the_worker(alice: User) -> None:
     assert wakeups() == 1
 
 
+@pytest.fixture
+def broker() -> Iterator[Callable[[str], None]]:
+    """Point the queue to somewhere else."""
+
+    def use(url: str) -> None:
+        celery.conf.update(broker_url=url)
+        celery.__dict__.pop("amqp", None)  # what it has learnt of the other broker
+
+    yield use
+    use("memory://")
+
+
 def test_job_is_there_though_the_queue_is_away(
-    alice: User, caplog: pytest.LogCaptureFixture
+    alice: User, broker: Callable[[str], None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    celery.conf.update(broker_url="redis+socket:///nowhere/redis.sock")
-    celery.__dict__.pop("amqp", None)  # what it has learnt of the other broker
-    try:
-        with caplog.at_level(logging.WARNING):
-            job = add(principal_for(alice), "m")
-    finally:
-        celery.conf.update(broker_url="memory://")
-        celery.__dict__.pop("amqp", None)
+    broker("redis+socket:///nowhere/redis.sock")
+    begin_s = time.monotonic()
+    with caplog.at_level(logging.WARNING):
+        job = add(principal_for(alice), "m")
+
+    assert time.monotonic() - begin_s < 4, "whoever asks does not wait for the queue"
+    assert now(job).state == JobState.QUEUED
+    assert "no worker could be woken" in caplog.text
+
+
+def test_queue_that_says_nothing_is_not_waited_for(
+    alice: User,
+    broker: Callable[[str], None],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(wake._PATIENCE, "socket_timeout", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent, caplog.at_level(logging.WARNING):
+        broker(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
+        job = add(principal_for(alice), "m")
 
     assert now(job).state == JobState.QUEUED
     assert "no worker could be woken" in caplog.text

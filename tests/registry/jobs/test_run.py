@@ -5,14 +5,18 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
 
 import pytest
+from django.db import OperationalError
+from django.utils import timezone
 
 from models_app import jobs
 from models_app.jobs import JobRecord, JobState
 from models_app.models import Job, User
 from ollamasite.errors import Forbidden
-from registry.jobs import submit
+from registry.jobs import recovery, submit
 from registry.jobs.context import JobContext
 from registry.jobs.run import run_next
 from registry.progress import Progress
@@ -239,3 +243,37 @@ def test_submitted_job_is_done_on_the_spot_in_other_tests(
 
     assert found is not None
     assert found.state == JobState.FAILED
+
+
+def test_job_that_loses_the_database_is_done_again(script: Script, alice: User) -> None:
+    job = add(principal_for(alice), "m")
+    script.may_end.set()
+    script.failure = OperationalError("server closed the connection")
+    assert run_next(kinds=script.kinds)
+    assert state_of(job) == JobState.RUNNING
+
+    Job.objects.update(heartbeat_at=timezone.now() - timedelta(seconds=16))
+    recovery.recover_once()
+    script.failure = None
+    assert script.run_one()
+
+    assert state_of(job) == JobState.SUCCEEDED
+
+
+def test_end_of_a_job_outlives_a_database_that_is_away_for_a_moment(
+    script: Script, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = add(principal_for(alice), "m")
+    script.may_end.set()
+    end_job, failures = jobs.end_job, iter([OperationalError("database is locked")])
+
+    def end_late(*arguments: Any) -> bool:
+        for failure in failures:
+            raise failure
+        return end_job(*arguments)
+
+    monkeypatch.setattr(jobs, "end_job", end_late)
+    assert run_next(kinds=script.kinds)
+
+    assert state_of(job) == JobState.SUCCEEDED
+    assert script.runs == ["m"]

@@ -6,6 +6,7 @@ from models_app import jobs
 from models_app.jobs import JobKind, JobState
 from models_app.models import Job, User
 from models_app.permissions import CredentialKind, Principal, Scope
+from ollamasite.errors import BodyTooLarge, Unauthenticated
 from registry.errors import JobNotFound, TooManyJobs
 from registry.jobs import submit
 from tests.conftest import principal_for
@@ -28,6 +29,12 @@ def test_same_request_gets_the_same_job(alice: User) -> None:
     assert add(principal_for(alice), "m", share="m").job_id == first.job_id
     assert add(principal_for(alice), "m", share="other").job_id != first.job_id
     assert Job.objects.count() == 2
+
+
+def test_arguments_that_no_row_should_hold_are_refused(alice: User) -> None:
+    arguments = {"text": "x" * submit.MAX_ARGUMENT_BYTES}
+    with pytest.raises(BodyTooLarge):
+        submit.submit(principal_for(alice), JobKind.PULL, arguments, model_name="m")
 
 
 def test_jobs_that_share_nothing_are_several(alice: User) -> None:
@@ -156,3 +163,24 @@ def test_jobs_are_listed_newest_first_and_by_what_they_are(alice: User, script: 
         "done"
     ]
     assert jobs.list_jobs(principal, kind=JobKind.PUSH) == []
+
+
+def test_account_that_is_deleted_meanwhile_gets_no_job(alice: User) -> None:
+    principal = principal_for(alice)
+    alice.delete()
+
+    with pytest.raises(Unauthenticated):
+        add(principal, "m")
+
+
+def test_waiting_job_of_an_account_that_was_closed_is_that_of_who_asks_next(
+    alice: User, bob: User, script: Script
+) -> None:
+    first = add(principal_for(alice), "m", share="m")
+    User.objects.filter(pk=alice.pk).update(is_active=False)
+
+    second = add(principal_for(bob), "m", share="m")
+    script.run_one()
+
+    assert (second.job_id, second.owner_id) == (first.job_id, bob.pk)
+    assert [principal and principal.user_id for principal in script.principals] == [bob.pk]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 from channels.layers import get_channel_layer
+from django.db import OperationalError
 from django.utils import timezone
 
 from models_app import jobs
@@ -223,3 +224,50 @@ async def test_news_come_over_redis(
         await in_thread(notices.tell)("a", None)
         await news.wait(60)
     await layer().flush()
+
+
+async def test_database_that_is_away_cancels_nothing(
+    alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await new_job(alice)
+
+    def fail(job_id: str) -> int:
+        raise OperationalError(job_id)
+
+    with pytest.raises(OperationalError):
+        async with watching(job) as records:
+            monkeypatch.setattr(jobs, "read_version", fail)
+            await anext(records)
+
+    assert await state_of(job) == JobState.QUEUED
+    assert await watchers() == 0
+
+
+async def test_client_that_takes_nothing_for_long_is_still_there(
+    alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await new_job(alice)
+    monkeypatch.setattr(watch, "_SEEN_EVERY_S", 0.01)
+    async with watching(job):
+        old = timezone.now() - timedelta(seconds=16)
+        await in_thread(JobWatcher.objects.update)(seen_at=old)
+        async with asyncio.timeout(WAIT_S):
+            while await JobWatcher.objects.filter(seen_at=old).aexists():
+                await asyncio.sleep(0.01)
+
+
+async def test_who_asked_keeps_the_job_before_they_look(alice: User) -> None:
+    job = await new_job(alice, share="m")
+    await new_job(alice, share="m")
+    async with watching(job):
+        pass
+
+    assert await state_of(job) == JobState.QUEUED
+
+
+async def test_job_that_is_deleted_while_it_is_followed_ends_the_answer(alice: User) -> None:
+    job = await new_job(alice)
+    async with asyncio.timeout(WAIT_S), watching(job) as records:
+        await in_thread(alice.delete)()
+
+        assert [record async for record in records] == []

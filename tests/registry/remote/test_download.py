@@ -380,6 +380,24 @@ async def test_next_attempt_goes_on_where_the_last_one_ended(
     assert sum(lengths) == len(DATA) - done
 
 
+async def test_what_another_has_fetched_whole_is_not_had_without_the_registrys_leave(
+    remote: FakeRegistry, fetching: Fetching
+) -> None:
+    digest = remote.add_blob(DATA)
+    fetching.store.make_root()
+    left = PartialFile.hold(fetching.partial(digest), len(DATA))
+    left.write(memoryview(DATA), 0)
+    for part in left.parts:
+        part.done = part.end - part.start
+    left.save()
+    left.release()
+    statuses = {"HEAD": 405, "GET": 403}
+    remote.scripts.append(lambda asked: Answer(statuses[asked.method]))
+
+    with pytest.raises(RegistryFailed, match="access denied"):
+        await fetching.fetch(digest)
+
+
 @pytest.mark.parametrize(
     "state",
     [

@@ -132,6 +132,20 @@ def test_what_the_site_is_known_by_is_for_those_who_write_its_library(
     assert Credentials.for_registry(LAB, principal_for(alice)) == Credentials()
 
 
+@pytest.mark.parametrize(
+    ("listed", "is_shown"),
+    [("lab.test:5000", False), ("http://lab.test:5000", True), ("http://*", False)],
+)
+def test_sites_password_goes_over_plain_http_only_where_the_list_says_so(
+    settings: Any, admin: User, listed: str, is_shown: bool
+) -> None:
+    settings.ALLOWED_REGISTRIES = [listed]
+    settings.REGISTRY_CREDENTIALS = {"lab.test:5000": "site:secret"}
+    shown = Credentials.for_registry(Origin("http", "lab.test", 5000), principal_for(admin))
+
+    assert (shown.login is not None) is is_shown
+
+
 def test_no_secret_is_in_what_is_printed() -> None:
     shown = Credentials(login=("me", "secret"))
     asked = token_request(REALM, LAB, shown)
@@ -253,6 +267,26 @@ async def test_refused_token_is_told_with_the_registrys_words(settings: Any) -> 
         registry.logins = ("nobody",)
         with pytest.raises(RegistryFailed, match="token: unauthorized: who are you"):
             await ask(registry, Credentials(), settings)
+
+
+@pytest.mark.parametrize(
+    ("credentials", "shown"),
+    [
+        (Credentials(), "no user name was given"),
+        (Credentials(may_sign=True), "this site's own key was shown"),
+        (Credentials(login=("me", "secret")), "the user name 'me' was shown, with a password"),
+    ],
+)
+async def test_refused_token_tells_what_was_shown_and_no_password(
+    settings: Any, credentials: Credentials, shown: str
+) -> None:
+    with fake_registry() as registry:
+        registry.challenge = CHALLENGE
+        registry.logins = ("nobody",)
+        with pytest.raises(RegistryFailed) as refused:
+            await ask(registry, credentials, settings)
+
+    assert refused.value.message == f"token: unauthorized: who are you?; {shown}"
 
 
 async def test_retry_after_is_honoured(settings: Any) -> None:

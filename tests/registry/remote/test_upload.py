@@ -35,11 +35,15 @@ def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextlib.asynccontextmanager
 async def client_of(
-    registry: UploadRegistry, settings: Any, *, credentials: Credentials | None = None
+    registry: UploadRegistry,
+    settings: Any,
+    *,
+    credentials: Credentials | None = None,
+    policy: RetryPolicy = POLICY,
 ) -> AsyncIterator[RegistryClient]:
     settings.ALLOWED_REGISTRIES = [f"http://{registry.host}"]
     remote = RemoteModel(Origin("http", "127.0.0.1", registry.port), "lab/tiny", "latest")
-    async with RegistryClient(remote, credentials or Credentials(), policy=POLICY) as client:
+    async with RegistryClient(remote, credentials or Credentials(), policy=policy) as client:
         yield client
 
 
@@ -116,6 +120,31 @@ async def test_cut_upload_goes_on_at_the_very_byte(settings: Any, tmp_path: Path
     assert registry.blobs == {DIGEST: BODY}
     assert registry.requests("PATCH")[1].headers["content-range"].startswith(f"{cut}-")
     assert len(registry.requests("POST")) == 1
+
+
+@pytest.mark.parametrize(("size", "stall"), [(1_000_000, 400_000), (24_000_000, 77)])
+async def test_stalled_upload_goes_on_at_the_very_byte(
+    settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, stall: int
+) -> None:
+    # All of a part has gone and no answer comes; or the connection takes nothing more.
+    monkeypatch.setattr(upload, "PART_BYTES", max(400_000, size // 2))
+    body = BODY * (size // len(BODY))
+    policy = replace(POLICY, stall_s=0.3)
+    async with upload_registry(stalls=[stall, 5]) as registry:
+        await push(registry, settings, outgoing(tmp_path, body), policy=policy)
+
+    assert registry.blobs == {str(Digest.of(body)): body}
+    starts = [asked.headers["content-range"] for asked in registry.requests("PATCH")]
+    assert starts[1].startswith(f"{stall}-")
+    assert starts[2].startswith(f"{stall + 5}-")
+
+
+async def test_stalls_without_end_are_given_up(settings: Any, tmp_path: Path) -> None:
+    policy = replace(POLICY, stall_s=0.05)
+    async with upload_registry(stalls=[0] * 20) as registry:
+        with pytest.raises(RegistryFailed, match="in time"):
+            await push(registry, settings, outgoing(tmp_path), policy=policy)
+        assert len(registry.requests("PATCH")) == policy.tries
 
 
 @pytest.mark.parametrize("cut", [0, 1])
