@@ -160,17 +160,9 @@ class OutboundClient:
     ) -> None:
         self._hosts = hosts
         self._caps = caps or Caps()
-        self._pools = {
-            "https": httpcore2.AsyncConnectionPool(
-                ssl_context=tls or _tls(),
-                max_connections=_MOST_CONNECTIONS,
-                network_backend=_CheckedNetwork(hosts, resolve),
-            ),
-            "http": httpcore2.AsyncConnectionPool(
-                max_connections=_MOST_CONNECTIONS,
-                network_backend=_CheckedPlainNetwork(hosts, resolve),
-            ),
-        }
+        self._resolve = resolve
+        self._own_tls = tls
+        self._pools: dict[str, httpcore2.AsyncConnectionPool] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -239,7 +231,7 @@ class OutboundClient:
             target=target.path.encode(),
         )
         timeouts = {"connect": caps.connect_s, "read": caps.read_s, "write": caps.read_s}
-        stream = self._pools[target.scheme].stream(
+        stream = self._pool(target.scheme).stream(
             method,
             url,
             headers=list(whole.items()),
@@ -251,6 +243,19 @@ class OutboundClient:
                 yield Answer(target, response, caps)
         except httpcore2.ConnectError as error:
             raise OutboundFailed(_unreached(target, error)) from error
+
+    def _pool(self, scheme: str) -> httpcore2.AsyncConnectionPool:
+        """Return the connections of a scheme; made when first wanted, as certificates take long."""
+        if scheme not in self._pools:
+            is_plain = scheme == "http"
+            network = _CheckedPlainNetwork if is_plain else _CheckedNetwork
+            self._pools[scheme] = httpcore2.AsyncConnectionPool(
+                # One that trusts nobody: given none, the pool would read the certificates anew.
+                ssl_context=_no_tls() if is_plain else self._own_tls or _tls(),
+                max_connections=_MOST_CONNECTIONS,
+                network_backend=network(self._hosts, self._resolve),
+            )
+        return self._pools[scheme]
 
 
 class _CheckedNetwork(httpcore2.AnyIOBackend):
@@ -367,6 +372,11 @@ def _joined(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 @lru_cache(1)
 def _user_agent() -> str:
     return f"ollamasite/{version('ollamasite')}"
+
+
+@lru_cache(1)
+def _no_tls() -> ssl.SSLContext:
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 @lru_cache(1)

@@ -31,6 +31,9 @@ P = ParamSpec("P")
 Completed = Callable[[int], None]
 
 _STREAMS: Final = 4
+# One stream comes in order, which is least work; where it is slower than this, others help it.
+_FAST_BYTES_PER_S: Final = 200 * 1024**2
+_FIRST_LOOK_S: Final = 0.3
 _BATCH_BYTES: Final = 4 * 1024**2
 _BATCH_S: Final = 0.25  # on a slow line, so that little is lost with the process
 _HASHED_AT_ONCE_BYTES: Final = 16 * 1024**2
@@ -127,6 +130,7 @@ class _Download:
         self._digest = digest
         self._tell = tell
         self._advanced = asyncio.Event()
+        self._is_whole = asyncio.Event()
         self._threads = ThreadPoolExecutor(_STREAMS + 2, thread_name_prefix="download")
 
     async def run(self) -> None:
@@ -154,9 +158,9 @@ class _Download:
     async def _fetch_all(self) -> None:
         for _ in range(self._client.policy.tries):
             waiting = [part for part in self._file.parts if not part.is_whole]
-            streams = [self._stream(waiting) for _ in range(min(_STREAMS, len(waiting)))]
+            helpers = [self._help(waiting) for _ in range(_STREAMS - 1)] if waiting else []
             try:
-                await _together(self._hash(), *streams, beside=self._tick())
+                await _together(self._hash(), self._stream(waiting), *helpers, beside=self._tick())
             except _NoRanges:
                 self._file.start_anew(in_one_part=True)
             else:
@@ -166,6 +170,21 @@ class _Download:
     async def _stream(self, waiting: list[Part]) -> None:
         while waiting:
             await self._fetch_part(waiting.pop(0))
+        if all(part.is_whole for part in self._file.parts):
+            self._is_whole.set()
+
+    async def _help(self, waiting: list[Part]) -> None:
+        """Fetch parts as well, if the first stream alone is slow."""
+        file = self._file
+        before = file.completed_bytes
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._is_whole.wait(), _FIRST_LOOK_S)
+        if file.completed_bytes - before >= _FAST_BYTES_PER_S * _FIRST_LOOK_S:
+            return
+        if not waiting:
+            largest = max(file.parts, key=lambda part: part.end - part.next)
+            waiting.extend(file.split(largest))
+        await self._stream(waiting)
 
     async def _fetch_part(self, part: Part) -> None:
         failures = stalls = 0
@@ -190,7 +209,10 @@ class _Download:
             await asyncio.sleep(policy.delay_s(failures, asked_s))
 
     async def _attempt(self, part: Part) -> None:
-        """Ask once for what is missing of a part, and take what comes of it."""
+        """Ask once for what is missing of a part, and take what comes of it.
+
+        Its end may come nearer meanwhile: then others have taken over what is behind it.
+        """
         start, size_bytes = part.next, self._file.size_bytes
         end = None if start == 0 and part.end == size_bytes else part.end
         async with self._client.open_blob(
@@ -235,7 +257,7 @@ class _Download:
     async def _take(self, answer: Answer, part: Part) -> None:
         writer = _Writer(self._file, part, self._threads, self._advanced)
         try:
-            while count := await answer.fill(writer.room):
+            while not writer.is_cut_off and (count := await answer.fill(writer.room)):
                 await writer.add(count)
         finally:
             await writer.finish()  # also what came before a cut
@@ -274,12 +296,19 @@ class _Writer:
         self._threads = threads
         self._advanced = advanced
         self._place = part.next
+        self._asked_end = part.end
         # One byte more than there is to come: it shows that a registry sends too much.
         size = min(_BATCH_BYTES, part.end - part.next + 1)
         self._buffers = [memoryview(bytearray(size)), memoryview(bytearray(size))]
         self._filled = 0
         self._begun_s = time.monotonic()
         self._writing: asyncio.Task[None] | None = None
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether all is here up to an end that was farther off when it was asked for."""
+        is_here = self._place + self._filled >= self._part.end
+        return is_here and self._part.end != self._asked_end
 
     @property
     def room(self) -> memoryview:
@@ -292,7 +321,8 @@ class _Writer:
         surplus = self._place + self._filled - self._part.end
         if surplus > 0:
             self._filled -= surplus
-            raise RegistryFailed("the registry sends more bytes than it said")
+            if self._part.end == self._asked_end:
+                raise RegistryFailed("the registry sends more bytes than it said")
         is_late = time.monotonic() - self._begun_s >= _BATCH_S
         if is_late or self._filled == len(self._buffers[0]):
             await self._wait()
@@ -307,7 +337,10 @@ class _Writer:
 
     def _begin(self) -> None:
         batch = self._buffers[0][: self._filled]
-        self._writing = asyncio.create_task(self._write(batch, self._place))
+        # Begun at once and not as a task: while bytes keep coming, no task would get its turn.
+        loop = asyncio.get_running_loop()
+        work = loop.run_in_executor(self._threads, self._file.write, batch, self._place)
+        self._writing = asyncio.create_task(self._note(work, len(batch)))
         self._place += self._filled
         self._filled = 0
         self._buffers.reverse()
@@ -318,9 +351,9 @@ class _Writer:
         if writing is not None:
             await _settled(writing)
 
-    async def _write(self, batch: memoryview, place: int) -> None:
-        await _in_thread(self._threads, self._file.write, batch, place)
-        self._part.done += len(batch)
+    async def _note(self, work: asyncio.Future[None], count: int) -> None:
+        await _settled(work)
+        self._part.done += count
         self._advanced.set()
 
 

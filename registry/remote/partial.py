@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Final, Self
 
 import msgspec
@@ -30,7 +31,7 @@ _READ_BYTES: Final = 4 * 1024**2
 _ORIGIN_CHARACTERS: Final = 16
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Part:
     """The bytes from `start` to before `end`, of which the first `done` have come."""
 
@@ -71,9 +72,10 @@ class PartialFile:
     ) -> None:
         self.path = path
         self.size_bytes = size_bytes
-        self._part_bytes = part_bytes or _usual_part_bytes(size_bytes)
+        self._part_bytes = part_bytes or size_bytes
         self._descriptor = descriptor
         self._hasher = hashlib.sha256()
+        self._hashing = Lock()
         self._buffer = memoryview(bytearray(_READ_BYTES))
         self.hashed_bytes = 0
         self.parts = self._resumed() or self._cut()
@@ -110,18 +112,27 @@ class PartialFile:
         return Digest(self._hasher.hexdigest())
 
     def write(self, data: memoryview, offset: int) -> None:
-        """Write bytes at their place. Raises StorageFull."""
+        """Write bytes at their place, and hash them if it is their turn. Raises StorageFull."""
         write_at(self._descriptor, data, offset)
+        # What comes in order need not be read again to be hashed.
+        if self._hashing.acquire(blocking=False):
+            try:
+                if offset == self.hashed_bytes:
+                    self._hasher.update(data)
+                    self.hashed_bytes += len(data)
+            finally:
+                self._hashing.release()
 
     def hash_until(self, end: int) -> None:
         """Hash on, up to a place before which nothing is missing."""
-        while self.hashed_bytes < end:
-            piece = self._buffer[: min(_READ_BYTES, end - self.hashed_bytes)]
-            count = os.preadv(self._descriptor, [piece], self.hashed_bytes)
-            if not count:
-                raise EOFError(f"{self.path} is shorter than what was written to it")
-            self._hasher.update(piece[:count])
-            self.hashed_bytes += count
+        with self._hashing:
+            while self.hashed_bytes < end:
+                piece = self._buffer[: min(_READ_BYTES, end - self.hashed_bytes)]
+                count = os.preadv(self._descriptor, [piece], self.hashed_bytes)
+                if not count:
+                    raise EOFError(f"{self.path} is shorter than what was written to it")
+                self._hasher.update(piece[:count])
+                self.hashed_bytes += count
 
     def start_anew(self, *, in_one_part: bool = False) -> None:
         """Forget all that has come."""
@@ -157,7 +168,26 @@ class PartialFile:
             os.close(self._descriptor)
             self._descriptor = -1
 
+    def split(self, part: Part) -> list[Part]:
+        """Cut off what is far from done of a part, for others to fetch; return the new parts.
+
+        Whoever fetches the part goes on to its new end.
+        """
+        part_bytes = _usual_part_bytes(self.size_bytes)
+        first = part.next + part_bytes
+        cut = [
+            Part(start, min(start + part_bytes, part.end))
+            for start in range(first, part.end, part_bytes)
+        ]
+        if cut:
+            part.end = first
+            place = self.parts.index(part) + 1
+            self.parts[place:place] = cut
+        return cut
+
     def _cut(self) -> list[Part]:
+        if not self.size_bytes:
+            return []
         starts = range(0, self.size_bytes, self._part_bytes)
         return [Part(start, min(start + self._part_bytes, self.size_bytes)) for start in starts]
 
