@@ -33,7 +33,7 @@ from registry.upload_sessions import Upload
 
 __all__ = ["is_blob_request", "serve"]
 
-_READ_BYTES: Final = 1024 * 1024
+_READ_BYTES: Final = 4 * 1024 * 1024
 # A sender that is silent for so long is cut off: what has come stays, and it may go on from there.
 _SENDER_IDLE_S: Final = 60.0
 _READER_IDLE_S: Final = 300.0

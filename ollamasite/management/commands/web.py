@@ -53,7 +53,7 @@ class Command(BaseCommand):
 
 
 def _serve_with_uvicorn(application: Any, host: str, port: int) -> None:
-    http_protocol.HIGH_WATER_LIMIT = _BODY_BUFFER_BYTES
+    http_protocol.HIGH_WATER_LIMIT = _BODY_BUFFER_BYTES  # type: ignore[attr-defined] # not exported
     config = uvicorn.Config(
         application,
         host=host,
