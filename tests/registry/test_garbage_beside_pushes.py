@@ -1,5 +1,6 @@
 """Garbage is collected while others push, in threads of their own: nothing of theirs is missing."""
 
+import contextlib
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +9,7 @@ import pytest
 from django.db import connections
 
 from models_app import repositories, selectors, services
+from models_app.errors import ModelNotFound
 from models_app.models import Tag, User
 from models_app.names import ModelName
 from models_app.repositories import RepositoryRecord
@@ -31,23 +33,36 @@ def _everything_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(garbage, "GRACE_S", 0.0)
 
 
+def begin(store: BlobStore, owner: User, name: ModelName, data: bytes) -> RepositoryRecord:
+    """Push the first file. A repository that holds nothing may be gone before: it is made anew."""
+    while True:
+        model = services.open_model(name, owner_id=owner.pk)
+        record = RepositoryRecord(model.pk, model.namespace, model.name)
+        with contextlib.suppress(ModelNotFound):
+            link(store, record, data)
+            return record
+
+
+def link(store: BlobStore, record: RepositoryRecord, data: bytes) -> None:
+    """Push a file."""
+    with store.in_use():
+        stored = store.write_bytes(data)
+        make_older(store, stored.digest.file_name, 60)
+        repositories.link_blob(record, stored.digest.hex, len(data))
+
+
 def push(store: BlobStore, owner: User, tag: str, round_number: int) -> None:
     """Push two files and a manifest, and move or delete the tag afterwards."""
     name = ModelName(namespace=owner.username, model="m", tag=tag)
-    model = services.open_model(name, owner_id=owner.pk)
-    record = RepositoryRecord(model.pk, model.namespace, model.name)
     datas = [FILES[round_number % 3], FILES[(round_number + 1) % 3]]
-    for data in datas:
-        with store.in_use():
-            stored = store.write_bytes(data)
-            make_older(store, stored.digest.file_name, 60)
-            repositories.link_blob(record, stored.digest.hex, len(data))
+    record = begin(store, owner, name, datas[0])
+    link(store, record, datas[1])
     digests = [Digest.of(data) for data in datas]
     layers = [NewLayer(digest=digest.hex, size_bytes=6, media_type="t") for digest in digests]
     body = f"{tag} {round_number}".encode()
     manifest = NewManifest(digest=Digest.of(body).hex, body=body, layers=layers)
     with store.in_use():
-        sizes = repositories.file_sizes(model.pk)
+        sizes = repositories.file_sizes(record.model_id)
         assert {digest.hex for digest in digests} <= sizes.keys()
         assert all(store.exists(digest) for digest in digests)
         services.push_manifest(name, manifest, tags=[tag], owner_id=owner.pk)
