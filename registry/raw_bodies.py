@@ -14,6 +14,8 @@ from asgiref.sync import sync_to_async
 BATCH_BYTES: Final = 4 * 1024 * 1024
 # How exactly the end of somebody's patience is kept.
 _PATIENCE_STEP_S: Final = 1.0
+# A slow sender's bytes are handed on as well, so that little is lost with the process.
+_BATCH_S: Final = 1.0
 
 
 class ClientLeft(Exception):
@@ -72,7 +74,7 @@ class _Batch:
 async def _gather(receive: Any, idle_s: float) -> _Batch:
     batch = _Batch()
     now_s = asyncio.get_running_loop().time
-    size_bytes = 0
+    begun_s, size_bytes = now_s(), 0
     try:
         # One timer for all of it: one for each of the many pieces takes as long as the pieces do.
         async with asyncio.timeout(idle_s) as patience:
@@ -85,6 +87,8 @@ async def _gather(receive: Any, idle_s: float) -> _Batch:
                 batch.pieces.append(piece)
                 size_bytes += len(piece)
                 batch.has_more = event.get("more_body", False)
+                if now_s() - begun_s > _BATCH_S:
+                    break
                 end_s = now_s() + idle_s
                 if end_s - (patience.when() or 0.0) > min(idle_s, _PATIENCE_STEP_S):
                     patience.reschedule(end_s)

@@ -157,16 +157,16 @@ def test_upload_that_is_cut_goes_on_at_the_very_byte(site: RunningSite) -> None:
         f"Authorization: Bearer {site.api_key}",
         f"Content-Length: {7 * MiB}",
     ]
-    sender.sendall("\r\n".join([*head, "", ""]).encode() + PIECE * 3 + PIECE[:77])
+    sender.sendall("\r\n".join([*head, "", ""]).encode() + PIECE * 5 + PIECE[:77])
     upload = f"upload-{begun['Docker-Upload-UUID']}"
     file = site.data_dir / "blobs" / upload
     wait_for(lambda: file.stat().st_size > MiB)
     sender.close()
-    wait_for(lambda: file.stat().st_size == 3 * MiB + 77)
+    wait_for(lambda: file.stat().st_size == 5 * MiB + 77)
     status, told, _ = request(site, "GET", session)
-    assert (status, told["X-Upload-Bytes"]) == (204, str(3 * MiB + 77))
-    rest = PIECE[77:] + PIECE * 4
-    chunk = f"{3 * MiB + 77}-{8 * MiB - 1}"
+    assert (status, told["X-Upload-Bytes"]) == (204, str(5 * MiB + 77))
+    rest = PIECE[77:] + PIECE * 2
+    chunk = f"{5 * MiB + 77}-{8 * MiB - 1}"
     wait_for(lambda: request(site, "PATCH", session, rest, Content_Range=chunk)[0] == 202)
 
     assert request(site, "PUT", f"{session}?digest={digest_of(8)}")[0] == 201
