@@ -18,19 +18,21 @@ from registry.digest import Digest
 from registry.errors import GgufError, InvalidManifest, ManifestBlobUnknown
 from registry.gguf_process import inspect_blob
 from registry.gguf_roles import Role, role_of
-from registry.manifests import MANIFEST_TYPE, MAX_TEXT_BYTES
+from registry.manifests import (
+    DOCKER_LIST_TYPE,
+    MANIFEST_TYPES,
+    MAX_MANIFEST_BYTES,
+    MAX_TEXT_BYTES,
+    OCI_INDEX_TYPE,
+    TEXT_TYPES,
+)
 from registry.model_config import build_config
 from registry.template_check import check_template
 
 # A file's size in bytes where the repository has it, else None.
 SizeOf = Callable[[Digest], int | None]
 
-MAX_MANIFEST_BYTES: Final = 4 * 1024 * 1024
-OCI_MANIFEST_TYPE: Final = "application/vnd.oci.image.manifest.v1+json"
-OCI_INDEX_TYPE: Final = "application/vnd.oci.image.index.v1+json"
-DOCKER_LIST_TYPE: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
 _INDEX_TYPES: Final = frozenset({OCI_INDEX_TYPE, DOCKER_LIST_TYPE})
-MEDIA_TYPES: Final = (MANIFEST_TYPE, OCI_MANIFEST_TYPE, DOCKER_LIST_TYPE, OCI_INDEX_TYPE)
 _MAX_LAYERS: Final = 1024
 _MAX_MODEL_LAYERS: Final = 256
 _MAX_TEXTS_BYTES: Final = 8 * 1024 * 1024
@@ -47,16 +49,6 @@ _GGUF_TYPES: Final[Mapping[str, Role]] = {
     manifests.ADAPTER: Role.ADAPTER,
     manifests.DRAFT: Role.MODEL,
 }
-_TEXT_TYPES: Final = frozenset(
-    {
-        manifests.TEMPLATE,
-        manifests.SYSTEM,
-        manifests.PARAMS,
-        manifests.MESSAGES,
-        manifests.LICENSE,
-        manifests.CONFIG_TYPE,
-    }
-)
 
 
 class _Descriptor(msgspec.Struct, frozen=True):
@@ -122,7 +114,7 @@ def _media_type(document: _Document, told: str) -> str:
     if document.media_type and told and told != document.media_type.lower():
         raise InvalidManifest(f"invalid manifest: it is {document.media_type!r} and not {told!r}")
     found = document.media_type or told
-    if found not in MEDIA_TYPES:
+    if found not in MANIFEST_TYPES:
         raise InvalidManifest(f"invalid manifest: the media type {found!r} is not supported")
     is_index = found in _INDEX_TYPES
     if is_index and (document.layers is not None or document.config is not None):
@@ -266,7 +258,7 @@ def _inspect(layer: _Descriptor, store: BlobStore) -> dict[str, Any]:
 
 def _texts(descriptors: Sequence[_Descriptor], store: BlobStore) -> dict[str, list[str]]:
     """Return the texts of a model by media type, in order. Raises InvalidManifest."""
-    wanted = [it for it in descriptors if it.media_type in _TEXT_TYPES]
+    wanted = [it for it in descriptors if it.media_type in TEXT_TYPES]
     is_too_large = any(it.size > MAX_TEXT_BYTES for it in wanted)
     if is_too_large or sum(it.size for it in wanted) > _MAX_TEXTS_BYTES:
         raise InvalidManifest(f"the texts of a model may have {_MAX_TEXTS_BYTES} bytes at most")

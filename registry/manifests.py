@@ -27,6 +27,16 @@ MESSAGES: Final = f"{_LAYER_PREFIX}messages"
 LICENSE: Final = f"{_LAYER_PREFIX}license"
 DRAFT: Final = f"{_LAYER_PREFIX}draft"
 TENSOR: Final = f"{_LAYER_PREFIX}tensor"
+# What a model has in words and numbers, read as a whole and kept in memory when it is used.
+TEXT_TYPES: Final = frozenset(
+    {TEMPLATE, SYSTEM, PARAMS, MESSAGES, LICENSE, CONFIG_TYPE},
+)
+OCI_MANIFEST_TYPE: Final = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX_TYPE: Final = "application/vnd.oci.image.index.v1+json"
+DOCKER_LIST_TYPE: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
+# Every kind of manifest that is taken here, from others' registries as well.
+MANIFEST_TYPES: Final = (MANIFEST_TYPE, OCI_MANIFEST_TYPE, DOCKER_LIST_TYPE, OCI_INDEX_TYPE)
+MAX_MANIFEST_BYTES: Final = 4 * 1024 * 1024
 # The most that a layer which is held in memory as a whole may have.
 MAX_TEXT_BYTES: Final = 4 * 1024 * 1024
 

@@ -39,16 +39,6 @@ _SHOWN_DIGITS: Final = 12
 _MAX_LAYERS: Final = 256
 _MAX_FILE_BYTES: Final = 2**63 - 1
 _TRIES: Final = 3
-_TEXT_TYPES: Final = frozenset(
-    {
-        manifests.TEMPLATE,
-        manifests.SYSTEM,
-        manifests.PARAMS,
-        manifests.MESSAGES,
-        manifests.LICENSE,
-        manifests.CONFIG_TYPE,
-    }
-)
 
 
 class PullArguments(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +76,10 @@ def pull_model(
         name, scheme_in_text=scheme_of(arguments.name), is_insecure=arguments.is_insecure
     )
     credentials = Credentials.for_registry(
-        remote.origin, principal, username=arguments.username, password=_password(arguments)
+        remote.origin,
+        principal,
+        username=arguments.username,
+        password=sealing.open_sealed(arguments.sealed_password),
     )
     pull = _Pull(principal, target, report)
     with _connected(RegistryClient(remote, credentials, policy=policy)) as connection:
@@ -206,11 +199,6 @@ class _Pull:
         return self._store.size_bytes(digest)
 
 
-def _password(arguments: PullArguments) -> str:
-    sealed = arguments.sealed_password
-    return sealing.open_sealed(sealed) if sealed else ""
-
-
 def _sensible(remote: RemoteManifest) -> Manifest:
     """Return what a manifest says, if it is that of a model that may be worth its bytes.
 
@@ -225,7 +213,7 @@ def _sensible(remote: RemoteManifest) -> Manifest:
         raise InvalidManifest(f"a model may have {_MAX_LAYERS} layers at most")
     sizes: dict[Digest, int] = {}
     for file in (*manifest.layers, manifest.config):
-        if file.mediaType in _TEXT_TYPES and file.size > manifests.MAX_TEXT_BYTES:
+        if file.mediaType in manifests.TEXT_TYPES and file.size > manifests.MAX_TEXT_BYTES:
             raise InvalidManifest(f"the layer {file.digest} is too large for a text")
         if file.size > _MAX_FILE_BYTES:
             raise InvalidManifest(f"invalid manifest: {file.digest} cannot have {file.size} bytes")

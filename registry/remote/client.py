@@ -22,22 +22,14 @@ from ollamasite.outbound.client import Answer, Caps, Content, OutboundClient
 from ollamasite.outbound.urls import parse_url
 from registry.digest import Digest
 from registry.errors import RegistryFailed
-from registry.manifests import MANIFEST_TYPE
+from registry.manifests import MANIFEST_TYPES, MAX_MANIFEST_BYTES
 from registry.remote import tokens
 from registry.remote.reference import RemoteModel, hosts_for, origin_of
 from registry.remote.tokens import Credentials
 
 T = TypeVar("T")
 
-MAX_MANIFEST_BYTES: Final = 4 * 1024 * 1024
-_ACCEPTED: Final = ", ".join(
-    (
-        MANIFEST_TYPE,
-        "application/vnd.oci.image.manifest.v1+json",
-        "application/vnd.docker.distribution.manifest.list.v2+json",
-        "application/vnd.oci.image.index.v1+json",
-    )
-)
+_ACCEPTED: Final = ", ".join(MANIFEST_TYPES)
 OK: Final = 200
 _UNAUTHORIZED: Final = 401
 _NOT_FOUND: Final = 404

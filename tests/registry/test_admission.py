@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from models_app.services import NewManifest
-from registry import admission, manifests
+from registry import manifests
 from registry.admission import admit
 from registry.blobs import BlobStore
 from registry.digest import Digest
@@ -19,8 +19,8 @@ from registry.gguf import read_gguf
 from tests.registry.gguf_mutations import mutate
 from tests.vision_files import write_projector
 
-OCI = admission.OCI_MANIFEST_TYPE
-INDEX = admission.OCI_INDEX_TYPE
+OCI = manifests.OCI_MANIFEST_TYPE
+INDEX = manifests.OCI_INDEX_TYPE
 EMPTY = "application/vnd.oci.empty.v1+json"
 Admit = Callable[..., NewManifest]
 

@@ -16,8 +16,8 @@ from ollamasite.challenges import asked_of_request
 from ollamasite.errors import BodyTooLarge
 from ollamasite.http import json_response
 from registry import revisions
-from registry.admission import MAX_MANIFEST_BYTES, OCI_INDEX_TYPE
 from registry.api.distribution.paging import link_to_next, page_of
+from registry.manifests import MAX_MANIFEST_BYTES, OCI_INDEX_TYPE
 from registry.revisions import Push, Pushed
 
 _ACCEPTED: Final = 202
