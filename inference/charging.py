@@ -17,6 +17,7 @@ from inference.messages import (
     ChatPrompt,
     Embed,
     Event,
+    Failed,
     FillPrompt,
     Finished,
     Generate,
@@ -26,6 +27,7 @@ from inference.messages import (
     Token,
     TokensPrompt,
     Unload,
+    Usage,
 )
 from inference.requests import Caller
 from models_app import limits
@@ -44,7 +46,7 @@ class Share:
     """What one message of a call uses of the call's charge, which the last to settle settles."""
 
     def __init__(self, charge: Charge, unsettled: set["Share"]) -> None:
-        self._charge = charge
+        self.charge = charge
         self._unsettled = unsettled
         self._used_tokens = 0
         unsettled.add(self)
@@ -58,33 +60,38 @@ class Share:
                 self._count(self._used_tokens + 1)
             case Finished(usage=usage):
                 self._count(usage.prompt_tokens + usage.completion_tokens)
+            case Failed(usage=usage) if usage != Usage():  # the node has told
+                self._count(usage.prompt_tokens + usage.completion_tokens)
 
     def settle(self) -> None:
         """Nothing more is used. Only the first call counts; must be called on the event loop."""
         self._unsettled.discard(self)
         if not self._unsettled:
-            self._charge.settle()
+            self.charge.settle()
 
     async def settle_soon(self) -> None:
         """Settle, and wait a moment if that settles the charge."""
         self.settle()
         if not self._unsettled:
-            await self._charge.settle_soon()
+            await self.charge.settle_soon()
 
     def _count(self, used_tokens: int) -> None:
-        self._charge.used_tokens += used_tokens - self._used_tokens
+        self.charge.used_tokens += used_tokens - self._used_tokens
         self._used_tokens = used_tokens
 
 
-async def reserve(caller: Caller, messages: Sequence[Submittable]) -> list[Share]:
-    """Hold what a call will cost its caller, and tell the client what is left.
+async def reserve(caller: Caller, messages: Sequence[Submittable], model: str) -> list[Share]:
+    """Hold what a call for a model, by its full name, will cost; tell the client what is left.
 
-    Returns the share of every message. Raises RateLimited, QuotaExceeded, LimitsUnavailable.
+    Returns the share of every message. Raises RateLimited, QuotaExceeded, TooManyAtOnce,
+    LimitsUnavailable.
     """
     charge = await limits.reserve(
         caller.principal,
         tokens=sum(estimate_tokens(message) for message in messages),
+        model=model,
         same_call=_same_call(caller, messages),
+        dialect=caller.dialect,
     )
     add_headers(charge.headers)
     unsettled: set[Share] = set()

@@ -18,8 +18,8 @@ from django.shortcuts import redirect
 from django.urls import Resolver404, resolve
 from django.utils.http import urlencode
 
-from models_app import policy
-from models_app.auth import principal_of_request
+from models_app import key_uses, policy
+from models_app.auth import known_principal, principal_of_request
 from models_app.permissions import Principal
 from ollamasite.error_responses import Dialect, dialect_of, to_response
 from ollamasite.errors import BadRequest, Forbidden, ServiceError, Unauthenticated
@@ -46,8 +46,8 @@ class GateMiddleware:
         principal: Principal | None = None
         if not rule.is_open(request.method or ""):
             try:
-                principal = await sync_to_async(_admit)(request, rule)
-            except (Unauthenticated, Forbidden) as error:
+                principal = await _admitted(request, rule)
+            except ServiceError as error:
                 return _refuse(request, error)
         request.principal = principal  # type: ignore[attr-defined]
         if route is None and (target := _without_slash(request)):
@@ -55,10 +55,21 @@ class GateMiddleware:
         return await self._get_response(request)
 
 
+async def _admitted(request: HttpRequest, rule: policy.Rule) -> Principal:
+    """Return who asks. Raises Unauthenticated, Forbidden, TooManyAttempts."""
+    principal = known_principal(request)
+    if principal is None:
+        principal = await sync_to_async(_admit)(request, rule)
+    elif not rule.admits(principal, request.method or ""):
+        raise Forbidden
+    key_uses.write_soon()
+    return principal
+
+
 def admit_scope(scope: Mapping[str, Any], route: str) -> Principal:
     """Return who sends a request that does not go through Django's handler.
 
-    Reads no byte of its body. Raises Unauthenticated, Forbidden, BadRequest.
+    Reads no byte of its body. Raises Unauthenticated, Forbidden, BadRequest, TooManyAttempts.
     """
     # What the body is said to be is left out: looking for a form's CSRF token would parse it.
     headers = [item for item in scope["headers"] if item[0] not in _BODY_HEADERS]
@@ -68,7 +79,9 @@ def admit_scope(scope: Mapping[str, Any], route: str) -> Principal:
         raise BadRequest("the query is not UTF-8") from error
     SessionMiddleware(_no_view).process_request(request)
     AuthenticationMiddleware(_no_view).process_request(request)
-    return _admit(request, policy.ROUTES[route])
+    principal = _admit(request, policy.ROUTES[route])
+    key_uses.write()  # there is a thread for it already
+    return principal
 
 
 def _admit(request: HttpRequest, rule: policy.Rule) -> Principal:

@@ -10,7 +10,7 @@ import json
 import secrets
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -19,7 +19,8 @@ from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from models_app.models import ACTIVE_STATES, Job, JobKind, JobState, User
-from models_app.permissions import CredentialKind, Principal, Scope
+from models_app.permissions import CredentialKind, Principal
+from models_app.principals import principal_of_user
 from ollamasite.errors import Unauthenticated
 
 # Others know the words, not the tables.
@@ -82,6 +83,7 @@ class NewJob:
     model_name: str
     share_key: str  # 64 hex
     arguments: str
+    model_patterns: tuple[str, ...] = ()  # of the key by which it is asked
     is_detached: bool = False
 
 
@@ -125,7 +127,7 @@ class Recovered:
 
 # ------------------------------------------------------------------ reading
 def find_job(principal: Principal, job_id: str) -> JobRecord | None:
-    """Return a job that the principal may see: their own; an administrator every one."""
+    """Return a job that the principal may see: their own; operators every one."""
     row = _visible(principal).filter(job_id=_id(job_id)).first()
     return _record(row) if row else None
 
@@ -163,7 +165,7 @@ def read_version(job_id: str) -> int | None:
 def read_versions(principal: Principal) -> dict[str, int]:
     """Return the versions of the principal's jobs that have not ended, or only just have."""
     just_now = timezone.now() - _JUST_ENDED
-    rows = Job.objects.filter(owner_id=principal.user_id)
+    rows = _visible(principal).filter(owner_id=principal.user_id)
     rows = rows.filter(Q(state__in=ACTIVE_STATES) | Q(ended_at__gte=just_now))
     return dict(rows.order_by("created_at", "pk").values_list("job_id", "version"))
 
@@ -202,6 +204,7 @@ def add_or_share(new: NewJob, *, most_queued: int) -> JobRecord | None:
                 kind=new.kind,
                 owner_id=new.owner_id,
                 model_name=new.model_name[:_MAX_NAME],
+                model_patterns=list(new.model_patterns),
                 share_key=new.share_key,
                 arguments=new.arguments,
                 is_detached=new.is_detached,
@@ -437,22 +440,17 @@ def _running_of(owner_id: int | None) -> int:
 
 def _claimed(claim: Claim) -> ClaimedJob:
     row = Job.objects.select_related("owner").get(pk=claim.pk)
-    owner = row.owner
+    owner, principal = row.owner, None
+    if owner is not None:
+        # With the rights of now, but for no models that the key was not for.
+        known = principal_of_user(owner, CredentialKind.SESSION)
+        principal = replace(known, model_patterns=tuple(row.model_patterns))
     return ClaimedJob(
         claim=claim,
         record=_record(row),
         arguments=row.arguments,
-        principal=_principal(owner) if owner else None,
+        principal=principal,
         is_owner_active=owner is None or owner.is_active,
-    )
-
-
-def _principal(owner: User) -> Principal:
-    return Principal(
-        user_id=owner.pk,
-        username=owner.username,
-        is_admin=owner.is_superuser,
-        kind=CredentialKind.SESSION,
     )
 
 
@@ -467,8 +465,12 @@ def _ended(state: JobState) -> dict[str, Any]:
 # ------------------------------------------------------------------ rows
 def _visible(principal: Principal) -> QuerySet[Job]:
     rows = Job.objects.select_related("owner")
-    own = Q(owner_id=principal.user_id)
-    return rows if principal.may(Scope.ADMIN) else rows.filter(own)
+    if principal.may_operate:
+        return rows
+    own = rows.filter(owner_id=principal.user_id)
+    # A key for some models knows of what such keys have asked for.
+    patterns = list(principal.model_patterns)
+    return own.filter(model_patterns=patterns) if patterns else own
 
 
 def _id(job_id: str) -> str:

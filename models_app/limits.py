@@ -1,115 +1,86 @@
 """Limits of use: what a request may take is reserved before it runs and settled after.
 
-    charge = await reserve(principal, tokens=estimate)   # RateLimited, QuotaExceeded
-    …                                                    # charge.used_tokens grows
-    charge.settle()                                      # exactly once counts
+    charge = await reserve(principal, tokens=estimate, model=name)   # RateLimited, QuotaExceeded, …
+    …                                                                # charge.used_tokens grows
+    charge.settle()                                                  # exactly once counts
 
-All limits of a request hold together. Today they are the site's settings, for each user; whoever
-adds keys, teams or models adds lines to `limits_of`. Limits of a minute refill all the time; those
-of a day begin anew at midnight UTC. Without any limit Redis is not asked.
+All limits of a request hold together; `models_app.limit_rules` knows which they are. Limits of a
+minute refill all the time; those of a day or a month begin anew at midnight UTC; what may be under
+way at once is there again when a request ends. Without any limit Redis is not asked.
 
 When Redis is lost nothing can be counted, so nothing is let through: but for the first few requests
 of every process, which get over a restart. Those are still counted if Redis is back when they end.
-How the counting is done is known by `models_app.limit_store` alone. Knows no HTTP but for names of
-headers, no engine and no prompt.
+What a Redis that comes back empty knows no more is read from the ledger
+(`models_app.limit_rebuild`). How the counting is done is known by `models_app.limit_store` alone.
+Knows no HTTP, no engine and no prompt.
 """
 
 import asyncio
-import enum
 import hashlib
 import logging
 import secrets
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+import msgspec
+from asgiref.sync import sync_to_async
 from django.conf import settings
 
-from models_app.errors import LimitsUnavailable, QuotaExceeded, RateLimited
+from models_app import limit_rebuild, limit_rules
+from models_app.errors import (
+    LimitReached,
+    LimitsUnavailable,
+    QuotaExceeded,
+    RateLimited,
+    TooManyAtOnce,
+)
+from models_app.limit_headers import anthropic_headers, openai_headers
+from models_app.limit_kinds import Limit, Unit, model_subject
 from models_app.limit_store import (
     LimitStore,
+    Past,
     Spec,
     State,
     StoreLost,
     close_stores,
     limit_store,
 )
+from models_app.names import ModelName
 from models_app.permissions import Principal
+from ollamasite.error_responses import Dialect
 
 logger = logging.getLogger(__name__)
 
 # Requests in a row that a process lets through uncounted while Redis does not answer.
 GRACE_REQUESTS: Final = 16
-# As large as the store can count exactly.
-MOST: Final = 10**11
-_SECOND_MS: Final = 1000
-_DAY_MS: Final = 24 * 60 * 60 * _SECOND_MS
 # Pauses between attempts to settle while Redis does not answer.
 _SETTLE_PAUSES_S: Final = (0.0, 1.0, 4.0)
+_NOTHING: Final[Mapping[str, int]] = {}
 # How long the end of an answer waits for its settlement, so that the next request finds it done.
 _WAIT_S: Final = 0.25
-
-
-class Unit(enum.StrEnum):
-    """What is counted."""
-
-    REQUESTS = "requests"
-    TOKENS = "tokens"
-
-
-class Period(enum.Enum):
-    """How soon a limit is there again: its length in milliseconds."""
-
-    MINUTE = 60_000
-    DAY = _DAY_MS
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """`amount` of a unit in a period, for whatever `subject` names: "user:5"."""
-
-    subject: str
-    unit: Unit
-    period: Period
-    amount: int
-
-    def spec(self, now_ms: int) -> Spec:
-        """Return the limit in the store's terms."""
-        period = self.period.name.lower()
-        name = f"{self.unit} per {period}"
-        common: dict[str, Any] = {"name": name, "unit": self.unit.value, "amount": self.amount}
-        key = f"{self.subject}:{self.unit}:{period}"
-        if self.period is Period.MINUTE:
-            return Spec(key=key, period=self.period.value, **common)
-        day = now_ms // _DAY_MS
-        return Spec(key=f"{key}:{day}", ends=(day + 1) * _DAY_MS, **common)
-
-
-def limits_of(principal: Principal) -> tuple[Limit, ...]:
-    """Return every limit that a request of a principal has to keep."""
-    subject = f"user:{principal.user_id}"
-    asked = (
-        (Unit.REQUESTS, Period.MINUTE, settings.REQUESTS_PER_MINUTE),
-        (Unit.TOKENS, Period.MINUTE, settings.TOKENS_PER_MINUTE),
-        (Unit.TOKENS, Period.DAY, settings.TOKENS_PER_DAY),
-    )
-    return tuple(
-        Limit(subject, unit, period, min(MOST, amount)) for unit, period, amount in asked if amount
-    )
 
 
 class Charge:
     """What one request holds. Whoever reserved it adds to `used_tokens` and settles it.
 
-    `headers` tell the client what is left.
+    `request_id` is one of the request's own, with and without limits: the ledger's. `headers` tell
+    the client what is left.
     """
 
-    def __init__(self, headers: Mapping[str, str], bill: "_Bill | None") -> None:
+    def __init__(
+        self, headers: Mapping[str, str], bill: "_Bill | None", request_id: str = ""
+    ) -> None:
+        self.request_id = bill.attempt if bill is not None else request_id
         self.headers = headers
         self.used_tokens = 0
         self._bill = bill
         self._settling: asyncio.Task[None] | None = None
+
+    def record(self) -> dict[str, Any] | None:
+        """Return, as JSON, what `settle_record` needs should this process die; None: nothing."""
+        return None if self._bill is None else self._bill.record()
 
     def settle(self) -> None:
         """Count what was used in place of what was held, from now on and in the background.
@@ -118,15 +89,23 @@ class Charge:
         """
         if self._bill is None or self._settling is not None:
             return
-        self._settling = asyncio.create_task(_settle(self._bill, self.used_tokens))
-        _open_settlements.add(self._settling)
-        self._settling.add_done_callback(_open_settlements.discard)
+        self._begin(_settle(self._bill, _amounts(self.used_tokens)))
+
+    def give_back(self) -> None:
+        """Settle as if nothing was asked. Must be called on the event loop."""
+        if self._bill is not None and self._settling is None:
+            self._begin(_settle(self._bill, _NOTHING))
 
     async def settle_soon(self) -> None:
         """Settle, and wait a moment for it: the client's next request shall find it done."""
         self.settle()
         if self._settling is not None:
             await asyncio.wait([self._settling], timeout=_WAIT_S)
+
+    def _begin(self, settling: Coroutine[Any, Any, None]) -> None:
+        self._settling = asyncio.create_task(settling)
+        _open_settlements.add(self._settling)
+        self._settling.add_done_callback(_open_settlements.discard)
 
 
 _open_settlements: set[asyncio.Task[None]] = set()
@@ -142,43 +121,127 @@ class _Bill:
     specs: tuple[Spec, ...]
     repeats: bool
 
+    def record(self) -> dict[str, Any]:
+        named = {"call": self.call, "attempt": self.attempt, "repeats": self.repeats}
+        return {**named, "specs": msgspec.to_builtins(self.specs)}
 
-async def reserve(principal: Principal, *, tokens: int, same_call: str = "") -> Charge:
+    async def settle(self, amounts: Mapping[str, int]) -> None:
+        """Raises StoreLost."""
+        await self.store.settle(
+            self.call,
+            self.attempt,
+            self.specs,
+            amounts,
+            now_ms=_now_ms(),
+            repeats=self.repeats,
+        )
+
+
+async def reserve(
+    principal: Principal,
+    *,
+    tokens: int,
+    model: str = "",
+    same_call: str = "",
+    dialect: Dialect = Dialect.NATIVE,
+) -> Charge:
     """Hold one request and some tokens, at most as many as each limit allows at all.
 
-    Requests with one text `same_call` are tries of one call: it counts once, with the tokens of
-    the dearest try. Empty: a call of its own. Raises RateLimited, QuotaExceeded, LimitsUnavailable.
+    `model` is its full name. Requests with one text `same_call` are tries of one call: it counts
+    once, with the tokens of the dearest try. Empty: a call of its own. `dialect`: in whose words
+    headers are. Raises RateLimited, QuotaExceeded, TooManyAtOnce, LimitsUnavailable.
     """
-    limits = limits_of(principal)
-    if not limits:
-        return Charge({}, None)
-    now_ms = _now_ms()
     attempt = secrets.token_hex(12)
+    models = (model_subject(ModelName.parse(model)),) if model else ()
+    limits = (await _rules()).limits_of(principal, models)
+    if not limits:
+        return Charge({}, None, attempt)
+    now_ms = _now_ms()
     bill = _Bill(
-        store=limit_store(settings.REDIS_URL),
+        store=_store(),
         call=_call_id(principal, same_call) if same_call else attempt,
         attempt=attempt,
         specs=tuple(limit.spec(now_ms) for limit in limits),
         repeats=bool(same_call),
     )
-    amounts = _amounts(min([tokens, *_least(limits, Unit.TOKENS)]))
+    return await _reserve(bill, min([tokens, *_least(limits, Unit.TOKENS)]), now_ms, dialect)
+
+
+async def _reserve(bill: _Bill, tokens: int, now_ms: int, dialect: Dialect) -> Charge:
     try:
         reply = await bill.store.reserve(
-            bill.call, attempt, bill.specs, amounts, now_ms=now_ms, repeats=bill.repeats
+            bill.call,
+            bill.attempt,
+            bill.specs,
+            _amounts(tokens),
+            now_ms=now_ms,
+            repeats=bill.repeats,
         )
     except StoreLost as error:
         charge = Charge({}, bill)
         if _grace.take(error):
             return charge
-        charge.settle()  # whether it was reserved is not known
+        charge.give_back()  # whether it was reserved is not known
         raise LimitsUnavailable from error
     except asyncio.CancelledError:
-        Charge({}, bill).settle()  # nor here
+        Charge({}, bill).give_back()  # nor here
         raise
     _grace.restore()
-    headers = _headers(reply.states)
+    headers = openai_headers(reply.states)
+    if dialect is Dialect.ANTHROPIC:
+        headers |= anthropic_headers(reply.states, now_ms)
     _refuse(reply.states, headers)
     return Charge(headers, replace(bill, call=reply.call))
+
+
+async def settle_record(record: Mapping[str, Any], *, used_tokens: int) -> bool:
+    """Settle what a process held that has died, from its `Charge.record`; return whether it is.
+
+    Twice within a minute counts once; later it does not: whoever calls this knows it was not done.
+    """
+    bill = _Bill(
+        store=_store(),
+        call=record["call"],
+        attempt=record["attempt"],
+        specs=msgspec.convert(record["specs"], tuple[Spec, ...]),
+        repeats=record["repeats"],
+    )
+    try:
+        await bill.settle(_amounts(used_tokens))
+    except StoreLost as error:
+        logger.warning("a dead process's tokens could not be counted", exc_info=error)
+        return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class LimitState:
+    """A limit and what it leaves; `resets_ms`: until all of it is there, from `now_ms` on."""
+
+    limit: Limit
+    remaining: int
+    resets_ms: int
+    now_ms: int
+
+
+async def look(principal: Principal, models: Sequence[str] = ()) -> list[LimitState]:
+    """Return what every limit leaves that concerns a principal, asked for models by full name.
+
+    Changes nothing. Raises LimitsUnavailable.
+    """
+    subjects = tuple(model_subject(ModelName.parse(name)) for name in models)
+    limits = (await _rules()).limits_of(principal, subjects)
+    now_ms = _now_ms()
+    if not limits:
+        return []
+    try:
+        states = await _store().look([limit.spec(now_ms) for limit in limits], now_ms=now_ms)
+    except StoreLost as error:
+        raise LimitsUnavailable from error
+    return [
+        LimitState(limit, state.remaining, state.reset, now_ms)
+        for limit, state in zip(limits, states, strict=True)
+    ]
 
 
 async def close() -> None:
@@ -212,26 +275,32 @@ class _Grace:
 _grace: Final = _Grace()
 
 
-async def _settle(bill: _Bill, used_tokens: int) -> None:
+async def _settle(bill: _Bill, amounts: Mapping[str, int]) -> None:
+    """Settle now or a little later; where Redis stays away, the store does when it is back."""
     for pause_s in _SETTLE_PAUSES_S:
         await asyncio.sleep(pause_s)
         try:
-            await bill.store.settle(
-                bill.call,
-                bill.attempt,
-                bill.specs,
-                _amounts(used_tokens),
-                now_ms=_now_ms(),
-                repeats=bill.repeats,
-            )
+            await bill.settle(amounts)
         except StoreLost as error:
             logger.warning("tokens could not be counted: Redis does not answer", exc_info=error)
         else:
             return
 
 
+async def _rules() -> limit_rules.RuleBook:
+    return limit_rules.known_rules() or await sync_to_async(limit_rules.read_rules)()
+
+
+def _store() -> LimitStore:
+    return limit_store(settings.REDIS_URL, _past_of, _now_ms)
+
+
+async def _past_of(spec: Spec, born_ms: int, now_ms: int) -> Past:
+    return await limit_rebuild.past_of(spec, born_ms, now_ms)
+
+
 def _amounts(tokens: int) -> dict[str, int]:
-    return {Unit.REQUESTS.value: 1, Unit.TOKENS.value: tokens}
+    return {Unit.REQUESTS.value: 1, Unit.TOKENS.value: tokens, Unit.PARALLEL.value: 1}
 
 
 def _least(limits: Iterable[Limit], unit: Unit) -> list[int]:
@@ -247,38 +316,17 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-# ------------------------------------------------------------------ what the client is told
-
-
-def _headers(states: Sequence[State]) -> dict[str, str]:
-    """Return the headers of OpenAI's API: of each unit, those of its first limit."""
-    headers: dict[str, str] = {}
-    for state in states:
-        unit = state.spec.unit
-        if f"x-ratelimit-limit-{unit}" not in headers:
-            headers[f"x-ratelimit-limit-{unit}"] = str(state.spec.amount)
-            headers[f"x-ratelimit-remaining-{unit}"] = str(state.remaining)
-            headers[f"x-ratelimit-reset-{unit}"] = _written(state.reset)
-    return headers
-
-
-def _written(duration_ms: int) -> str:
-    """Return a duration as OpenAI writes it: 120ms, 7.66s, 6m0s, 1h0m5s."""
-    if 0 < duration_ms < _SECOND_MS:
-        return f"{duration_ms}ms"
-    minutes, rest_ms = divmod(duration_ms, 60 * _SECOND_MS)
-    hours, minutes = divmod(minutes, 60)
-    seconds = f"{rest_ms / _SECOND_MS:.3f}".rstrip("0").rstrip(".") + "s"
-    if hours:
-        return f"{hours}h{minutes}m{seconds}"
-    return f"{minutes}m{seconds}" if minutes else seconds
-
-
 def _refuse(states: Sequence[State], headers: Mapping[str, str]) -> None:
     """Raise for the limit that is over for the longest, if one is."""
     worst = max(states, key=lambda state: state.wait, default=None)
     if worst is None or worst.wait <= 0:
         return
-    is_over_for_long = worst.spec.period == 0
-    kind = QuotaExceeded if is_over_for_long else RateLimited
-    raise kind(worst.spec.name, worst.spec.amount, wait_ms=worst.wait, headers=headers)
+    raise _refusal(worst.spec)(
+        worst.spec.name, worst.spec.amount, wait_ms=worst.wait, headers=headers
+    )
+
+
+def _refusal(spec: Spec) -> type[LimitReached]:
+    if spec.unit == Unit.PARALLEL:
+        return TooManyAtOnce
+    return RateLimited if spec.period else QuotaExceeded

@@ -15,6 +15,7 @@ from django.db import transaction
 from django.db.models import Max, Q, QuerySet, Sum
 from django.db.models.functions import Length
 
+from models_app import audit
 from models_app.errors import TagIsImmutable
 from models_app.models import (
     Blob,
@@ -29,6 +30,7 @@ from models_app.models import (
     User,
 )
 from models_app.names import LIBRARY, ModelName
+from models_app.permissions import Principal
 from models_app.selectors import is_mirror_name
 
 _MAX_PATTERN_CHARS: Final = 400
@@ -60,9 +62,10 @@ def rules_of(namespace: str) -> NamespaceRules:
 
 def check_rules(rules: NamespaceRules) -> None:
     """Raise ValidationError, with a sentence, for rules that cannot hold."""
-    is_own = User.objects.filter(username__iexact=rules.name).exists()
-    if not is_own and rules.name.lower() != LIBRARY:
-        raise ValidationError(f"There is no namespace '{rules.name}': it is no user's.")
+    if not rules.name or is_mirror_name(ModelName(model="any", namespace=rules.name)):
+        raise ValidationError(
+            f"There is no namespace '{rules.name}': it is no user's and no team's."
+        )
     if rules.kept_tags == 0:
         raise ValidationError("At least one tag of each model has to stay.")
     if len(_patterns(rules)) > _MAX_PATTERN_CHARS:
@@ -72,7 +75,8 @@ def check_rules(rules: NamespaceRules) -> None:
 
 
 @transaction.atomic
-def set_rules(rules: NamespaceRules) -> Namespace:
+@transaction.atomic
+def set_rules(rules: NamespaceRules, *, by: Principal | None = None) -> Namespace:
     """Decide for a namespace and return its row. Raises ValidationError with a sentence."""
     check_rules(rules)
     values = {
@@ -83,6 +87,7 @@ def set_rules(rules: NamespaceRules) -> Namespace:
     row, _ = Namespace.objects.update_or_create(
         name__iexact=rules.name, defaults=values, create_defaults=values | {"name": rules.name}
     )
+    audit.record("namespace.set", row.name, by=by, **values)
     return row
 
 

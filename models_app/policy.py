@@ -18,7 +18,9 @@ class Access(enum.Enum):
 
     PUBLIC = "public"
     SIGNED_IN = "signed in"
-    ADMIN = "admin"
+    ACCOUNT = "account"  # whose credential reaches the account itself; rights are asked further in
+    AUDITOR = "auditor"  # looks at what is recorded; what changes anything is for admins
+    STAFF = "staff"  # looks after the site, or after what is recorded; each page asks further
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +43,23 @@ class Rule:
 
     def admits(self, principal: Principal, method: str) -> bool:
         """Whether a caller who is known may pass."""
-        if self.access is Access.ADMIN and not principal.is_admin:
+        if self.access is Access.STAFF and not (principal.is_operator or principal.is_auditor):
             return False
+        if self.access in {Access.ACCOUNT, Access.AUDITOR}:
+            return principal.is_for_account and self._is_looked_at_by(principal, method)
         if self.is_for_sessions and principal.kind is not CredentialKind.SESSION:
             return False
         scope = self._scope_for(method)
         return scope is None or principal.may(scope)
 
+    def _is_looked_at_by(self, principal: Principal, method: str) -> bool:
+        if self.access is not Access.AUDITOR:
+            return True
+        return principal.is_auditor if method in _SAFE_METHODS else principal.is_admin
+
     def is_change(self, method: str) -> bool:
         """Whether a request with this method changes what is stored, beyond a use's traces."""
-        is_writing = self._scope_for(method) in {Scope.WRITE, Scope.ADMIN}
+        is_writing = self._scope_for(method) not in {Scope.READ, Scope.USE}
         return is_writing and method not in _SAFE_METHODS
 
     def _scope_for(self, method: str) -> Scope | None:
@@ -64,8 +73,18 @@ _READ: Final = Rule(Access.SIGNED_IN, Scope.READ)
 _USE: Final = Rule(Access.SIGNED_IN, Scope.USE)
 _WRITE: Final = Rule(Access.SIGNED_IN, Scope.WRITE)
 _READ_OR_POST: Final = Rule(Access.SIGNED_IN, Scope.READ, changing_methods=frozenset({"POST"}))
+_READ_OR_PATCH: Final = Rule(Access.SIGNED_IN, Scope.READ, changing_methods=frozenset({"PATCH"}))
 _READ_OR_DELETE: Final = Rule(Access.SIGNED_IN, Scope.READ, changing_methods=frozenset({"DELETE"}))
 
+# A key needs the scope ADMIN for these, or none at all, and no patterns of models.
+_ACCOUNT: Final = Rule(Access.ACCOUNT, Scope.ADMIN)
+_RECORDS: Final = Rule(Access.AUDITOR, Scope.ADMIN)
+# Whatever one may do, one may know who one is.
+_SELF: Final = Rule(Access.SIGNED_IN, changing_methods=frozenset({"PATCH"}))
+# Whatever a key may do, it may look at itself, rotate itself and end itself; others are not found.
+_OWN_KEY: Final = Rule(Access.SIGNED_IN)
+# Whoever may do anything may know how much of it is left.
+_OWN_LIMITS: Final = Rule(Access.SIGNED_IN)
 _OWN_ACCOUNT: Final = Rule(Access.SIGNED_IN, is_for_sessions=True)
 # Repositories of the registry; a registry token is looked at where the repository is found.
 _READ_OR_CHANGE: Final = Rule(
@@ -80,6 +99,11 @@ ROUTES: Final[dict[str, Rule]] = {
     "healthz": _PUBLIC,
     "readyz": _PUBLIC,
     "signin": _PUBLIC,
+    "signup": _PUBLIC,
+    "invite": _PUBLIC,
+    "invite/<str:secret>": _PUBLIC,
+    "password/<uidb64>/<token>": _PUBLIC,
+    "password": _OWN_ACCOUNT,
     "signout": _PAGE,
     "home": _PAGE,
     "client-keys": _OWN_ACCOUNT,
@@ -98,6 +122,34 @@ ROUTES: Final[dict[str, Rule]] = {
     "api/copy": _WRITE,
     "api/delete": _WRITE,
     "api/blobs/<str:digest>": _WRITE,
+    "api/audit": _RECORDS,
+    "api/usage": _ACCOUNT,
+    "api/usage/requests": _ACCOUNT,
+    "api/usage/export": _ACCOUNT,
+    "api/me": _SELF,
+    "api/users": _RECORDS,
+    "api/users/<str:name>": _RECORDS,
+    "api/users/<str:name>/approve": _RECORDS,
+    "api/users/<str:name>/activate": _ACCOUNT,
+    "api/users/<str:name>/deactivate": _ACCOUNT,
+    "api/users/<str:name>/sessions/end": _ACCOUNT,
+    "api/users/<str:name>/password-link": _RECORDS,
+    "api/teams": _ACCOUNT,
+    "api/teams/<str:name>": _ACCOUNT,
+    "api/teams/<str:name>/members": _ACCOUNT,
+    "api/teams/<str:name>/members/<str:user>": _ACCOUNT,
+    "api/teams/<str:name>/service-accounts": _ACCOUNT,
+    "api/invites": _ACCOUNT,
+    "api/invites/<str:invite_id>": _ACCOUNT,
+    "api/me/export": _ACCOUNT,
+    "api/me/delete": _OWN_ACCOUNT,
+    "api/keys": _ACCOUNT,
+    "api/keys/<str:prefix>": _OWN_KEY,
+    "api/keys/<str:prefix>/rotate": _OWN_KEY,
+    "api/access": _READ_OR_PATCH,
+    "api/limits": _OWN_LIMITS,
+    "api/limit-rules": _RECORDS,
+    "api/limit-rules/<int:rule_id>": _RECORDS,
     "api/jobs": _READ_OR_POST,
     "api/jobs/<str:job_id>": _READ,
     "api/jobs/<str:job_id>/cancel": _WRITE,
@@ -133,7 +185,7 @@ ROUTES: Final[dict[str, Rule]] = {
 }
 # Routes that another library makes, by the prefix that all of them have.
 PREFIXES: Final[dict[str, Rule]] = {
-    "admin": Rule(Access.ADMIN, Scope.ADMIN),
+    "admin": Rule(Access.STAFF, is_for_sessions=True),
 }
 WEBSOCKETS: Final[dict[str, Rule]] = {
     "ws/chat": _USE,

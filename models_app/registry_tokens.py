@@ -8,7 +8,7 @@ repository is decided where it is touched. Knows nothing of HTTP.
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -16,8 +16,10 @@ from django.core import signing
 from django.utils import timezone
 
 from models_app.errors import InvalidToken
-from models_app.models import ApiKey, ClientKey, User
+from models_app.models import ClientKey, User
 from models_app.permissions import CredentialKind, Principal, Scope
+from models_app.principals import holder_of_key, principal_of_user
+from ollamasite.client_address import is_from_networks
 from ollamasite.errors import BadRequest
 
 TOKEN_LIFE: Final = timedelta(hours=1)
@@ -51,23 +53,18 @@ def issue_token(principal: Principal, asked: Iterable[str]) -> IssuedToken:
     return IssuedToken(_signer().sign_object(held), granted, issued_at)
 
 
-def principal_of_token(text: str) -> Principal:
-    """Return who presents a token. Raises InvalidToken."""
+def principal_of_token(text: str, address: str | None = None) -> Principal:
+    """Return who presents a token from an address. Raises InvalidToken.
+
+    What a key's own limits leave, is left of its tokens.
+    """
     try:
         held = _signer().unsign_object(text, max_age=TOKEN_LIFE)
     except (signing.BadSignature, ValueError) as error:
         raise InvalidToken from error
-    user, scopes = _holder(held)
-    return Principal(
-        user_id=user.pk,
-        username=user.username,
-        is_admin=user.is_superuser,
-        kind=CredentialKind.REGISTRY_TOKEN,
-        key_id=held.get("k"),
-        scopes=scopes,
-        granted=frozenset(held["g"]),
-        client_key_id=held.get("c"),
-    )
+    principal = _holder(held, address)
+    granted = frozenset(held["g"])
+    return replace(principal, kind=CredentialKind.REGISTRY_TOKEN, granted=granted)
 
 
 def _signer() -> signing.TimestampSigner:
@@ -84,23 +81,24 @@ def _proof_of(principal: Principal) -> dict[str, Any]:
     return {"s": User.objects.get(pk=principal.user_id).get_session_auth_hash()}
 
 
-def _holder(held: dict[str, Any]) -> tuple[User, frozenset[Scope]]:
-    """Return whose token it is and what its credential may be used for. Raises InvalidToken."""
+def _holder(held: dict[str, Any], address: str | None) -> Principal:
+    """Return who has fetched a token, as long as they still could. Raises InvalidToken."""
+    if "k" in held:
+        holder = holder_of_key(pk=held["k"], owner_id=held["u"])
+        if holder is None or not is_from_networks(address, holder.networks):
+            raise InvalidToken
+        return holder.principal
     owner = User.objects.filter(pk=held["u"], is_active=True).first()
     if owner is None:
         raise InvalidToken
-    scopes: Iterable[str] = ()
-    if "k" in held:
-        key = ApiKey.objects.usable().filter(pk=held["k"], owner=owner).first()
-        is_good = key is not None
-        scopes = key.scopes if key else ()
-    elif "c" in held:
-        is_good = ClientKey.objects.filter(pk=held["c"], owner=owner).exists()
-    else:
+    client_key_id = held.get("c")
+    if client_key_id is None:
         is_good = held["s"] == owner.get_session_auth_hash()
+    else:
+        is_good = ClientKey.objects.filter(pk=client_key_id, owner=owner).exists()
     if not is_good:
         raise InvalidToken
-    return owner, frozenset(Scope(scope) for scope in scopes)
+    return principal_of_user(owner, CredentialKind.REGISTRY_TOKEN, client_key_id=client_key_id)
 
 
 def _granted(principal: Principal, asked: Iterable[str]) -> Iterable[str]:

@@ -14,7 +14,7 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.core.exceptions import (
     BadRequest as DjangoBadRequest,
 )
-from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.core.exceptions import PermissionDenied, RequestDataTooBig, ValidationError
 from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
@@ -52,6 +52,8 @@ _OPENAI_CODES: Final = {
     "prompt_too_long": "context_length_exceeded",
     "previous_response_not_found": "previous_response_not_found",
     "rate_limited": "rate_limit_exceeded",
+    "too_many_at_once": "rate_limit_exceeded",
+    "too_many_attempts": "rate_limit_exceeded",
     "quota_exceeded": "insufficient_quota",
 }
 _ANTHROPIC_TYPES: Final = {
@@ -123,6 +125,8 @@ def to_service_error(error: Exception) -> errors.ServiceError:
             return errors.Forbidden()
         case RequestDataTooBig():
             return errors.BodyTooLarge()
+        case ValidationError():
+            return errors.BadRequest(" ".join(error.messages))
         case DjangoBadRequest() | UnreadablePostError() | drf.ParseError():
             return errors.BadRequest()
     error_id = current_request_id()

@@ -36,6 +36,7 @@ class FilePart:
     opened: IO[bytes]
     part: ByteRange
     is_whole: bool
+    reader: Principal
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,8 @@ def reply_with_file(request: BlobRequest) -> Reply:
     file = None
     if request.method == "GET":
         store = blob_store()
-        file = FilePart(store.path(digest), store.open(digest), shown, is_whole=part is None)
+        opened = store.open(digest)
+        file = FilePart(store.path(digest), opened, shown, is_whole=part is None, reader=principal)
     return Reply(206 if part else 200, headers, file)
 
 

@@ -6,7 +6,6 @@ from django.test import Client
 
 from models_app.models import Namespace, User
 from models_app.services import record_upload
-from tests.conftest import PASSWORD
 
 pytestmark = pytest.mark.django_db
 PAGE = "/admin/models_app/namespace/"
@@ -16,7 +15,7 @@ PAGE = "/admin/models_app/namespace/"
 def browser(client: Client, admin: User) -> Client:
     # It remembers rows that went with the test before.
     ContentType.objects.clear_cache()
-    assert client.login(username=admin.username, password=PASSWORD)
+    client.force_login(admin)
     return client
 
 
@@ -29,12 +28,13 @@ def test_rules_are_made_and_shown_with_what_the_namespace_holds(
 ) -> None:
     record_upload(alice.pk, "a" * 64, 1536)
     made = browser.post(f"{PAGE}add/", form(immutable_tags=" v*   r* "))
-    shown = browser.get(PAGE).content.decode()
+    row = Namespace.objects.get()
+    shown = browser.get(f"{PAGE}{row.pk}/change/").content.decode()
 
     assert made.status_code == 302
-    assert Namespace.objects.get().immutable_tags == "v* r*"
+    assert row.immutable_tags == "v* r*"
     assert "1.5 KiB" in shown
-    assert "2.0 KiB" in shown
+    assert "2.0 KiB" in browser.get(PAGE).content.decode()
 
 
 def test_quota_is_written_as_people_write_sizes(browser: Client, alice: User) -> None:

@@ -16,7 +16,8 @@ from pytest_django import DjangoAssertNumQueries, Settings
 
 from inference.client import engine_client
 from inference.messages import LoadedModel
-from models_app.accounts import create_key, create_user
+from models_app.accounts import create_user
+from models_app.keys import create_key
 from models_app.models import User
 from ollamasite.security_headers import CONTENT_SECURITY_POLICY
 from tests.fakes.engine import FakeNode, running_node

@@ -10,9 +10,9 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.test import Client
 
-from models_app import jobs
-from models_app.accounts import create_key
+from models_app import jobs, principal_cache
 from models_app.jobs import JobKind, JobRecord, JobState, NewJob, Snapshot
+from models_app.keys import KeyRules, create_key
 from models_app.models import Job, User
 from models_app.permissions import Scope
 from registry import consumers
@@ -43,7 +43,7 @@ async def connect(transactional_db: None) -> AsyncIterator[Open]:
 
 
 def key_of(user: User, *scopes: Scope) -> tuple[bytes, bytes]:
-    _, secret = create_key(user, "key", scopes=scopes or tuple(Scope))
+    _, secret = create_key(user, "key", KeyRules(scopes=scopes or tuple(Scope)))
     return (b"authorization", f"Bearer {secret}".encode())
 
 
@@ -189,4 +189,5 @@ async def test_who_is_no_longer_known_is_sent_away(
     socket = await connect(await sync_to_async(key_of)(alice))
     await socket.receive()
     await User.objects.filter(pk=alice.pk).aupdate(is_active=False)
+    principal_cache.forget_all()
     assert await socket.close_code() == 4401

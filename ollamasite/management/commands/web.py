@@ -14,8 +14,8 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.utils.module_loading import import_string
 
-from inference import generation
-from models_app import limits
+from inference import generation, recording
+from models_app import ledger_writer, limits
 from registry.jobs import watch
 
 # Clients keep pooled connections for long; closing earlier than they do costs them errors.
@@ -46,10 +46,18 @@ class Command(BaseCommand):
         # which every stream stands still) each time it collects garbage.
         gc.collect()
         gc.freeze()
-        if server == "daphne":
-            _serve_with_daphne(application, host, port)
-        else:
-            _serve_with_uvicorn(application, host, port)
+        ledger_writer.keep_writing(recording.find_ends)
+        try:
+            _serve(application, host, port, server)
+        finally:
+            ledger_writer.finish()
+
+
+def _serve(application: Any, host: str, port: int, server: str) -> None:
+    if server == "daphne":
+        _serve_with_daphne(application, host, port)
+    else:
+        _serve_with_uvicorn(application, host, port)
 
 
 def _serve_with_uvicorn(application: Any, host: str, port: int) -> None:

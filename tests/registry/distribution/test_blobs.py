@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 
-from models_app.accounts import create_key
+from models_app import principal_cache
+from models_app.keys import KeyRules, create_key
 from models_app.models import LanguageModel, RepositoryBlob, User, Visibility
 from models_app.permissions import Scope
 from registry import repositories
@@ -28,7 +29,7 @@ MiB = 1024 * 1024
 
 
 def speaking_for(user: User, *scopes: Scope) -> AsgiClient:
-    key = create_key(user, "test key", scopes=scopes)[1]
+    key = create_key(user, "test key", KeyRules(scopes=scopes))[1]
     return AsgiClient({"authorization": f"Bearer {key}"})
 
 
@@ -338,6 +339,7 @@ async def test_location_is_read_without_a_credential(api: AsgiClient, method: st
 
 
 async def test_location_is_what_a_trusted_proxy_says(api: AsgiClient, settings: Any) -> None:
+    settings.TRUSTED_PROXIES = ["127.0.0.1/32"]
     settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     headers = {"host": "models.local", "x-forwarded-proto": "https"}
     answer = await api.get(PATH, headers=headers)
@@ -368,6 +370,7 @@ async def test_signature_opens_no_other_file_and_no_other_method(
 async def test_signature_ends_with_its_users_right(api: AsgiClient, alice: User) -> None:
     url = await location_of(api)
     await User.objects.filter(pk=alice.pk).aupdate(is_active=False)
+    principal_cache.forget_all()
 
     assert (await AsgiClient().get(url)).status == 401
 

@@ -16,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytest_django.fixtures import Settings
 
-from models_app.accounts import create_key, revoke_key
+from models_app import principal_cache
 from models_app.client_keys import add_client_key
 from models_app.errors import InvalidToken
+from models_app.keys import KeyRules, create_key, revoke_key
 from models_app.models import ApiKey, ClientKey, UsedSignature, User
 from models_app.permissions import CredentialKind, Principal, Scope
 from models_app.policy import ROUTES, Access
@@ -198,6 +199,7 @@ async def test_signature_of_a_request_is_none_for_a_token(ollama_key: OllamaKey)
 async def test_behind_a_proxy_the_clients_scheme_is_signed(
     ollama_key: OllamaKey, settings: Settings
 ) -> None:
+    settings.TRUSTED_PROXIES = ["127.0.0.1/32"]
     settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     url, authorization = ollama_key.token_request(f"https://{HOST}/v2/token", "")
     headers = {"authorization": authorization, "x-forwarded-proto": "https"}
@@ -250,7 +252,7 @@ async def test_other_methods_are_refused(secret: str) -> None:
 def test_scopes_of_the_key_limit_what_is_granted(
     alice: User, scopes: tuple[Scope, ...], actions: set[str]
 ) -> None:
-    key, _ = create_key(alice, "some", scopes=scopes)
+    key, _ = create_key(alice, "some", KeyRules(scopes=scopes))
     principal = _with_key(alice, key, *scopes)
     issued = issue_token(principal, [MINE])
 
@@ -330,7 +332,7 @@ async def test_token_is_a_credential_of_the_registry(secret: str) -> None:
 
 @pytest.fixture
 def reading_secret(transactional_db: None, alice: User) -> str:
-    return create_key(alice, "reads", scopes=(Scope.READ,))[1]
+    return create_key(alice, "reads", KeyRules(scopes=(Scope.READ,)))[1]
 
 
 async def test_token_of_a_key_that_only_reads_does_not_write(reading_secret: str) -> None:
@@ -389,6 +391,7 @@ def _change_password(alice: User) -> None:
 
 def _close_account(alice: User) -> None:
     User.objects.filter(pk=alice.pk).update(is_active=False)
+    principal_cache.forget_all()
 
 
 def _delete_account(alice: User) -> None:
@@ -488,8 +491,9 @@ async def test_realm_has_the_scheme_that_a_trusted_proxy_tells(
 ) -> None:
     paths = ("/v2/", f"/v2/alice/mine/blobs/{DIGEST}")
     proxy = {"x-forwarded-proto": "https"}
-    untrusted = [(await get(path, proxy)).headers["www-authenticate"] for path in paths]
     settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    untrusted = [(await get(path, proxy)).headers["www-authenticate"] for path in paths]
+    settings.TRUSTED_PROXIES = ["127.0.0.1/32"]
     trusted = [(await get(path, proxy)).headers["www-authenticate"] for path in paths]
 
     assert [text.startswith(f'Bearer realm="{REALM}"') for text in untrusted] == [True, True]

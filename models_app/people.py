@@ -1,0 +1,268 @@
+"""What is done to accounts: roles, in and out, sessions, passwords, the end. All of it is audited.
+
+Who may is asked here; accounts are made by `models_app.accounts`, listed by `models_app.directory`.
+Knows no HTTP and no page. Raises ValidationError for what was typed wrongly.
+"""
+
+from django.contrib.auth.tokens import default_token_generator
+from django.db import transaction
+from django.db.models import F, Q, QuerySet
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.encoding import force_bytes
+from django.utils.http import urlsafe_base64_encode
+
+from models_app import audit, authority, site_locks
+from models_app.accounts import create_user
+from models_app.errors import UserNotFound
+from models_app.jobs import cancel_held
+from models_app.models import (
+    ACTIVE_STATES,
+    ApiKey,
+    Invite,
+    Job,
+    LanguageModel,
+    Namespace,
+    Team,
+    User,
+)
+from models_app.permissions import Principal, SiteRole, TeamRole
+from ollamasite.errors import Conflict, Forbidden
+
+
+@transaction.atomic
+def add_user(
+    name: str,
+    *,
+    is_admin: bool = False,
+    site_role: SiteRole = SiteRole.NONE,
+    by: Principal | None,
+) -> User:
+    """Create an account without a password, for which `password_link` makes one. By admins."""
+    authority.require_admin(by)
+    user = create_user(name, None, is_admin=is_admin, by=by)
+    if site_role is not SiteRole.NONE:
+        set_role(name, site_role=site_role, by=by)
+    return user
+
+
+@transaction.atomic
+def set_role(
+    name: str,
+    *,
+    is_admin: bool | None = None,
+    site_role: SiteRole | None = None,
+    by: Principal | None,
+) -> None:
+    """Change what somebody may do for the whole site; None leaves what is there. By admins.
+
+    Raises UserNotFound, and Conflict for the last administrator and for service accounts.
+    """
+    authority.require_admin(by)
+    user = _held(name)
+    if user.service_of_id is not None:
+        raise Conflict(f"{user.username} is a service account: it has no role for the whole site")
+    if is_admin is False:
+        _require_other_admin(user)
+    if is_admin is not None:
+        user.is_superuser = user.is_staff = is_admin
+    if site_role is not None:
+        user.site_role = site_role
+    user.save(update_fields=["is_superuser", "is_staff", "site_role"])
+    audit.record(
+        "user.role",
+        user.username,
+        by=by,
+        is_admin=user.is_superuser,
+        site_role=str(user.site_role),
+    )
+
+
+@transaction.atomic
+def deactivate(name: str, *, by: Principal | None) -> None:
+    """End an account's use at once: keys, sessions, open streams, jobs, invites it has made.
+
+    By admins; of a service account also by owners of its team. Keys and registered client keys
+    are ended for good: whoever is let in again makes new ones. Raises UserNotFound, Conflict.
+    """
+    user = _held(name)
+    _require_rule_over(user, by)
+    _require_other_admin(user)
+    user.is_active = user.awaits_approval = False
+    user.save(update_fields=["is_active", "awaits_approval"])
+    _end_sessions(user)
+    ApiKey.objects.filter(owner=user, revoked_at=None).update(revoked_at=timezone.now())
+    user.client_keys.all().delete()
+    _revoke_invites(user)
+    _cancel_jobs(user)
+    audit.record("user.deactivate", user.username, by=by)
+
+
+@transaction.atomic
+def activate(name: str, *, by: Principal | None) -> None:
+    """Let somebody in again who was deactivated. By those who may deactivate them."""
+    user = _held(name)
+    _require_rule_over(user, by)
+    if user.awaits_approval:
+        raise Conflict(f"{user.username} waits for approval")
+    user.is_active = True
+    user.save(update_fields=["is_active"])
+    audit.record("user.activate", user.username, by=by)
+
+
+@transaction.atomic
+def approve(name: str, *, by: Principal | None) -> None:
+    """Let somebody in who has signed up. By admins. To refuse them, `delete_user`."""
+    authority.require_admin(by)
+    user = _held(name)
+    if not user.awaits_approval:
+        raise Conflict(f"{user.username} does not wait for approval")
+    user.is_active, user.awaits_approval = True, False
+    user.save(update_fields=["is_active", "awaits_approval"])
+    audit.record("user.approve", user.username, by=by)
+
+
+@transaction.atomic
+def end_sessions(name: str, *, by: Principal | None) -> None:
+    """End all of somebody's sessions in browsers; keys stay. By admins and by themselves."""
+    user = _held(name)
+    _require_admin_or_self(user, by)
+    _end_sessions(user)
+    audit.record("user.end-sessions", user.username, by=by)
+
+
+@transaction.atomic
+def delete_user(name: str, *, with_models: bool = False, by: Principal | None) -> None:
+    """Delete an account with all that is its alone. By admins and by themselves.
+
+    Somebody who waits for approval is refused by this. What has been recorded of them stays; the
+    space of their models is free after the next collection. Raises UserNotFound, and Conflict for
+    the last administrator and where there are models and they are not to go too.
+    """
+    user = _held(name)
+    _require_admin_or_self(user, by)
+    _require_other_admin(user)
+    models = owned_models(user)
+    count = models.count()
+    if count and not with_models:
+        raise Conflict(f"{user.username} has {count} models: delete them first, or with the user")
+    _revoke_invites(user)
+    models.delete()
+    Namespace.objects.filter(name__iexact=user.username).delete()
+    action = "user.refuse" if user.awaits_approval else "user.delete"
+    user.delete()
+    audit.record(action, user.username, by=by, models=count)
+
+
+def owned_models(user: User) -> QuerySet[LanguageModel]:
+    """Return the models that go with an account: those in its namespace, and its mirrors."""
+    in_namespace = Q(is_mirror=False, namespace__iexact=user.username)
+    return LanguageModel.objects.filter(in_namespace | Q(is_mirror=True, owner=user))
+
+
+# ------------------------------------------------------------------ passwords
+
+
+@transaction.atomic
+def password_link(name: str, *, by: Principal | None) -> str:
+    """Return the path of a page where somebody chooses a new password, once. By admins.
+
+    It is good for settings.PASSWORD_RESET_TIMEOUT seconds, and until the next sign-in. Raises
+    UserNotFound, and Conflict for accounts that nobody signs in to.
+    """
+    authority.require_admin(by)
+    user = _held(name)
+    if not user.is_active or user.service_of_id is not None:
+        raise Conflict(f"nobody can sign in as {user.username}")
+    encoded = urlsafe_base64_encode(force_bytes(user.pk))
+    token = default_token_generator.make_token(user)
+    audit.record("user.password-link", user.username, by=by)
+    return reverse("new-password", args=[encoded, token])
+
+
+@transaction.atomic
+def set_password(user: User, password: str, *, by: Principal | None) -> None:
+    """Give an account a password that has been looked at and is its owner's wish.
+
+    Its sessions end, except one whose hash the caller brings up to date.
+    """
+    user.set_password(password)
+    user.save(update_fields=["password"])
+    audit.record("user.password", user.username, by=by)
+
+
+# ------------------------------------------------------------------ home team
+
+
+@transaction.atomic
+def set_home_team(name: str, team_name: str | None, *, by: Principal | None) -> None:
+    """Choose the team that somebody's use counts to where a key names none; None: no team.
+
+    By admins and by themselves. Raises UserNotFound, and Conflict where they are not in the team.
+    """
+    user = _held(name)
+    _require_admin_or_self(user, by)
+    team = None
+    if team_name:
+        team = Team.objects.filter(name__iexact=team_name, memberships__user=user).first()
+        if team is None:
+            raise Conflict(f"{user.username} is not in a team '{team_name}'")
+    user.home_team = team
+    user.save(update_fields=["home_team"])
+    audit.record("user.home-team", user.username, by=by, team=team.name if team else "")
+
+
+# ------------------------------------------------------------------ parts
+
+
+def _held(name: str) -> User:
+    """Lock an account. Who administers is decided by one at a time, so that the last one stays."""
+    site_locks.hold(site_locks.ADMINS)
+    user = User.objects.select_for_update(of=("self",)).filter(username__iexact=name).first()
+    if user is None:
+        raise UserNotFound(name)
+    return user
+
+
+def _require_admin_or_self(user: User, by: Principal | None) -> None:
+    if by is not None and by.user_id == user.pk:
+        if not by.is_for_account:
+            raise Forbidden
+        return
+    if not authority.is_admin(by):
+        raise UserNotFound(user.username)
+
+
+def _require_rule_over(user: User, by: Principal | None) -> None:
+    """Raise for whoever is neither an administrator nor an owner of the service account's team."""
+    if by is None or authority.is_admin(by):
+        return
+    team = user.service_of
+    role = by.role_in(team.name) if team else None
+    if role is None:
+        raise UserNotFound(user.username)
+    if not role.reaches(TeamRole.OWNER):
+        raise Forbidden
+
+
+def _require_other_admin(user: User) -> None:
+    if not (user.is_superuser and user.is_active):
+        return
+    others = User.objects.filter(is_superuser=True, is_active=True).exclude(pk=user.pk)
+    if not others.exists():
+        raise Conflict(f"{user.username} is the last administrator: make somebody else one first")
+
+
+def _end_sessions(user: User) -> None:
+    User.objects.filter(pk=user.pk).update(session_generation=F("session_generation") + 1)
+
+
+def _revoke_invites(user: User) -> None:
+    unused = Invite.objects.filter(created_by=user, used_at=None, revoked_at=None)
+    unused.update(revoked_at=timezone.now())
+
+
+def _cancel_jobs(user: User) -> None:
+    active = Job.objects.select_for_update().filter(owner=user, state__in=ACTIVE_STATES)
+    for row in active.order_by("pk"):
+        cancel_held(row)
