@@ -73,7 +73,7 @@ async def _receive_file(scope: Any, receive: Any) -> int:
     draft = await sync_to_async(uploads.begin)(principal, int(length) if is_told else None)
     write = partial(uploads.add, draft, None if is_told else principal.namespace)
     try:
-        await drain(receive, write, idle_s=_IDLE_S)
+        await drain(scope, receive, write, idle_s=_IDLE_S)
         await sync_to_async(uploads.finish)(principal, draft, asked)
     finally:
         await sync_to_async(draft.close)()

@@ -16,7 +16,7 @@ from models_app import limits
 from models_app.accounts import create_key
 from models_app.models import User
 from tests.conftest import MakeModel
-from tests.fakes.engine import FakeNode, running_node
+from tests.fakes.engine import SOON_S, FakeNode, running_node
 from tests.inference.conftest import api, bob_api, bobs_model, model, node, stranger
 
 __all__ = ["api", "bob_api", "bobs_model", "model", "node", "stranger"]
@@ -42,7 +42,7 @@ class RunningSite:
     node: FakeNode
     loop: asyncio.AbstractEventLoop
 
-    def wait_for(self, kind: Any, *, timeout_s: float = 1.0) -> Any:
+    def wait_for(self, kind: Any, *, timeout_s: float = SOON_S) -> Any:
         """Wait until the engine got a frame of a kind."""
         waiting = self.node.wait_for(kind, timeout_s=timeout_s)
         return asyncio.run_coroutine_threadsafe(waiting, self.loop).result(timeout_s + 1)
