@@ -49,18 +49,18 @@ $(CLIENTS_STAMP): pyproject.toml $(JS_CLIENT)/package.json $(STAMP)
 	touch $@
 
 test: install $(CLIENTS_STAMP) ## Run every test
-	$(BIN)/python -m pytest -m "not slow" -q -n 2
-	$(BIN)/python -m pytest -m "slow and beside" -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" -q -n 2 --dist worksteal
+	$(BIN)/python -m pytest -m "slow and beside" -q -n 3 --dist loadfile --no-loadscope-reorder
 	$(BIN)/python -m pytest -m "slow and not beside" --durations=15
 
 coverage: install $(CLIENTS_STAMP) ## Run every test and print the coverage; takes half as long again
-	$(BIN)/python -m pytest -m "not slow" -q -n 2 --cov --cov-report=
-	$(BIN)/python -m pytest -m "slow and beside" -q -n 2 --dist loadfile --cov --cov-append --cov-report=
+	$(BIN)/python -m pytest -m "not slow" -q -n 2 --dist worksteal --cov --cov-report=
+	$(BIN)/python -m pytest -m "slow and beside" -q -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-append --cov-report=
 	$(BIN)/python -m pytest -m "slow and not beside" --cov --cov-append --cov-report=term
 
 check: install lint types ## Everything that must hold before a commit: format, lint, types, imports, migrations, fast tests
 	$(DUMMY_SETTINGS) $(BIN)/ollamasite makemigrations --check --dry-run
-	$(BIN)/python -m pytest -m "not slow" -q -n 2
+	$(BIN)/python -m pytest -m "not slow" -q -n 2 --dist worksteal
 
 lint: install ## Check format, lint rules, import directions and templates
 	$(BIN)/ruff format --check .

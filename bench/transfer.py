@@ -162,6 +162,11 @@ def _upload_round(file: LargeFile, source: Site, measured: Measured) -> None:
     _ask(source, "PUT", path, body, {"content-type": _MANIFEST_TYPE}, expected=_CREATED)
 
 
+def _forget(site: Site, name: str) -> None:
+    """Have a site delete the model and with it the file: each round brings it anew."""
+    _ask(site, "DELETE", "/api/delete", json.dumps({"model": name}).encode(), {}, expected=_OK)
+
+
 def _pull_round(file: LargeFile, source: Site, puller: Site, measured: Measured) -> None:
     copy = PLACE / "plain-copy"
     begin_s = time.perf_counter()
@@ -180,8 +185,8 @@ def _pull_round(file: LargeFile, source: Site, puller: Site, measured: Measured)
         begin_s = time.perf_counter()
         _ask(puller, "POST", "/api/pull", json.dumps(asked).encode(), {}, expected=_OK)
         measured.ours_s.append(time.perf_counter() - begin_s)
-    body = json.dumps({"model": name}).encode()
-    _ask(puller, "DELETE", "/api/delete", body, {}, expected=_OK)
+    _forget(puller, name)
+    _forget(source, f"{_USER}/{_MODEL}")
 
 
 def _plain_copy(site: Site, path: str, target: Path, digest: str) -> None:

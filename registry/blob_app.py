@@ -75,7 +75,7 @@ async def _receive_file(scope: Any, receive: Any) -> int:
     write = partial(uploads.add, draft, None if is_told else principal.namespace)
     try:
         async with access_kept(principal):
-            await drain(receive, write, idle_s=_IDLE_S)
+            await drain(scope, receive, write, idle_s=_IDLE_S)
         await sync_to_async(uploads.finish)(principal, draft, asked)
     finally:
         await sync_to_async(draft.close)()

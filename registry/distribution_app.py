@@ -22,6 +22,7 @@ from models_app.permissions import Principal
 from ollamasite.error_responses import dialect_headers, to_service_error
 from ollamasite.errors import Forbidden, NotFound, ServiceError, Unauthenticated
 from ollamasite.raw_answers import answer, refuse
+from ollamasite.raw_sockets import LEAST_BYTES, Passage, passage_of
 from registry import distribution_files, repositories, upload_sessions
 from registry.blobs import blob_store
 from registry.byte_ranges import parse_chunk
@@ -201,7 +202,7 @@ async def _receive_part(request: BlobRequest, receive: Any, upload: Upload) -> N
     is_ollama = "x-redirect-uploads" in request.headers
     await sync_to_async(upload.expect)(request.length, chunk, may_repeat=is_ollama)
     await sync_to_async(connections.close_all)()  # the body may take hours
-    await drain(receive, upload.add, idle_s=_SENDER_IDLE_S)
+    await drain(request.scope, receive, upload.add, idle_s=_SENDER_IDLE_S)
     upload.require_end()
 
 
@@ -260,10 +261,25 @@ async def _send_reply(reply: Reply, scope: Any, receive: Any, send: Any) -> None
 
 
 async def _send_by_best_way(file: FilePart, scope: Any, receive: Any, send: Any) -> None:
-    if file.is_whole and "http.response.pathsend" in (scope.get("extensions") or {}):
+    passage = passage_of(scope)
+    if passage is not None and file.part.size_bytes >= LEAST_BYTES:
+        await _send_past_server(passage, file, send)
+    elif file.is_whole and "http.response.pathsend" in (scope.get("extensions") or {}):
         await send({"type": "http.response.pathsend", "path": str(file.path)})
     else:
         await _send_file(file, receive, send)
+
+
+async def _send_past_server(passage: Passage, file: FilePart, send: Any) -> None:
+    part = file.part
+    try:
+        is_sent = await passage.send_file(
+            file.opened.fileno(), part.first, part.size_bytes, idle_s=_READER_IDLE_S
+        )
+    except TimeoutError:
+        return  # the reader has fallen asleep
+    if is_sent:
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def _send_file(file: FilePart, receive: Any, send: Any) -> None:

@@ -37,6 +37,7 @@ from registry.errors import (
     UploadOutOfOrder,
     UploadUnknown,
 )
+from registry.hash_thread import HashThread
 from registry.quotas import quota_of, require_quota, require_room
 from registry.repositories import Repository
 
@@ -139,6 +140,7 @@ class Upload:
         self._descriptor = _open(session_id)
         self.received = os.fstat(self._descriptor).st_size
         self._hasher = _hashes.take(session_id, self.received)
+        self._hash_thread = HashThread()
 
     def expect(
         self, length: int | None, chunk: ByteRange | None = None, *, may_repeat: bool = False
@@ -160,7 +162,7 @@ class Upload:
         self._told_end = self.received + length
         self._require_room(length)
 
-    def add(self, batch: bytes) -> None:
+    def add(self, batch: bytes | memoryview) -> None:
         """Write the next bytes; all of them are there afterwards, or none.
 
         Raises UploadOutOfOrder for more than was told, QuotaFull, StorageFull, BodyTooLarge.
@@ -177,10 +179,12 @@ class Upload:
             raise UploadOutOfOrder(self.session_id, self.received)
         else:
             require_free_bytes(blob_store().root, len(batch))
-        with _undone_on_failure(self._descriptor, self.received):
+        # A copy: where writing fails, the hash is still that of what is there.
+        hasher = None if self._hasher is None else self._hasher.copy()
+        hashing = self._hash_thread.hashing(hasher, batch)
+        with _undone_on_failure(self._descriptor, self.received), hashing:
             write_at(self._descriptor, batch, self.received)
-        if self._hasher is not None:
-            self._hasher.update(batch)
+        self._hasher = hasher
         self.received = end
 
     def require_end(self) -> None:
@@ -214,6 +218,7 @@ class Upload:
         """Let others send; what has come stays."""
         if self._hasher is not None:
             _hashes.keep(self.session_id, self._hasher, self.received)
+        self._hash_thread.close()
         os.close(self._descriptor)  # and with it the lock
 
     def _digest(self) -> Digest:

@@ -66,7 +66,7 @@ def begin(principal: Principal, size_bytes: int | None) -> Draft:
     return store.draft()
 
 
-def add(draft: Draft, namespace: str | None, batch: bytes) -> None:
+def add(draft: Draft, namespace: str | None, batch: bytes | memoryview) -> None:
     """Write the next bytes of a file, as long as that leaves the site some room.
 
     Others write meanwhile, and not everybody tells a size before: then the quota of the

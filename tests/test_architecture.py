@@ -1,6 +1,7 @@
 """What holds for the whole: no route without a rule, no failure without its error, and so on."""
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -49,8 +50,11 @@ def name_of(kind: type[ServiceError]) -> str:
     return kind.__name__
 
 
-def source_files() -> list[Path]:
-    return [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+@functools.cache
+def sources() -> dict[Path, ast.Module]:
+    """Every module of the site, read."""
+    paths = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    return {path: ast.parse(path.read_text()) for path in paths}
 
 
 def test_every_route_has_a_row_in_the_policy_table() -> None:
@@ -161,8 +165,8 @@ def test_error_tree_names_every_module_of_errors() -> None:
 def test_one_module_writes_error_bodies() -> None:
     writers = {
         path.relative_to(ROOT).as_posix()
-        for path in source_files()
-        for node in ast.walk(ast.parse(path.read_text()))
+        for path, module in sources().items()
+        for node in ast.walk(module)
         if isinstance(node, ast.Dict)
         and any(isinstance(key, ast.Constant) and key.value == "error" for key in node.keys)
     }
@@ -174,8 +178,8 @@ def test_environment_is_read_in_one_place() -> None:
     allowed = {"ollamasite/env.py", "ollamasite/settings.py", "ollamasite/cli.py"}
     readers = {
         path.relative_to(ROOT).as_posix()
-        for path in source_files()
-        for node in ast.walk(ast.parse(path.read_text()))
+        for path, module in sources().items()
+        for node in ast.walk(module)
         if isinstance(node, ast.Attribute)
         and node.attr in {"environ", "getenv", "putenv"}
         and isinstance(node.value, ast.Name)
@@ -194,10 +198,8 @@ def test_every_setting_is_documented() -> None:
 def test_every_module_says_what_it_is_for() -> None:
     silent = [
         path.relative_to(ROOT).as_posix()
-        for path in source_files()
-        if path.stat().st_size
-        and "migrations" not in path.parts
-        and not ast.get_docstring(ast.parse(path.read_text()))
+        for path, module in sources().items()
+        if path.stat().st_size and "migrations" not in path.parts and not ast.get_docstring(module)
     ]
 
     assert silent == []

@@ -16,6 +16,8 @@ from typing import Any, Final, Self
 
 import httpcore2
 
+from ollamasite.socket_copies import FEW_BYTES, in_thread, receive
+
 _HEAD_BYTES: Final = 64 * 1024
 _HEAD_END: Final = b"\r\n\r\n"
 
@@ -28,6 +30,7 @@ class PlainStream(httpcore2.AsyncNetworkStream):
         self._rest = b""  # what came with a head
         self._is_head = False  # a request has been sent, and the answer's head not yet read
         self.is_at_body = False  # all of the head has been read, and nothing else
+        self._is_flowing = True  # fast enough to keep a thread busy that copies what comes
 
     @classmethod
     async def connect(
@@ -79,8 +82,15 @@ class PlainStream(httpcore2.AsyncNetworkStream):
             self._rest = self._rest[count:]
             return count
         with _mapped(httpcore2.ReadTimeout, httpcore2.ReadError):
+            if self._is_flowing and len(buffer) > FEW_BYTES:
+                outcome = await in_thread(receive, self._socket.fileno(), buffer)
+                self._is_flowing = outcome.is_whole
+                if outcome.count or outcome.is_end:
+                    return outcome.count
             async with asyncio.timeout(timeout_s):
-                return await asyncio.get_running_loop().sock_recv_into(self._socket, buffer)
+                count = await asyncio.get_running_loop().sock_recv_into(self._socket, buffer)
+            self._is_flowing = count >= FEW_BYTES
+            return count
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 - the library's signature
         """Send all of it."""

@@ -22,6 +22,7 @@ import msgspec
 
 from registry.blobs import BlobStore, StoredBlob, disk_errors, write_at
 from registry.digest import Digest
+from registry.hash_thread import HashThread
 
 _LEAST_PART_BYTES: Final = 64 * 1024**2
 _MOST_PART_BYTES: Final = 256 * 1024**2
@@ -76,6 +77,7 @@ class PartialFile:
         self._descriptor = descriptor
         self._hasher = hashlib.sha256()
         self._hashing = Lock()
+        self._hash_thread = HashThread()
         self._buffer = memoryview(bytearray(_READ_BYTES))
         self.hashed_bytes = 0
         self.parts = self._resumed() or self._cut()
@@ -113,15 +115,23 @@ class PartialFile:
 
     def write(self, data: memoryview, offset: int) -> None:
         """Write bytes at their place, and hash them if it is their turn. Raises StorageFull."""
-        write_at(self._descriptor, data, offset)
         # What comes in order need not be read again to be hashed.
         if self._hashing.acquire(blocking=False):
             try:
                 if offset == self.hashed_bytes:
-                    self._hasher.update(data)
-                    self.hashed_bytes += len(data)
+                    return self._write_and_hash(data)
             finally:
                 self._hashing.release()
+        write_at(self._descriptor, data, offset)
+        return None
+
+    def _write_and_hash(self, data: memoryview) -> None:
+        # A copy: where writing fails, the hash is still that of what came before.
+        hasher = self._hasher.copy()
+        with self._hash_thread.hashing(hasher, data):
+            write_at(self._descriptor, data, self.hashed_bytes)
+        self._hasher = hasher
+        self.hashed_bytes += len(data)
 
     def hash_until(self, end: int) -> None:
         """Hash on, up to a place before which nothing is missing."""
@@ -165,6 +175,7 @@ class PartialFile:
     def release(self) -> None:
         """Let somebody else have it."""
         if self._descriptor >= 0:
+            self._hash_thread.close()
             os.close(self._descriptor)
             self._descriptor = -1
 

@@ -17,7 +17,7 @@ from models_app.keys import create_key
 from models_app.models import User
 from models_app.policy import Access, rule_of
 from tests.conftest import MakeModel
-from tests.fakes.engine import FakeNode, running_node
+from tests.fakes.engine import SOON_S, FakeNode, running_node
 from tests.fakes.http import AsgiClient
 from tests.inference.conftest import (
     api,
@@ -55,7 +55,7 @@ class RunningSite:
     node: FakeNode
     loop: asyncio.AbstractEventLoop
 
-    def wait_for(self, kind: Any, *, timeout_s: float = 1.0) -> Any:
+    def wait_for(self, kind: Any, *, timeout_s: float = SOON_S) -> Any:
         """Wait until the engine got a frame of a kind."""
         waiting = self.node.wait_for(kind, timeout_s=timeout_s)
         return asyncio.run_coroutine_threadsafe(waiting, self.loop).result(timeout_s + 1)

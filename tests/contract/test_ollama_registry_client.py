@@ -237,12 +237,13 @@ def test_cut_pull_goes_on_at_the_very_byte(
     there.pull(NAME)
     there.blobs.clear()
     there.sent.clear()
-    # The probe may carry any number of bytes, hence a cut while the one large part comes.
+    # The probe may carry any number of bytes, also after it is over: hence a cut from there on.
     direct = OllamaServer._direct_url
 
     def cut_after(self: OllamaServer, path: str) -> str:
         found = direct(self, path)
         if not front.cuts and not front.cuts_at:
+            front.settle()
             front.cuts_at.append(front.passed_bytes + cut_at)
         return found
 

@@ -151,7 +151,7 @@ def test_stream_that_is_given_up_ends_every_prompt(
     next(iter(stream))
     stream.close()
 
-    site.wait_for(Cancel, timeout_s=1)
+    site.wait_for(Cancel)
 
 
 # ------------------------------------------------------------------ models

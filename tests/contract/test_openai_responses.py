@@ -323,7 +323,7 @@ def test_stream_that_is_given_up_cancels(
     next(iter(stream))
     stream.close()
 
-    site.wait_for(Cancel, timeout_s=1)
+    site.wait_for(Cancel)
 
 
 def test_asynchronous_client_works_the_same(site: RunningSite, model: str) -> None:

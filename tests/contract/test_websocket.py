@@ -23,7 +23,7 @@ def question(model: str) -> str:
 def test_answer_is_streamed(site: RunningSite, model: str) -> None:
     with connect(url_of(site), additional_headers={"X-Api-Key": site.key}) as socket:
         socket.send(question(model))
-        messages = [json.loads(socket.recv(timeout=5)) for _ in range(3)]
+        messages = [json.loads(socket.recv(timeout=20)) for _ in range(3)]
 
     assert [message["type"] for message in messages] == ["token", "token", "done"]
 
@@ -32,14 +32,14 @@ def test_client_that_drops_off_cancels(site: RunningSite, model: str) -> None:
     site.node.scripts.append(Script(pieces=("a",), is_held=True))
     with connect(url_of(site), additional_headers={"X-Api-Key": site.key}) as socket:
         socket.send(question(model))
-        socket.recv(timeout=5)
+        socket.recv(timeout=20)
 
-    site.wait_for(Cancel, timeout_s=1)
+    site.wait_for(Cancel)
 
 
 def test_nobody_learns_why_the_socket_closes(site: RunningSite) -> None:
     with connect(url_of(site)) as socket, pytest.raises(ConnectionClosedError) as caught:
-        socket.recv(timeout=5)
+        socket.recv(timeout=20)
 
     assert caught.value.rcvd is not None
     assert caught.value.rcvd.code == 4401

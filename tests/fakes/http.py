@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-LEAVE_TIMEOUT_S = 5.0
+LEAVE_TIMEOUT_S = 20.0
 ANSWER_TIMEOUT_S = 20.0
 
 

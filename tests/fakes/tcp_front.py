@@ -39,6 +39,12 @@ class TcpFront:
         for thread in list(self._threads):
             thread.join(5)
 
+    def settle(self) -> None:
+        """Wait until the connections so far are over: what was under way has been counted then."""
+        _, *passing = self._threads
+        for thread in passing:
+            thread.join(5)
+
     def _start(self, work: Callable[..., None], *arguments: socket.socket) -> None:
         thread = threading.Thread(target=work, args=arguments, daemon=True)
         self._threads.append(thread)

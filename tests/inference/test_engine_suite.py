@@ -91,7 +91,10 @@ async def real_engine(tmp_path: Path) -> AsyncIterator[EngineUnderTest]:
     await serving
 
 
-@pytest.fixture(params=["fake_engine", pytest.param("real_engine", marks=pytest.mark.slow)])
+REAL = pytest.param("real_engine", marks=[pytest.mark.slow, pytest.mark.beside])
+
+
+@pytest.fixture(params=["fake_engine", REAL])
 def engine(request: pytest.FixtureRequest) -> EngineUnderTest:
     found: EngineUnderTest = request.getfixturevalue(request.param)
     return found

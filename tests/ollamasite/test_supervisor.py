@@ -212,7 +212,7 @@ async def test_child_that_does_not_end_is_killed_in_the_end(
     await supervisor.start(Child("web", python(DEAF), stop_timeout_s=0.2))
     await eventually(lambda: "up" in output.getvalue())
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await supervisor.stop()
 
     assert "web did not end within 0 s and is killed" in caplog.text
@@ -235,7 +235,7 @@ async def test_stop_during_the_pause_before_a_restart_is_immediate(output: io.St
     await supervisor.start(Child("web", python("raise SystemExit(1)")))
     await asyncio.sleep(0.3)
 
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(30):
         await supervisor.stop()
 
 
@@ -249,7 +249,7 @@ async def test_kill_ends_a_stop_that_is_waiting(
 
     supervisor.kill()
 
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(30):
         await stopping
 
 
@@ -300,4 +300,4 @@ async def test_lines_of_a_flooding_child_are_all_there(
 
     assert output.getvalue().count("| line 19999\n") >= 1
     assert output.getvalue().count("web       | line 12345\n") >= 1
-    assert time.monotonic() - began_s < 10
+    assert time.monotonic() - began_s < 30

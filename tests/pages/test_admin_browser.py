@@ -11,9 +11,10 @@ from tests.pages.test_browser import (  # noqa: F401 - fixtures
     Visit,
     chromium,
     open_visit,
-    pytestmark,
     site,
 )
+
+pytestmark = [pytest.mark.slow, pytest.mark.beside]
 
 LIST = "/admin/models_app/alias/"
 

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from tests.pages.catalogue import LONG_NAME, PASSWORD, STARTER
 from tests.pages.live_site import LiveSite, live_site
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.beside]
 
 CHROMIUM = Path("/usr/bin/chromium")
 CONTRAST = Path(__file__).with_name("contrast.js").read_text()
@@ -83,7 +83,7 @@ class Visit:
 
 def open_visit(chromium: Browser, site: LiveSite, **options: Any) -> Iterator[Visit]:
     context = chromium.new_context(**options)
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(30_000)
     visit = Visit(context.new_page(), site)
     visit.listen()
     yield visit

@@ -15,7 +15,7 @@ from tests.contract.ollama_cli import CliError, OllamaCli
 from tests.contract.other_clients import js_calls, langchain_steps, run_llm
 from tests.processes.running_site import RunningSite
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.beside]
 
 MODEL = "smollm2:135m"
 GREEDY: dict[str, Any] = {"temperature": 0, "seed": 1}

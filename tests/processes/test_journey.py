@@ -244,7 +244,9 @@ def test_clients_who_leave_free_their_slots_within_a_second(
                 # The next one joins while the first is still answered, then all leave.
     started_s = time.monotonic()
     native.generate(model=MODEL, prompt="Hello", options={**GREEDY, "num_predict": 1})
-    assert time.monotonic() - started_s < 1.5
+    # On a slow machine too; whoever had to wait for an answer that goes on would wait for ten times
+    # as long.
+    assert time.monotonic() - started_s < 3
 
 
 def test_keep_alive_zero_unloads_the_model(site: RunningSite, native: ollama.Client) -> None:

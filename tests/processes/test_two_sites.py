@@ -25,7 +25,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.beside]
 
 MODEL = "smollm2:135m"
 MB = 1_000_000
-SLOW_BYTES_PER_S = 8 * MB
+SLOW_BYTES_PER_S = 16 * MB
+# The model has 98 MB. What is on the way when a connection breaks goes again; from the first byte
+# on again, it would be 150.
+MIDDLE_BYTES = 55 * MB
+ONCE_BYTES = 130 * MB
 # Long enough for the worker's recovery to notice that a job's heart has stopped.
 PATIENCE_S = 100.0
 
@@ -231,7 +235,7 @@ def slow(front: TcpFront) -> None:
 
 def in_the_middle(front: TcpFront) -> None:
     """Wait until a good part of the model has gone by."""
-    wait_for(lambda: front.passed_bytes > 40 * MB)
+    wait_for(lambda: front.passed_bytes > MIDDLE_BYTES)
 
 
 def test_killed_worker_takes_a_pull_up_where_it_was(sites: Sites) -> None:
@@ -262,7 +266,7 @@ def test_killed_worker_takes_a_push_up_where_it_was(sites: Sites) -> None:
     ended = wait_for_end(sites.north, job_id)
     assert (ended["state"], ended["attempt"]) == ("succeeded", 2)
     assert digest_of(sites.south, MODEL) == digest_of(sites.north, MODEL)
-    assert sites.to_south.passed_bytes < 110 * MB, "of a model of 98 MB"
+    assert sites.to_south.passed_bytes < ONCE_BYTES, "of a model of 98 MB"
 
 
 def test_pull_outlives_the_other_sides_web(sites: Sites) -> None:
@@ -275,7 +279,7 @@ def test_pull_outlives_the_other_sides_web(sites: Sites) -> None:
 
     sites.to_north.bytes_per_s = None
     assert wait_for_end(sites.south, job_id)["state"] == "succeeded"
-    assert sites.to_north.passed_bytes < 110 * MB, "nothing has come twice"
+    assert sites.to_north.passed_bytes < ONCE_BYTES, "nothing has come twice"
 
 
 def test_push_outlives_the_other_sides_web(sites: Sites) -> None:
@@ -290,7 +294,7 @@ def test_push_outlives_the_other_sides_web(sites: Sites) -> None:
     sites.to_south.bytes_per_s = None
     assert wait_for_end(sites.north, job_id)["state"] == "succeeded"
     assert digest_of(sites.south, MODEL) == digest_of(sites.north, MODEL)
-    assert sites.to_south.passed_bytes < 110 * MB, "nothing has gone twice"
+    assert sites.to_south.passed_bytes < ONCE_BYTES, "nothing has gone twice"
 
 
 def test_pull_goes_on_for_the_second_when_the_first_leaves(sites: Sites) -> None:
@@ -309,4 +313,4 @@ def test_pull_goes_on_for_the_second_when_the_first_leaves(sites: Sites) -> None
     sites.to_north.bytes_per_s = None
     assert second.getresponse().read().splitlines()[-1] == b'{"status":"success"}'
     second.close()
-    assert sites.to_north.passed_bytes < 110 * MB, "it was one pull"
+    assert sites.to_north.passed_bytes < ONCE_BYTES, "it was one pull"

@@ -11,7 +11,7 @@ import pytest
 
 from tests.processes.running_site import RunningSite, wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.beside]
 
 MiB = 1024 * 1024
 PIECE = bytes(range(256)) * 4096  # 1 MiB

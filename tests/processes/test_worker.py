@@ -14,7 +14,7 @@ from redis import Redis
 from ollamasite import data_dir, redis_server
 from tests.processes.running_site import wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.beside]
 
 # The worker command with one more job: sleeps as long as it is told to.
 WORKER = """
@@ -80,7 +80,7 @@ class Worker:
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+        return self.process.wait(90)
 
     def clean_up(self) -> None:
         self.redis.close()

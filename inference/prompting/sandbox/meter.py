@@ -14,7 +14,9 @@ from typing import Final
 from inference.prompting.errors import TemplateLimitError
 from inference.prompting.limits import MAX_TEXT, Budget
 
-_MAX_CPU_S: Final = 0.5
+# The steps bound the work; this is for what a slow machine, or the collector of garbage in between,
+# makes of them: a long chat must not be refused because of either.
+_MAX_CPU_S: Final = 2.0
 _CLOCK_EVERY: Final = 32
 _ITEM: Final = 16
 _BITS_PER_CHARACTER: Final = 3

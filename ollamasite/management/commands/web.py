@@ -9,20 +9,17 @@ from argparse import ArgumentParser
 from typing import Any
 
 import uvicorn
-import uvicorn.protocols.http.httptools_impl as http_protocol
 from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.utils.module_loading import import_string
 
 from inference import generation, recording
 from models_app import ledger_writer, limits
+from ollamasite.raw_sockets import LargeBodyProtocol
 from registry.jobs import watch
 
 # Clients keep pooled connections for long; closing earlier than they do costs them errors.
 _KEEP_ALIVE_S = 120
-# How much of a body waits to be read before its sender is held back. With uvicorn's 64 KiB, for
-# which it has no option, every read of a large upload stops and starts the connection.
-_BODY_BUFFER_BYTES = 1024 * 1024
 # For the last words of answers that outlast the drain, before uvicorn cuts their connections.
 _LAST_WORDS_S = 3
 
@@ -61,12 +58,11 @@ def _serve(application: Any, host: str, port: int, server: str) -> None:
 
 
 def _serve_with_uvicorn(application: Any, host: str, port: int) -> None:
-    http_protocol.HIGH_WATER_LIMIT = _BODY_BUFFER_BYTES  # type: ignore[attr-defined] # not exported
     config = uvicorn.Config(
         application,
         host=host,
         port=port,
-        http=http_protocol.HttpToolsProtocol,
+        http=LargeBodyProtocol,
         ws="websockets-sansio",  # the older one is built on an API that websockets deprecates
         lifespan="off",
         log_config=None,

@@ -255,7 +255,7 @@ async def test_all_are_ended_when_the_client_leaves(
     await node.wait_for(Generate, count=3)
     await call.leave()
 
-    await node.wait_for(Cancel, count=3, timeout_s=1)
+    await node.wait_for(Cancel, count=3)
 
 
 async def test_all_are_ended_when_one_fails(node: FakeNode, model: str, api: AsgiClient) -> None:
@@ -264,7 +264,7 @@ async def test_all_are_ended_when_one_fails(node: FakeNode, model: str, api: Asg
     answer = await api.post(PATH, {"model": model, "prompt": ["x", "y"]})
 
     assert (answer.status, answer.json()["error"]["message"]) == (500, "gone")
-    await node.wait_for(Cancel, timeout_s=1)
+    await node.wait_for(Cancel)
 
 
 async def test_all_are_ended_when_one_is_refused_at_the_start(

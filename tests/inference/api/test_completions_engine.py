@@ -13,7 +13,7 @@ from inference.engine.server import serve
 from tests.conftest import MakeModel
 from tests.fakes.http import AsgiClient
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.beside]
 
 PROMPT = "hello world, why is the sky blue?"
 ASKED: dict[str, Any] = {"model": "tiny", "prompt": PROMPT, "logprobs": 2, "seed": 7}

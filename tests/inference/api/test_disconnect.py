@@ -30,7 +30,7 @@ async def test_leaving_before_the_first_event_cancels(
     request = await node.wait_for(Generate)
     await call.leave()
 
-    assert (await node.wait_for(Cancel, timeout_s=1)).request_id == request.request_id
+    assert (await node.wait_for(Cancel)).request_id == request.request_id
 
 
 @pytest.mark.parametrize(("path", "body"), CALLS)
@@ -44,7 +44,7 @@ async def test_leaving_in_the_middle_cancels(
         await call.wait_for_text("first")
     await call.leave()
 
-    assert (await node.wait_for(Cancel, timeout_s=1)).request_id == request.request_id
+    assert (await node.wait_for(Cancel)).request_id == request.request_id
 
 
 async def test_leaving_while_much_is_being_sent_cancels(
@@ -55,7 +55,7 @@ async def test_leaving_while_much_is_being_sent_cancels(
     await call.wait_for_text("word")
     await call.leave()
 
-    await node.wait_for(Cancel, timeout_s=1)
+    await node.wait_for(Cancel)
 
 
 async def test_answer_that_came_to_its_end_cancels_nothing(

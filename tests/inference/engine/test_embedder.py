@@ -129,6 +129,7 @@ def cosines(left: Vectors, right: Vectors) -> Vectors:
 
 
 @pytest.mark.slow
+@pytest.mark.beside
 def test_minilm_agrees_with_a_forward_pass_in_numpy(minilm: Opened) -> None:
     found = cosines(minilm.vectors(*SENTENCES), reference_vectors(SENTENCES))
 
@@ -136,12 +137,14 @@ def test_minilm_agrees_with_a_forward_pass_in_numpy(minilm: Opened) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.beside
 @pytest.mark.parametrize("text", [*SENTENCES, "unbelievably, tokenization's (odd) re-use: 3.14!"])
 def test_minilm_tokenizes_as_wordpiece(minilm: Opened, text: str) -> None:
     assert minilm.framed(text) == reference_tokens(text)
 
 
 @pytest.mark.slow
+@pytest.mark.beside
 def test_minilm_finds_what_is_alike(minilm: Opened) -> None:
     food, bread, baby, cheetah = minilm.vectors(*SENTENCES[:4])
 
@@ -151,6 +154,7 @@ def test_minilm_finds_what_is_alike(minilm: Opened) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.beside
 def test_many_inputs_are_what_they_are_alone(minilm: Opened) -> None:
     texts = [f"{SENTENCES[n % len(SENTENCES)]} number {n}" * (n % 5 + 1) for n in range(64)]
 
@@ -162,6 +166,7 @@ def test_many_inputs_are_what_they_are_alone(minilm: Opened) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.beside
 def test_two_requests_at_once_get_their_own_vectors(minilm: Opened) -> None:
     events = minilm.run(embed("r1", SENTENCES[:3]), embed("r2", SENTENCES[3:]))
 
@@ -171,6 +176,7 @@ def test_two_requests_at_once_get_their_own_vectors(minilm: Opened) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.beside
 def test_window_of_three_leaves_one_word(minilm: Opened) -> None:
     runner = RunnerOptions(num_ctx=3)
     request = embed("r1", ["why is the sky blue?"])
@@ -182,6 +188,7 @@ def test_window_of_three_leaves_one_word(minilm: Opened) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.beside
 def test_long_text_counts_one_window_of_tokens(minilm: Opened) -> None:
     end = minilm.run(embed("r1", ["word " * 5000]))[-1]
 
@@ -190,6 +197,7 @@ def test_long_text_counts_one_window_of_tokens(minilm: Opened) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.beside
 def test_long_text_that_may_not_be_cut_is_refused(minilm: Opened) -> None:
     end = minilm.run(embed("r1", ["word " * 5000], truncate=False))[-1]
 
@@ -198,6 +206,7 @@ def test_long_text_that_may_not_be_cut_is_refused(minilm: Opened) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.beside
 def test_empty_text_is_its_special_tokens(minilm: Opened) -> None:
     assert minilm.framed("") == [CLS, SEP]
     assert minilm.vectors("").shape == (1, 384)

@@ -20,7 +20,7 @@ from tests.inference.engine.test_llama_model import CHATML, smollm2
 from tests.inference.prompting.templates import GO_TOOLS, JINJA_TOOLS
 from tests.timing import takes_at_most
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.beside]
 
 
 class BlindVocabulary(LlamaVocabulary):

@@ -31,7 +31,7 @@ from inference.messages import (
 )
 from tests.inference.engine.loop_bench import asked
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.beside]
 
 CHATML: Final = (
     "{{- range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n"

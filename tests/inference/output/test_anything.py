@@ -113,6 +113,6 @@ SAY = '{"name": "say_hello", "arguments": {"a": '
 def test_long_answers_take_no_more_time_for_each_token(begin: str, more: str, length: int) -> None:
     text = begin + more * (LONG // len(more))
     pieces = [text[at : at + length] for at in range(0, len(text), length)]
-    with takes_at_most(3.0):
+    with takes_at_most(2.0):
         answer = parse(output_format(known.THINK, known.HERMES), pieces)
     assert answer.content or answer.thinking or answer.calls or text.isspace()

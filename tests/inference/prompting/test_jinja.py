@@ -16,7 +16,7 @@ from inference.prompting.errors import (
     TemplateRunError,
 )
 from inference.prompting.jinja import render_chat
-from inference.prompting.sandbox import render
+from inference.prompting.sandbox import meter, render
 from tests.timing import takes_at_most
 
 CHATML = """{%- if tools %}
@@ -356,9 +356,22 @@ class TestHostileTemplates:
             render(source, {"messages": [{"role": "user"}]})
 
     @pytest.mark.parametrize("source", BOMBS, ids=lambda source: source[:60])
-    def test_ends_soon_with_a_limit_error(self, source: str) -> None:
+    def test_ends_soon_with_a_limit_error(
+        self, source: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(meter, "_MAX_CPU_S", 3600.0)  # the steps alone are enough
         with takes_at_most(2), pytest.raises(TemplateLimitError):
             render(source, {"x": [1, 2, 3]})
+
+    @pytest.mark.parametrize("call", ["sort", "unique|list", "groupby(0)|list", "max", "min"])
+    def test_comparing_is_paid_for_by_item(self, call: str) -> None:
+        with takes_at_most(0.1), pytest.raises(TemplateLimitError, match="too many steps"):
+            render("{% set s = 'a' * 4000000 %}{{ s|" + call + " }}", {})
+
+    def test_time_is_up_even_where_steps_are_left(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(meter, "_MAX_CPU_S", 0.0)
+        with pytest.raises(TemplateLimitError, match="takes too long"):
+            render("{% for i in range(1000) %}x{% endfor %}", {})
 
 
 PIECES = st.sampled_from(

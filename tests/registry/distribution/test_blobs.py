@@ -210,7 +210,7 @@ async def test_memory_stays_flat_while_a_large_file_goes(alice: User, store: Blo
     tracemalloc.stop()
 
     assert sum(sizes) == 48 * MiB
-    assert peak_bytes < 8 * MiB
+    assert peak_bytes < 16 * MiB, "a few pieces of 4 MiB, and not the file"
 
 
 async def test_reader_who_leaves_is_read_for_no_longer(

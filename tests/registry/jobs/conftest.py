@@ -15,7 +15,7 @@ from registry.jobs.submit import submit
 from registry.progress import Progress
 from tests.job_worker import running_worker
 
-WAIT_S = 10
+WAIT_S = 30
 
 
 class Script:
