@@ -18,10 +18,10 @@ DJLINT := $(BIN)/djlint --quiet
 export CMAKE_ARGS := $(CMAKE_ARGS) -DCMAKE_CXX_FLAGS='-include $(CURDIR)/inference/engine/llama/native/amx_tile_config.h'
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test coverage check lint format types bench
+.PHONY: help install run test test-postgres coverage check lint format types bench
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 install: $(STAMP) ## Make .venv with everything; quick when nothing has changed
 
@@ -52,6 +52,9 @@ test: install $(CLIENTS_STAMP) ## Run every test
 	$(BIN)/python -m pytest -m "not slow" -q -n 2 --dist worksteal
 	$(BIN)/python -m pytest -m "slow and beside" -q -n 3 --dist loadfile --no-loadscope-reorder
 	$(BIN)/python -m pytest -m "slow and not beside" --durations=15
+
+test-postgres: install $(CLIENTS_STAMP) ## Run the fast tests on a PostgreSQL that is started for them
+	$(BIN)/python -m pytest -p tests.postgres -m "not slow" -q -n 2 --dist worksteal
 
 coverage: install $(CLIENTS_STAMP) ## Run every test and print the coverage; takes half as long again
 	$(BIN)/python -m pytest -m "not slow" -q -n 2 --dist worksteal --cov --cov-report=

@@ -16,9 +16,10 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils import timezone
 
-from models_app import audit
+from models_app import audit, limit_rules
 from models_app.errors import InvalidKey, KeyNotFound, KeyTooWide
 from models_app.key_secrets import hash_secret, is_prefix, new_secret
+from models_app.limit_rules import NewLimit
 from models_app.models import ApiKey, Membership, Team, User
 from models_app.name_patterns import are_within, check_patterns
 from models_app.permissions import Principal, Scope, TeamRole
@@ -114,10 +115,18 @@ def create_key(
     return key, secret
 
 
-def make_key(by: Principal, name: str, rules: KeyRules, *, owner_name: str = "") -> NewKey:
+@transaction.atomic
+def make_key(
+    by: Principal,
+    name: str,
+    rules: KeyRules,
+    *,
+    owner_name: str = "",
+    limits: Iterable[NewLimit] = (),
+) -> NewKey:
     """Create a key for the caller, or for a service account of a team that they maintain.
 
-    Raises as `create_key`.
+    `limits`: of its use, besides those that its owner has. Raises as `create_key`, and BadRequest.
     """
     owner = User.objects.select_related("service_of").filter(pk=by.user_id, is_active=True).first()
     if owner_name and owner_name.lower() != by.username.lower():
@@ -125,6 +134,7 @@ def make_key(by: Principal, name: str, rules: KeyRules, *, owner_name: str = "")
     if owner is None:
         raise Forbidden
     key, secret = create_key(owner, name, rules, by=by)
+    limit_rules.limit_new_key(by, key, limits)
     return NewKey(_record(key, is_usable=True), secret)
 
 
@@ -200,6 +210,7 @@ def rotate_key(by: Principal, prefix: str, *, overlap: timedelta = DEFAULT_OVERL
         team=old.team,
         expires_at=old.expires_at,
     )
+    limit_rules.copy_key_rules(old.pk, key.pk)
     now = timezone.now()
     old.successor = key
     old.expires_at = min(old.expires_at or now + overlap, now + overlap)
@@ -283,6 +294,8 @@ def _require_not_wider(rules: KeyRules, by: Principal) -> None:
         raise KeyTooWide(f"scopes must be among: {', '.join(sorted(by.scopes))}")
     if by.key_id is None:
         return
+    if limit_rules.has_limits(by.key_id):
+        raise KeyTooWide("it has limits of its own, which another key would have once more")
     own = ApiKey.objects.select_related("team").get(pk=by.key_id)
     if not are_within(rules.models, own.model_patterns):
         raise KeyTooWide(f"models must be within: {', '.join(own.model_patterns)}")

@@ -15,6 +15,7 @@ from asgiref.sync import sync_to_async
 from django.db import DatabaseError
 from django.db.models import F, Q, Sum
 
+from models_app import limit_book
 from models_app.limit_kinds import Unit
 from models_app.limit_store import Past, Spec, StoreLost
 from models_app.models import LedgerEntry, LedgerHour, Outcome
@@ -92,7 +93,14 @@ def _whose(subject: str) -> Q:
         return Q()
     if kind == "model":
         return _is_model(_forms(whose))
+    if kind == "key":
+        return Q(key_id__in=_line_of(int(whose)))
     return Q(**{f"{kind}_id": int(whose)})
+
+
+def _line_of(first: int) -> list[int]:
+    """Return a key and all that took its place, which share their limits."""
+    return [first, *(key for key, of in limit_book.first_keys().items() if of == first)]
 
 
 def _is_model(forms: Iterable[str]) -> Q:

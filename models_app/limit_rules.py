@@ -1,22 +1,15 @@
-"""Limits that have been decided for somebody or something: who sets them, and which hold for whom.
+"""Limits that have been decided for somebody or something: listed, set, changed, removed.
 
-All limits that concern a request hold together: the site's, the team's to which it counts, the
-key's, the model's and the user's. Of a user there is one of each kind: a rule for the user takes
-the place of the rule for each user, and that one of the site's setting. What a process knows of
-the rules is looked up again after half a second; one small query tells whether anything changed.
-Sync. Knows no Redis and not what was used.
+Whoever changes one has it audited. `models_app.limit_book` knows which hold for whom. Sync. Knows
+no Redis and not what was used.
 """
 
-import threading
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from django.conf import settings
 from django.db import transaction
-from django.db.models import Count, Max, Sum
 
 from models_app import audit
 from models_app.authority import require_admin, require_auditor
@@ -27,26 +20,33 @@ from models_app.errors import (
     TeamNotFound,
     UserNotFound,
 )
-from models_app.limit_kinds import MOST, Limit, Period, Unit, model_subject
+from models_app.limit_book import forget_rules
+from models_app.limit_kinds import MOST, Period, Unit
 from models_app.models import ApiKey, LanguageModel, LimitRule, LimitSubject, Team, User
 from models_app.names import LIBRARY, ModelName
 from models_app.permissions import Principal
 from ollamasite.errors import BadRequest
 
-_KNOWN_S: Final = 0.5
-_EACH_USER: Final = "each user"
+# There are no more kinds of them.
+_MOST_OF_A_KEY: Final = 7
 _RELATED: Final = ("team", "user", "key", "model", "model__owner")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NewRule:
-    """A limit to set, in words. `name`: of the team, user or model, or a key's prefix."""
+class NewLimit:
+    """A limit to set, in words, for whomever it may be."""
 
-    subject: str
-    name: str = ""
     unit: str
     period: str = ""
     amount: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRule(NewLimit):
+    """A limit to set. `name`: of the team, user or model, or a key's prefix."""
+
+    subject: str
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,8 +116,36 @@ def remove_rule(by: Principal | None, rule_id: int) -> None:
         transaction.on_commit(forget_rules)
 
 
+def limit_new_key(by: Principal | None, key: ApiKey, limits: Iterable[NewLimit]) -> None:
+    """Give a key that is being made limits of its own. Wants the caller's transaction.
+
+    Asks nobody's rights. Raises BadRequest.
+    """
+    wanted = list(limits)
+    if len(wanted) > _MOST_OF_A_KEY:
+        raise BadRequest(f"a key has at most {_MOST_OF_A_KEY} limits")
+    for limit in wanted:
+        rule, _ = LimitRule.objects.update_or_create(
+            subject=LimitSubject.KEY,
+            key=key,
+            unit=_unit(limit),
+            period=_period(limit),
+            defaults={"amount": _amount(limit.amount)},
+        )
+        audit.record("limit.set", str(rule), by=by, amount=rule.amount, before=None)
+    transaction.on_commit(forget_rules)
+
+
+def has_limits(key_id: int) -> bool:
+    """Whether a key has limits of its own."""
+    return LimitRule.objects.filter(key_id=key_id).exists()
+
+
 def copy_key_rules(from_key_id: int, to_key_id: int) -> None:
-    """Give a key the limits of the one whose place it takes. Wants the caller's transaction."""
+    """Give a key the limits of the one whose place it takes, and with which it shares them.
+
+    Wants the caller's transaction.
+    """
     for rule in LimitRule.objects.filter(key_id=from_key_id):
         LimitRule.objects.update_or_create(
             subject=LimitSubject.KEY,
@@ -149,13 +177,13 @@ def _subject(new: NewRule) -> LimitSubject:
     return subject
 
 
-def _unit(new: NewRule) -> str:
+def _unit(new: NewLimit) -> str:
     if new.unit not in set(Unit):
         raise BadRequest(f'"unit" must be one of {", ".join(Unit)}')
     return new.unit
 
 
-def _period(new: NewRule) -> str:
+def _period(new: NewLimit) -> str:
     if new.unit == Unit.PARALLEL:
         if new.period:
             raise BadRequest('"period" must not be given for "parallel"')
@@ -243,134 +271,3 @@ def _name(row: LimitRule) -> str:
 
 def _model_name(model: LanguageModel) -> ModelName:
     return ModelName(host=model.host, namespace=model.namespace, model=model.name)
-
-
-# ------------------------------------------------------------------ which hold for whom
-
-
-@dataclass(frozen=True, slots=True)
-class RuleBook:
-    """Every rule, by the subject whose use is counted."""
-
-    rules: Mapping[str, tuple[Limit, ...]] = field(default_factory=dict)
-
-    def limits_of(self, principal: Principal, models: tuple[str, ...] = ()) -> tuple[Limit, ...]:
-        """Return what a principal's requests have to keep, asked for models by their subjects."""
-        subjects = ["site"]
-        if principal.team is not None:
-            subjects.append(f"team:{principal.team.team_id}")
-        if principal.key_id is not None:
-            subjects.append(f"key:{principal.key_id}")
-        shared = (limit for name in (*subjects, *models) for limit in self.rules.get(name, ()))
-        return (*self._of_user(f"user:{principal.user_id}"), *shared)
-
-    def _of_user(self, user: str) -> tuple[Limit, ...]:
-        """Return one limit of each kind: the user's, else each user's, else the site's setting."""
-        found: dict[tuple[Unit, Period], Limit] = {}
-        asked = (*_settings(), *self.rules.get(_EACH_USER, ()), *self.rules.get(user, ()))
-        for limit in asked:
-            found[limit.unit, limit.period] = Limit(user, limit.unit, limit.period, limit.amount)
-        return tuple(found.values())
-
-
-def _settings() -> tuple[Limit, ...]:
-    asked = (
-        (Unit.REQUESTS, Period.MINUTE, settings.REQUESTS_PER_MINUTE),
-        (Unit.TOKENS, Period.MINUTE, settings.TOKENS_PER_MINUTE),
-        (Unit.TOKENS, Period.DAY, settings.TOKENS_PER_DAY),
-        (Unit.TOKENS, Period.MONTH, settings.TOKENS_PER_MONTH),
-        (Unit.PARALLEL, Period.NONE, settings.PARALLEL_REQUESTS),
-    )
-    return tuple(
-        Limit(_EACH_USER, unit, period, min(MOST, amount))
-        for unit, period, amount in asked
-        if amount
-    )
-
-
-class _Known:
-    """What this process knows of the rules."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._book: RuleBook | None = None
-        self._stamp: object = None
-        self._looked_s = 0.0
-
-    def book(self) -> RuleBook | None:
-        """Return the rules, or None: whoever is told so looks them up, and others wait for none."""
-        with self._lock:
-            is_old = time.monotonic() - self._looked_s >= _KNOWN_S
-            if self._book is None or not is_old:
-                return self._book
-            self._looked_s = time.monotonic()
-            return None
-
-    def look_up(self) -> RuleBook:
-        """Read the rules if they have changed. Whoever fails leaves them to the next."""
-        looked_s = time.monotonic()
-        is_done = False
-        try:
-            stamp = _stamp()
-            with self._lock:
-                book = self._book if stamp == self._stamp else None
-            book = book or _read()
-            is_done = True
-        finally:
-            with self._lock:
-                self._looked_s = looked_s if is_done else 0.0
-        with self._lock:
-            self._book, self._stamp = book, stamp
-        return book
-
-    def forget(self) -> None:
-        """Look everything up again."""
-        with self._lock:
-            self._book, self._stamp, self._looked_s = None, None, 0.0
-
-    def keep(self, book: RuleBook) -> None:
-        """Hold these to be the rules for now."""
-        with self._lock:
-            self._book, self._stamp, self._looked_s = book, None, float("inf")
-
-
-_known: Final = _Known()
-
-
-def known_rules() -> RuleBook | None:
-    """Return the rules as they were half a second ago at most; None: `read_rules` knows."""
-    return _known.book()
-
-
-def read_rules() -> RuleBook:
-    """Return the rules as the database has them."""
-    return _known.look_up()
-
-
-def forget_rules() -> None:
-    """Have this process look the rules up again; others see a change within a second."""
-    _known.forget()
-
-
-def _stamp() -> object:
-    """Return what is another value after any change of the rules."""
-    return LimitRule.objects.aggregate(
-        rows=Count("pk"), last=Max("pk"), changed=Max("changed_at"), amounts=Sum("amount")
-    )
-
-
-def _read() -> RuleBook:
-    rules: dict[str, tuple[Limit, ...]] = {}
-    for row in LimitRule.objects.select_related("model"):
-        subject = _counted(row)
-        limit = Limit(subject, Unit(row.unit), Period(row.period), max(1, min(MOST, row.amount)))
-        rules[subject] = (*rules.get(subject, ()), limit)
-    return RuleBook(rules)
-
-
-def _counted(row: LimitRule) -> str:
-    if row.model is not None:
-        return model_subject(_model_name(row.model))
-    if row.subject in {LimitSubject.SITE, LimitSubject.EACH_USER}:
-        return row.subject
-    return f"{row.subject}:{row.team_id or row.user_id or row.key_id}"

@@ -282,6 +282,8 @@ class LimitStore:
             if not reply.missing:
                 return reply
             await self._tell(reply, now_ms)
+            if self._clock_ms is not None:  # that may have taken a second
+                now_ms = max(now_ms, self._clock_ms())
         raise StoreLost
 
     async def _run(self, operation: str, now_ms: int, asked: Mapping[str, Any]) -> Reply:

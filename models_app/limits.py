@@ -4,7 +4,7 @@
     …                                                                # charge.used_tokens grows
     charge.settle()                                                  # exactly once counts
 
-All limits of a request hold together; `models_app.limit_rules` knows which they are. Limits of a
+All limits of a request hold together; `models_app.limit_book` knows which they are. Limits of a
 minute refill all the time; those of a day or a month begin anew at midnight UTC; what may be under
 way at once is there again when a request ends. Without any limit Redis is not asked.
 
@@ -28,7 +28,7 @@ import msgspec
 from asgiref.sync import sync_to_async
 from django.conf import settings
 
-from models_app import limit_rebuild, limit_rules
+from models_app import limit_book, limit_rebuild
 from models_app.errors import (
     LimitReached,
     LimitsUnavailable,
@@ -287,8 +287,8 @@ async def _settle(bill: _Bill, amounts: Mapping[str, int]) -> None:
             return
 
 
-async def _rules() -> limit_rules.RuleBook:
-    return limit_rules.known_rules() or await sync_to_async(limit_rules.read_rules)()
+async def _rules() -> limit_book.RuleBook:
+    return limit_book.known_rules() or await sync_to_async(limit_book.read_rules)()
 
 
 def _store() -> LimitStore:

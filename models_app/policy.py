@@ -1,13 +1,16 @@
 """The policy table: for every route, who may use it and with which scope.
 
 `gate` enforces it before any view runs; a route without a row is closed, and a test walks the
-URLconf and fails on it. Knows nothing of HTTP objects.
+URLconf and fails on it. What a row asks about the thing that a request names (`asks`) is enforced
+by the services, which know the thing; a test holds them to it. Knows nothing of HTTP objects.
 """
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
+from models_app.demands import Demand
 from models_app.permissions import CredentialKind, Principal, Scope
 
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -36,6 +39,15 @@ class Rule:
     open_methods: frozenset[str] = frozenset()
     changing_methods: frozenset[str] = frozenset()
     is_for_sessions: bool = False
+    asks: Mapping[str, Demand] = field(default_factory=dict)  # by method; HEAD asks what GET does
+
+    def asking(self, **asks: Demand) -> "Rule":
+        """Return the row of a route that asks this, by method, of whoever the row lets in."""
+        return replace(self, asks=asks)
+
+    def demand(self, method: str) -> Demand:
+        """Return what is asked about the thing that a request names."""
+        return self.asks.get("GET" if method == "HEAD" else method, Demand.NOTHING)
 
     def is_open(self, method: str) -> bool:
         """Whether a request with this method needs no credential."""
@@ -107,7 +119,7 @@ ROUTES: Final[dict[str, Rule]] = {
     "signout": _PAGE,
     "home": _PAGE,
     "client-keys": _OWN_ACCOUNT,
-    "client-keys/<int:key_id>/remove": _OWN_ACCOUNT,
+    "client-keys/<int:key_id>/remove": _OWN_ACCOUNT.asking(POST=Demand.OWN),
     "openapi.json": _READ,
     "api/version": _READ,
     "api/status": _READ,
@@ -115,73 +127,87 @@ ROUTES: Final[dict[str, Rule]] = {
     "api/tags": _READ,
     "api/ps": _READ,
     "api/queue": _READ,
-    "api/show": _READ,
+    "api/show": _READ.asking(POST=Demand.MODEL_READ),
     "api/create": _WRITE,
     "api/pull": _WRITE,
-    "api/push": _WRITE,
-    "api/copy": _WRITE,
-    "api/delete": _WRITE,
+    "api/push": _WRITE.asking(POST=Demand.MODEL_PULL),
+    "api/copy": _WRITE.asking(POST=Demand.MODEL_PULL),
+    "api/delete": _WRITE.asking(DELETE=Demand.MODEL_MANAGE),
     "api/blobs/<str:digest>": _WRITE,
     "api/audit": _RECORDS,
     "api/usage": _ACCOUNT,
     "api/usage/requests": _ACCOUNT,
     "api/usage/export": _ACCOUNT,
     "api/me": _SELF,
-    "api/users": _RECORDS,
+    "api/users": _RECORDS.asking(POST=Demand.ADMIN),
     "api/users/<str:name>": _RECORDS,
     "api/users/<str:name>/approve": _RECORDS,
-    "api/users/<str:name>/activate": _ACCOUNT,
-    "api/users/<str:name>/deactivate": _ACCOUNT,
-    "api/users/<str:name>/sessions/end": _ACCOUNT,
+    "api/users/<str:name>/activate": _ACCOUNT.asking(POST=Demand.SERVICE),
+    "api/users/<str:name>/deactivate": _ACCOUNT.asking(POST=Demand.SERVICE),
+    "api/users/<str:name>/sessions/end": _ACCOUNT.asking(POST=Demand.OWN_OR_ADMIN),
     "api/users/<str:name>/password-link": _RECORDS,
-    "api/teams": _ACCOUNT,
-    "api/teams/<str:name>": _ACCOUNT,
-    "api/teams/<str:name>/members": _ACCOUNT,
-    "api/teams/<str:name>/members/<str:user>": _ACCOUNT,
-    "api/teams/<str:name>/service-accounts": _ACCOUNT,
-    "api/invites": _ACCOUNT,
-    "api/invites/<str:invite_id>": _ACCOUNT,
+    "api/teams": _ACCOUNT.asking(POST=Demand.ADMIN),
+    "api/teams/<str:name>": _ACCOUNT.asking(
+        GET=Demand.IN_TEAM, PATCH=Demand.TEAM_OWNER, DELETE=Demand.TEAM_OWNER
+    ),
+    "api/teams/<str:name>/members": _ACCOUNT.asking(GET=Demand.IN_TEAM),
+    "api/teams/<str:name>/members/<str:user>": _ACCOUNT.asking(
+        PUT=Demand.TEAM_OWNER, DELETE=Demand.MEMBER
+    ),
+    "api/teams/<str:name>/service-accounts": _ACCOUNT.asking(
+        GET=Demand.IN_TEAM, POST=Demand.TEAM_OWNER
+    ),
+    "api/invites": _ACCOUNT.asking(POST=Demand.INVITER),
+    "api/invites/<str:invite_id>": _ACCOUNT.asking(DELETE=Demand.INVITE),
     "api/me/export": _ACCOUNT,
     "api/me/delete": _OWN_ACCOUNT,
     "api/keys": _ACCOUNT,
-    "api/keys/<str:prefix>": _OWN_KEY,
-    "api/keys/<str:prefix>/rotate": _OWN_KEY,
-    "api/access": _READ_OR_PATCH,
+    "api/keys/<str:prefix>": _OWN_KEY.asking(
+        GET=Demand.KEY, PATCH=Demand.KEY_NAME, DELETE=Demand.KEY
+    ),
+    "api/keys/<str:prefix>/rotate": _OWN_KEY.asking(POST=Demand.KEY_MAKER),
+    "api/access": _READ_OR_PATCH.asking(GET=Demand.MODEL_MANAGE, PATCH=Demand.MODEL_MANAGE),
     "api/limits": _OWN_LIMITS,
     "api/limit-rules": _RECORDS,
     "api/limit-rules/<int:rule_id>": _RECORDS,
     "api/jobs": _READ_OR_POST,
-    "api/jobs/<str:job_id>": _READ,
-    "api/jobs/<str:job_id>/cancel": _WRITE,
-    "api/jobs/<str:job_id>/retry": _WRITE,
-    "api/jobs/<str:job_id>/events": _READ,
-    "api/generate": _USE,
-    "api/chat": _USE,
-    "api/embed": _USE,
-    "api/embeddings": _USE,
+    "api/jobs/<str:job_id>": _READ.asking(GET=Demand.OWN_OR_OPERATOR),
+    "api/jobs/<str:job_id>/cancel": _WRITE.asking(POST=Demand.OWN_OR_OPERATOR),
+    "api/jobs/<str:job_id>/retry": _WRITE.asking(POST=Demand.OWN_OR_OPERATOR),
+    "api/jobs/<str:job_id>/events": _READ.asking(GET=Demand.OWN_OR_OPERATOR),
+    "api/generate": _USE.asking(POST=Demand.MODEL_USE),
+    "api/chat": _USE.asking(POST=Demand.MODEL_USE),
+    "api/embed": _USE.asking(POST=Demand.MODEL_USE),
+    "api/embeddings": _USE.asking(POST=Demand.MODEL_USE),
     "v1/models": _READ,
-    "v1/models/<path:name>": _READ_OR_DELETE,
-    "v1/chat/completions": _USE,
-    "v1/completions": _USE,
-    "v1/responses": _USE,
-    "v1/responses/input_tokens": _USE,
-    "v1/responses/<str:response_id>": _USE,
-    "v1/responses/<str:response_id>/input_items": _USE,
-    "v1/responses/<str:response_id>/cancel": _USE,
-    "v1/messages": _USE,
-    "v1/messages/count_tokens": _USE,
-    "v1/embeddings": _USE,
+    "v1/models/<path:name>": _READ_OR_DELETE.asking(
+        GET=Demand.MODEL_READ, DELETE=Demand.MODEL_MANAGE
+    ),
+    "v1/chat/completions": _USE.asking(POST=Demand.MODEL_USE),
+    "v1/completions": _USE.asking(POST=Demand.MODEL_USE),
+    "v1/responses": _USE.asking(POST=Demand.MODEL_USE),
+    "v1/responses/input_tokens": _USE.asking(POST=Demand.MODEL_USE),
+    "v1/responses/<str:response_id>": _USE.asking(GET=Demand.OWN, DELETE=Demand.OWN),
+    "v1/responses/<str:response_id>/input_items": _USE.asking(GET=Demand.OWN),
+    "v1/responses/<str:response_id>/cancel": _USE.asking(POST=Demand.OWN),
+    "v1/messages": _USE.asking(POST=Demand.MODEL_USE),
+    "v1/messages/count_tokens": _USE.asking(POST=Demand.MODEL_USE),
+    "v1/embeddings": _USE.asking(POST=Demand.MODEL_USE),
     "v2": _READ,
     "v2/": _READ,
     "v2/_catalog": _READ,
-    "v2/<path:name>/manifests/<str:reference>": _READ_OR_CHANGE,
-    "v2/<path:name>/tags/list": _READ,
-    "v2/<path:name>/referrers/<str:digest>": _READ,
+    "v2/<path:name>/manifests/<str:reference>": _READ_OR_CHANGE.asking(
+        GET=Demand.MODEL_PULL, PUT=Demand.MODEL_PUSH, DELETE=Demand.MODEL_MANAGE
+    ),
+    "v2/<path:name>/tags/list": _READ.asking(GET=Demand.MODEL_PULL),
+    "v2/<path:name>/referrers/<str:digest>": _READ,  # there never are any
     # What such a token is for is limited by the credential that it is fetched with.
     "v2/token": Rule(Access.SIGNED_IN),
-    "v2/<path:name>/blobs/uploads/": _READ_OR_CHANGE,
+    "v2/<path:name>/blobs/uploads/": _READ_OR_CHANGE.asking(POST=Demand.MODEL_PUSH),
     "v2/<path:name>/blobs/uploads/<str:session>": _READ_OR_CHANGE,
-    "v2/<path:name>/blobs/<str:digest>": _READ_OR_CHANGE,
+    "v2/<path:name>/blobs/<str:digest>": _READ_OR_CHANGE.asking(
+        GET=Demand.MODEL_PULL, DELETE=Demand.MODEL_MANAGE
+    ),
 }
 # Routes that another library makes, by the prefix that all of them have.
 PREFIXES: Final[dict[str, Rule]] = {

@@ -38,6 +38,7 @@ usage: ollamasite COMMAND [options]
   namespace    what a namespace may hold, which tags stay as they are
   ledger       what was used, as CSV or JSON: export --csv --group-by user
   audit        what administrators did and who signed in: list, verify
+  policy       who may use which route, as a table
   personal-data  all that is known of a user: export, delete
   gc           remove what nobody needs any longer
   verify       hash every file again; --set-aside for damaged ones

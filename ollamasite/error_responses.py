@@ -125,10 +125,9 @@ def to_service_error(error: Exception) -> errors.ServiceError:
             return errors.Forbidden()
         case RequestDataTooBig():
             return errors.BodyTooLarge()
-        case ValidationError():
-            return errors.BadRequest(" ".join(error.messages))
-        case DjangoBadRequest() | UnreadablePostError() | drf.ParseError():
-            return errors.BadRequest()
+        case ValidationError() | DjangoBadRequest() | UnreadablePostError() | drf.ParseError():
+            # What a form would say beside its fields; the others have nothing to say.
+            return errors.BadRequest(" ".join(getattr(error, "messages", [])))
     error_id = current_request_id()
     logger.error("unexpected error %s", error_id, exc_info=error)
     return errors.ServiceError(f"internal server error (id {error_id})")

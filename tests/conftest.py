@@ -20,7 +20,7 @@ from pytest_django.fixtures import Settings
 from models_app import key_uses, ledger_writer, principal_cache
 from models_app.accounts import create_user
 from models_app.keys import create_key
-from models_app.limit_rules import forget_rules
+from models_app.limit_book import forget_rules
 from models_app.models import User
 from models_app.permissions import CredentialKind, Principal
 from ollamasite.celery import app as celery

@@ -11,8 +11,8 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from models_app import limit_rules, limits
-from models_app.limit_rules import RuleBook
+from models_app import limit_book, limits
+from models_app.limit_book import RuleBook
 from models_app.limit_store import no_past
 from ollamasite import redis_server
 
@@ -46,7 +46,7 @@ def redis_url(redis_socket: Path) -> str:
 @pytest.fixture
 def no_rules() -> None:
     """Nobody has decided on a limit, and the database is not asked."""
-    limit_rules._known.keep(RuleBook())
+    limit_book._known.keep(RuleBook())
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ async def set_limits(
 ) -> AsyncIterator[SetLimits]:
     """Set limits for every user; what is not named has none. Nothing was used before."""
     settings.REDIS_URL = redis_url
-    limit_rules._known.keep(RuleBook())
+    limit_book._known.keep(RuleBook())
     monkeypatch.setattr(limits, "_past_of", no_past)
 
     def set_them(

@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from models_app import keys
 from models_app.keys import KeyRecord, KeyRules, NewKey
+from models_app.limit_rules import NewLimit
 from models_app.permissions import Principal, Scope
 from ollamasite import query_fields
 from ollamasite.api_views import NATIVE_EMPTY_BODY, CallView, read_body
@@ -26,6 +27,14 @@ from ollamasite.moments import print_moment
 _SECRET_HEADERS: Final = {"Cache-Control": "no-store"}
 # Farther than dates go.
 _MAX_LIFE: Final = timedelta(days=36_500)
+
+
+class KeyLimitBody(msgspec.Struct):
+    """A limit of a key's use: a unit, a period and an amount as in `PUT /api/limit-rules`."""
+
+    unit: str = ""
+    period: str = ""
+    amount: int = 0
 
 
 class NewKeyBody(msgspec.Struct):
@@ -42,6 +51,7 @@ class NewKeyBody(msgspec.Struct):
     team: str = ""
     expires_in: str = ""
     owner: str = ""
+    limits: list[KeyLimitBody] = msgspec.field(default_factory=list)
 
     def to_rules(self) -> KeyRules:
         """Return what the key may be used for. Raises BadRequest."""
@@ -152,7 +162,10 @@ def key_reply(record: KeyRecord) -> KeyReply:
 
 
 def _make(principal: Principal, body: NewKeyBody) -> NewKey:
-    return keys.make_key(principal, body.name, body.to_rules(), owner_name=body.owner)
+    limits = [NewLimit(**msgspec.structs.asdict(limit)) for limit in body.limits]
+    return keys.make_key(
+        principal, body.name, body.to_rules(), owner_name=body.owner, limits=limits
+    )
 
 
 def _new_key_response(new: NewKey) -> HttpResponse:

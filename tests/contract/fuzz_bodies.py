@@ -239,6 +239,7 @@ BODIES: Final[dict[str, Any]] = {
         "team": "",
         "expires_in": "30d",
         "owner": "",
+        "limits": [{"unit": "tokens", "period": "day", "amount": 100_000}],
     },
     "api/keys/<str:prefix>": {"name": "laptop"},
     "api/keys/<str:prefix>/rotate": {"overlap": "1h"},

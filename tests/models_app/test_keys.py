@@ -1,5 +1,6 @@
 """Keys: what they may be, who may make, see, rotate and end them."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -7,15 +8,16 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from models_app import keys, principal_cache
+from models_app import keys, limit_book, principal_cache
 from models_app.accounts import create_user
 from models_app.auth import Credentials, authenticate
 from models_app.errors import InvalidKey, KeyNotFound, KeyTooWide
 from models_app.keys import KeyRules, create_key
-from models_app.models import ApiKey, AuditEntry, Membership, Team, User
+from models_app.limit_rules import NewLimit
+from models_app.models import ApiKey, AuditEntry, LimitRule, Membership, Team, User
 from models_app.permissions import CredentialKind, Principal, Scope, TeamRole
 from models_app.principals import principal_of_user
-from ollamasite.errors import Forbidden, Unauthenticated
+from ollamasite.errors import BadRequest, Forbidden, Unauthenticated
 
 HOME = "192.0.2.7"
 
@@ -449,3 +451,54 @@ def test_what_is_shown_of_a_key_is_what_holds_at_the_door(
     assert keys.find_key(session_of(admin), key.prefix).state == state
     assert opens(secret) is (state == "active")
     assert ApiKey.objects.usable().exists() is (state == "active")
+
+
+# ------------------------------------------------------------------ limits of its use
+
+
+ONCE = NewLimit(unit="requests", period="day", amount=1)
+
+
+def test_key_may_have_limits_of_its_own(alice: User) -> None:
+    made = keys.make_key(session_of(alice), "small", KeyRules(), limits=[ONCE])
+
+    assert [(rule.key.prefix, str(rule)) for rule in LimitRule.objects.all() if rule.key] == [
+        (made.record.prefix, f"1 requests per day for small ({made.record.prefix}…)")
+    ]
+
+
+def test_key_whose_limits_make_no_sense_is_not_made(alice: User) -> None:
+    with pytest.raises(BadRequest):
+        keys.make_key(
+            session_of(alice), "small", KeyRules(), limits=[NewLimit(unit="words", amount=1)]
+        )
+    with pytest.raises(BadRequest):
+        keys.make_key(session_of(alice), "small", KeyRules(), limits=[ONCE] * 8)
+
+    assert not alice.api_keys.exists()
+
+
+def test_limited_key_makes_no_other_key(alice: User) -> None:
+    made = keys.make_key(session_of(alice), "small", KeyRules(), limits=[ONCE])
+    own = replace(session_of(alice), kind=CredentialKind.KEY, key_id=_id_of(made.record.prefix))
+
+    with pytest.raises(KeyTooWide, match="limits of its own"):
+        keys.make_key(own, "more", KeyRules())
+
+
+def test_rotated_keys_share_their_limits(alice: User) -> None:
+    first = keys.make_key(session_of(alice), "small", KeyRules(), limits=[ONCE]).record.prefix
+    second = keys.rotate_key(session_of(alice), first).record.prefix
+    third = keys.rotate_key(session_of(alice), second).record.prefix
+    book = limit_book.read_rules()
+
+    counted = {
+        limit.subject
+        for prefix in (first, second, third)
+        for limit in book.limits_of(replace(session_of(alice), key_id=_id_of(prefix)))
+    }
+    assert counted == {f"key:{_id_of(first)}"}
+
+
+def _id_of(prefix: str) -> int:
+    return ApiKey.objects.get(prefix=prefix).pk

@@ -1,13 +1,13 @@
 """Limits that are decided for somebody: who sets them, which hold for whom, and since when."""
 
-import asyncio
 from dataclasses import replace
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from models_app import limit_rules
+from models_app import limit_book, limit_rules
 from models_app.errors import (
     KeyNotFound,
     LimitRuleNotFound,
@@ -16,8 +16,9 @@ from models_app.errors import (
     UserNotFound,
 )
 from models_app.keys import create_key
+from models_app.limit_book import RuleBook
 from models_app.limit_kinds import Limit, Period, Unit
-from models_app.limit_rules import NewRule, RuleBook, put_rule
+from models_app.limit_rules import NewRule, put_rule
 from models_app.models import AuditEntry, LimitRule, Team, User
 from models_app.permissions import CredentialKind, Principal, SiteRole, TeamPlace, TeamRole
 from ollamasite.errors import BadRequest, Forbidden
@@ -99,7 +100,7 @@ def test_rules_are_for_whoever_is_named(db: None, alice: User, make_model: MakeM
 
     told = {(record.subject, record.name) for record in limit_rules.list_rules(ADMIN)}
     assert told == {*named[2:], ("team", "Vision"), ("user", "alice")}
-    assert set(limit_rules.read_rules().rules) == {
+    assert set(limit_book.read_rules().rules) == {
         f"team:{Team.objects.get().pk}",
         f"user:{alice.pk}",
         f"key:{key.pk}",
@@ -185,11 +186,11 @@ def test_key_that_takes_anothers_place_has_its_limits(db: None, alice: User) -> 
 
 def test_rules_are_read_again_only_when_they_have_changed(db: None) -> None:
     put_rule(ADMIN, rule("site"))
-    first = limit_rules.read_rules()
+    first = limit_book.read_rules()
     with CaptureQueriesContext(
         connection,
     ) as queries:
-        again = limit_rules.read_rules()
+        again = limit_book.read_rules()
 
     assert again is first
     assert len(queries) == 1
@@ -198,7 +199,7 @@ def test_rules_are_read_again_only_when_they_have_changed(db: None) -> None:
 @pytest.mark.parametrize("change", ["amount", "removed", "added"])
 def test_change_by_another_process_is_seen(db: None, change: str) -> None:
     put_rule(ADMIN, rule("site", amount=5))
-    limit_rules.read_rules()
+    limit_book.read_rules()
     row = LimitRule.objects.get()
     if change == "amount":
         row.amount = 6
@@ -208,7 +209,7 @@ def test_change_by_another_process_is_seen(db: None, change: str) -> None:
     else:
         LimitRule.objects.create(subject="each user", unit="tokens", period="day", amount=5)
 
-    found = limit_rules.read_rules().rules
+    found = limit_book.read_rules().rules
     assert {name: limits[0].amount for name, limits in found.items()} == {
         "amount": {"site": 6},
         "removed": {},
@@ -219,18 +220,18 @@ def test_change_by_another_process_is_seen(db: None, change: str) -> None:
 def test_known_rules_are_looked_up_again_by_one_at_a_time(
     db: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    book = limit_rules.read_rules()
-    fresh = limit_rules.known_rules()
-    monkeypatch.setattr(limit_rules, "_KNOWN_S", 0.0)
-    first = limit_rules.known_rules()
-    monkeypatch.setattr(limit_rules, "_KNOWN_S", 60.0)
-    second = limit_rules.known_rules()
+    book = limit_book.read_rules()
+    fresh = limit_book.known_rules()
+    monkeypatch.setattr(limit_book, "_KNOWN_S", 0.0)
+    first = limit_book.known_rules()
+    monkeypatch.setattr(limit_book, "_KNOWN_S", 60.0)
+    second = limit_book.known_rules()
 
     assert (fresh, first, second) == (book, None, book)
 
 
 async def test_known_rules_cost_no_query(transactional_db: None) -> None:
-    await asyncio.to_thread(limit_rules.read_rules)
+    await sync_to_async(limit_book.read_rules)()
 
     # Here a query would raise: this is the event loop.
-    assert limit_rules.known_rules() == RuleBook()
+    assert limit_book.known_rules() == RuleBook()

@@ -20,6 +20,7 @@ from models_app.limit_store import (
     MAX_TRIES,
     OPEN_MS,
     LimitStore,
+    Past,
     Reply,
     Spec,
     StoreLost,
@@ -325,6 +326,50 @@ async def test_requests_at_the_same_time_share_a_limit_exactly(
     assert sum(not is_refused(reserved) for reserved in found) == 50
 
 
+# ------------------------------------------------------------------ what Redis does not know
+
+
+async def test_past_is_told_once_by_however_many(redis_url: str) -> None:
+    told = []
+
+    async def past(spec: Spec, *_: int) -> Past:
+        told.append(spec.key)
+        await asyncio.sleep(0.05)
+        return Past(spec=spec, fill=30)
+
+    stores = [LimitStore(redis_url, past) for _ in range(2)]
+    counters = [Counter(store, day(100)) for store in (*stores, *stores)]
+    for number, counter in enumerate(counters):
+        counter._number = 1000 * number
+    found = await asyncio.gather(*(counter.reserve(10) for counter in counters))
+    for store in stores:
+        await store.close()
+
+    assert len(told) == 2  # by each process once
+    assert sorted(reply.states[0].remaining for reply, _ in found) == [30, 40, 50, 60]
+
+
+async def test_what_is_held_is_held_again_even_where_there_is_no_room(redis_url: str) -> None:
+    used = [0]
+
+    async def past(spec: Spec, *_: int) -> Past:
+        return Past(spec=spec, fill=used[0])
+
+    store = LimitStore(redis_url, past)
+    counter = Counter(store, day(100))
+    reserved = await counter.reserve(40)
+    async with Redis.from_url(redis_url) as client:
+        await client.flushall()
+    used[0] = 70
+    counter.now_ms += 1
+    await store.renew(now_ms=counter.now_ms)
+    held = await counter.remaining()
+    await counter.settle(reserved, 10)
+
+    assert (held, await counter.remaining()) == ([0], [20])
+    await store.close()
+
+
 # ------------------------------------------------------------------ what is under way
 
 
@@ -415,9 +460,7 @@ async def test_lease_is_renewed_while_something_is_open(
 
 async def _until_renewed(redis_url: str, ends_ms: int) -> None:
     async with Redis.from_url(redis_url) as client:
-        while (
-            max(ends for _, ends in await client.zrange(HOLDERS, 0, -1, withscores=True)) < ends_ms
-        ):
+        while await client.zcount(HOLDERS, ends_ms, "+inf") == 0:
             await asyncio.sleep(0.01)
 
 

@@ -1,9 +1,9 @@
 """`/api/limits` and `/api/limit-rules`, and what the limits that are set there do to requests."""
 
-import asyncio
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 
 from inference.messages import Generate
 from models_app.keys import create_key
@@ -96,7 +96,7 @@ async def test_limits_of_a_model_are_told_to_those_who_may_see_it(
     admin_api: AsgiClient,
     make_model: MakeModel,
 ) -> None:
-    mine = await asyncio.to_thread(make_model, "alice/mine", alice)
+    mine = await sync_to_async(make_model)("alice/mine", alice)
     await put(admin_api, rule("model", "alice/mine", 700))
     told = (await api.get(f"/api/limits?model={mine}")).json()["limits"]
     hidden = await bob_api.get(f"/api/limits?model={mine}")
@@ -129,7 +129,7 @@ async def test_team_shares_a_limit(
     api: AsgiClient,
     admin_api: AsgiClient,
 ) -> None:
-    clients = await asyncio.to_thread(_in_one_team, alice, bob)
+    clients = await sync_to_async(_in_one_team)(alice, bob)
     await put(admin_api, rule("team", "vision", 2, unit="requests"))
     answers = [await chat(client, model) for client in (*clients, *clients)]
 
@@ -154,8 +154,8 @@ async def test_key_and_model_have_limits_of_their_own(
     admin_api: AsgiClient,
     make_model: MakeModel,
 ) -> None:
-    other_model = await asyncio.to_thread(make_model, "other")
-    key, secret = await asyncio.to_thread(create_key, alice, "small")
+    other_model = await sync_to_async(make_model)("other")
+    key, secret = await sync_to_async(create_key)(alice, "small")
     small = AsgiClient({"authorization": f"Bearer {secret}"})
     once: dict[str, Any] = {"amount": 1, "unit": "requests"}
     await put(admin_api, rule("key", key.prefix, **once))
