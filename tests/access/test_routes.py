@@ -115,12 +115,13 @@ def no_log() -> Iterator[None]:
 def tried(cell: Cell, number: int) -> Iterator[tuple[Shown, Role]]:
     """Tell which credentials of which roles to try, the roles in turn where they do not matter."""
     is_first = is_first_of_its_kind(cell)
+    is_routes_first = next(other for other in ALL if other.route == cell.route) == cell
     for shown in Shown:
         turn = number + shown.value[0]
         is_like_another = shown in KEY_WAYS[1:] or not shown.is_somebody
         if is_first and not is_like_another:
             yield from ((shown, role) for role in Role)
-        elif is_first or turn % 4 == 0 or shown in {Shown.NONE, Shown.BEARER}:
+        elif is_routes_first or turn % 4 == 0 or shown in {Shown.NONE, Shown.BEARER}:
             yield shown, list(Role)[turn % len(Role)]
 
 
