@@ -338,7 +338,8 @@ async def test_memory_stays_flat_while_a_large_file_comes(
 
     assert answer.status == 201
     assert store.size_bytes(Digest(hasher.hexdigest())) == 64 * MiB
-    assert peak_bytes < 16 * MiB
+    # Batches of 4 MiB: one that is gathered, the same put together, two that wait to be written.
+    assert peak_bytes < 24 * MiB
 
 
 async def test_two_may_send_the_same_file_at_once(
