@@ -22,7 +22,6 @@ import fcntl
 import hashlib
 import os
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -135,9 +134,9 @@ class BlobStore:
             size_bytes = os.fstat(descriptor).st_size
         finally:
             os.close(descriptor)
-        with _freed_later(self.path(digest)) as is_new:
-            path.replace(self.path(digest))
-            _sync_folder(self.root)
+        is_new = not self.exists(digest)
+        path.replace(self.path(digest))
+        _sync_folder(self.root)
         if is_new:
             self.added.append(digest)
         return StoredBlob(digest, size_bytes, is_new)
@@ -288,23 +287,6 @@ def _digest_of(file: IO[bytes]) -> Digest:
 def _chunks_of(file: IO[bytes]) -> Iterator[bytes]:
     while chunk := file.read(_CHUNK_BYTES):
         yield chunk
-
-
-@contextlib.contextmanager
-def _freed_later(path: Path) -> Iterator[bool]:
-    """Let a file be replaced whose blocks take long to give back; whether there is none.
-
-    While it is open they stay its own: it is closed in a thread that nobody waits for.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        yield not path.is_file()
-        return
-    try:
-        yield False
-    finally:
-        threading.Thread(target=os.close, args=(descriptor,), name="free-blocks").start()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -454,6 +454,7 @@ def test_readers_who_stand_still_hold_no_threads(app: App, served: Served, clien
         wait_for(lambda: len(app.seen) == 40)
         client.ask("GET", "/file/last")
         assert client.answer() == FILE
+        wait_for(lambda: app.ended)
         assert app.ended == {"/file/last": "True"}
 
         assert sleeping[7].answer() == FILE

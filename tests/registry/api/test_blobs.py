@@ -338,6 +338,7 @@ async def test_memory_stays_flat_while_a_large_file_comes(
 
     assert answer.status == 201
     assert store.size_bytes(Digest(hasher.hexdigest())) == 64 * MiB
+    # Batches of 4 MiB: one that is gathered, the same put together, two that wait to be written.
     assert peak_bytes < 24 * MiB
 
 

@@ -169,7 +169,9 @@ def test_running_job_is_cancelled_and_makes_room(script: Script, alice: User) ->
     job = add(principal_for(alice), "m", share="m")
     assert script.has_begun.wait(WAIT_S)
 
-    assert submit.cancel(principal_for(alice), job.job_id).state == JobState.RUNNING
+    # The worker may hear of it before the row is read again.
+    state = submit.cancel(principal_for(alice), job.job_id).state
+    assert state in {JobState.RUNNING, JobState.CANCELLED}
     other = add(principal_for(alice), "m", share="m")
 
     assert other.job_id != job.job_id
