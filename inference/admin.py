@@ -101,6 +101,7 @@ TagAdmin.offer(
         explains="The model is brought into memory; that may take a while.",
         do=_load,
         is_of=_operators,
+        is_single=True,  # whoever asks waits for the end
     ),
     Act(
         name="unload",
@@ -108,6 +109,7 @@ TagAdmin.offer(
         explains="The model leaves memory when what it is doing has ended.",
         do=_unload,
         is_of=_operators,
+        is_single=True,
     ),
 )
 site.add_page(

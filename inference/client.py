@@ -11,6 +11,7 @@ import logging
 import os
 import uuid
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 from weakref import WeakKeyDictionary
@@ -50,6 +51,9 @@ logger = logging.getLogger(__name__)
 HEARTBEAT_S: Final = 5.0
 SILENCE_S: Final = 20.0
 CONNECT_TIMEOUT_S: Final = 5.0
+# How long a process that goes waits for the ends of requests that it has cancelled.
+LAST_WORDS_S: Final = 1.0
+_LOOK_S: Final = 0.02
 READ_BYTES: Final = 256 * 1024
 
 Submittable = Generate | Embed | Load | Unload
@@ -196,6 +200,13 @@ class _Connection:
         if request_id in self._streams and self.is_open:
             self._send(Cancel(request_id=request_id))
 
+    async def wait_for_ends(self) -> None:
+        """Wait until every request has ended, for LAST_WORDS_S at most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS_S):
+                while self._streams and self.is_open:  # noqa: ASYNC110 - once, at the very end
+                    await asyncio.sleep(_LOOK_S)
+
     def close(self, code: FailureCode, message: str) -> None:
         """End the connection; what is still open fails with this code."""
         for task in self._tasks:
@@ -309,6 +320,12 @@ class EngineClient:
         if self._connection is not None:
             message = "the service is shutting down, please try again"
             self._connection.close(FailureCode.SHUTTING_DOWN, message)
+
+    async def finish(self) -> None:
+        """Close, but wait a moment for the ends of what nobody hears any more."""
+        if self._connection is not None:
+            await self._connection.wait_for_ends()
+        self.close()
 
     def _question_id(self) -> str:
         return f"question-{next(self._numbers)}"

@@ -81,6 +81,7 @@ async def embed(caller: Caller, request: EmbeddingRequest) -> Embeddings:
         part.give_up(error)
         raise
     part.submitted(stream.node)
+    charging.end_when_exceeded(shares, [stream.fail])
     prepared_ns = time.perf_counter_ns() - started_ns
     with closing(access.watch(caller.principal, model, stream.fail)):
         rows, finished = await _collect(stream)

@@ -97,6 +97,7 @@ async def start_all(caller: Caller, requests: Sequence[GenerationRequest]) -> li
     kind = "chat" if isinstance(requests[0], ChatRequest) else "generate"
     parts = recording.begin(caller, model, kind, messages, shares)
     streams = await _submit_all(messages, parts)
+    charging.end_when_exceeded(shares, [stream.fail for stream in streams])
     return [
         Generation(
             model=model,
@@ -168,6 +169,11 @@ async def engine_is_ready() -> bool:
 def end_all() -> None:
     """End every request of this process in an error, so that no client is left without an end."""
     _client().close()
+
+
+async def finish() -> None:
+    """End what is still open of this event loop; what was cancelled just now may tell its end."""
+    await _client().finish()
 
 
 def _client() -> EngineClient:

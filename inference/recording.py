@@ -12,6 +12,7 @@ database and no journal: `models_app.ledger_writer` does.
 import math
 import time
 from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -37,7 +38,6 @@ from inference.messages import (
 from inference.node_journal import find_usages
 from inference.requests import Caller
 from models_app import ledger_writer
-from models_app.errors import LedgerUnavailable
 from models_app.ledger import Outcome
 from models_app.ledger_journal import Begin, End, Figures, sum_of
 from ollamasite.client_address import current_address
@@ -152,6 +152,20 @@ def begin(
     `kind` is what a Generate of it is. Raises LedgerUnavailable; then nothing is held for it any
     longer.
     """
+    try:
+        return _begin(caller, model, kind, messages, shares)
+    except BaseException:
+        shares[0].charge.give_back()  # it has no row, so it must not count
+        raise
+
+
+def _begin(
+    caller: Caller,
+    model: ResolvedModel,
+    kind: str,
+    messages: Sequence[Submittable],
+    shares: Sequence[Share],
+) -> list[Part]:
     principal = caller.principal
     charge = shares[0].charge
     first = messages[0]
@@ -179,11 +193,9 @@ def begin(
         bill=charge.record(),
     )
     call = _Call(record.request_id, shares)
-    try:
-        ledger_writer.begin(record, call.figures)
-    except LedgerUnavailable:
-        charge.give_back()  # it has no row, so it must not count
-        raise
+    ledger_writer.begin(record, call.figures)
+    if record.bill is not None:
+        charge.tell_settled(partial(ledger_writer.settled, record.request_id))
     return call.parts
 
 

@@ -157,7 +157,7 @@ class _Looker:
         await asyncio.sleep(LOOK_EVERY_S)
         while self._watches:
             asked = frozenset(item for watched in self._watches for item in watched.conditions)
-            held = await sync_to_async(_held_of)(asked)
+            held = await sync_to_async(_held_or_all)(asked)
             for watched in list(self._watches):
                 # What has been opened meanwhile is asked for next time.
                 if (watched.conditions & asked) - held:
@@ -195,23 +195,27 @@ def _conditions_of(principal: Principal, namespace: str) -> frozenset[_Condition
     return frozenset(found)
 
 
-def _held_of(asked: frozenset[_Condition]) -> frozenset[_Condition]:
-    """Return those that still hold; all of them where the database does not answer.
+def _held_or_all(asked: frozenset[_Condition]) -> frozenset[_Condition]:
+    """Return those that still hold; all of them where that cannot be found out just now."""
+    try:
+        return _held_of(asked)
+    except DatabaseError as error:
+        connection.close()
+        logger.warning("whether access has ended could not be asked: %s", error)
+    except Exception:  # whatever it is, it must not be the last look
+        logger.exception("whether access has ended could not be asked")
+    return asked
 
-    One query, and a second one where somebody is there with a session.
-    """
+
+def _held_of(asked: frozenset[_Condition]) -> frozenset[_Condition]:
+    """Return those that still hold. One query, and a second one where somebody has a session."""
     by_kind: dict[str, list[str]] = {}
     for kind, what in asked:
         by_kind.setdefault(kind, []).append(what)
     signed_in = {int(text.split()[0]) for text in by_kind.pop(_KNOWN, ())}
     first, *others = (_rows(kind, ids) for kind, ids in by_kind.items())
-    try:
-        held = frozenset(first.union(*others, all=True) if others else first)
-        return held | _known_of(signed_in)
-    except DatabaseError as error:
-        connection.close()
-        logger.warning("whether access has ended could not be asked: %s", error)
-        return asked
+    held = frozenset(first.union(*others, all=True) if others else first)
+    return held | _known_of(signed_in)
 
 
 def _known_of(user_ids: Collection[int]) -> frozenset[_Condition]:

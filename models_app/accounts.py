@@ -1,15 +1,12 @@
 """Accounts: the writes. Knows nothing of HTTP or of how a credential is presented."""
 
 import secrets
-from dataclasses import dataclass, replace
-
-from django.db import transaction
+from dataclasses import dataclass
 
 from models_app import audit
 from models_app.keys import create_key
 from models_app.models import User
-from models_app.permissions import CredentialKind, Principal
-from models_app.principals import principal_of_user
+from models_app.permissions import Principal
 from models_app.site_names import take_name
 
 
@@ -22,7 +19,7 @@ class FirstAdmin:
     api_key: str
 
 
-@transaction.atomic
+@audit.act()
 def create_user(
     username: str, password: str | None, *, is_admin: bool = False, by: Principal | None = None
 ) -> User:
@@ -40,19 +37,7 @@ def create_user(
     return user
 
 
-def principal_granted(user_id: int, *granted: str) -> Principal | None:
-    """Return a user as one who may do only what a token of this site names, in its scopes' words.
-
-    None where the user is gone or inactive.
-    """
-    user = User.objects.filter(pk=user_id, is_active=True).first()
-    if user is None:
-        return None
-    known = principal_of_user(user, CredentialKind.REGISTRY_TOKEN)
-    return replace(known, granted=frozenset(granted))
-
-
-@transaction.atomic
+@audit.act()
 def create_first_admin() -> FirstAdmin | None:
     """Create `admin` with a key where the site has no user at all, else return None."""
     if User.objects.exists():

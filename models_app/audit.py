@@ -1,19 +1,33 @@
 """The audit: one row for every administrative act and every sign-in, each chained to the last.
 
-A row's digest is the SHA-256 of its canonical JSON, which has the digest of the row before in it:
-a row that was changed, removed or put between others breaks the chain from there on. Rows that
-were cut off at the end are noticed by whoever has kept a later digest. Knows no HTTP and decides
-nothing: those who act record it, in the transaction of the act.
+A row's digest is the HMAC-SHA256 of its canonical JSON, which has the digest of the row before in
+it: a row that was changed, removed or put between others breaks the chain from there on. Whoever
+can write to the database and has not the site's pepper (OLLAMASITE_KEY_PEPPER) makes no other
+chain that holds. Rows that were cut off at the end are noticed by whoever has kept a later digest.
+Knows no HTTP and decides
+nothing: those who act record it, in an `act`, which is their transaction:
+
+    @audit.act()
+    def revoke_key(key: ApiKey) -> None:
+        …
+        audit.record("key.revoke", …)
+
+The rows have one order, so whoever has written one has all others wait until its transaction is
+over. It must wait for nobody any longer: an act writes its rows last.
 """
 
 import hashlib
+import hmac
 import ipaddress
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 
-from django.db import IntegrityError, transaction
+from django.conf import settings
+from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from models_app.models import AuditEntry
@@ -34,16 +48,52 @@ _MAX_DETAIL: Final = 500
 SITE_ITSELF: Final = "command or task"
 
 
+# What has been recorded of the act that is under way; None: none is.
+_gathered: ContextVar[list[AuditEntry] | None] = ContextVar("gathered", default=None)
+
+
+@contextmanager
+def act() -> Iterator[None]:
+    """Do something in one transaction; what is recorded of it is written at its end.
+
+    Also a decorator, in place of `transaction.atomic`. An act within another is a part of it, and
+    is forgotten where it fails. Raises RuntimeError within a transaction that is no act.
+    """
+    gathered = _gathered.get()
+    if gathered is not None:
+        with _part_of(gathered):
+            yield
+        return
+    rows: list[AuditEntry] = []
+    with transaction.atomic(durable=True):  # refused? make the transaction around it an act
+        token = _gathered.set(rows)
+        try:
+            yield
+        finally:
+            _gathered.reset(token)
+        _write(rows)
+
+
+@contextmanager
+def _part_of(gathered: list[AuditEntry]) -> Iterator[None]:
+    before = len(gathered)
+    try:
+        with transaction.atomic():
+            yield
+    except BaseException:
+        del gathered[before:]
+        raise
+
+
 def record(action: str, subject: str = "", *, by: Principal | None, **details: JsonValue) -> None:
-    """Record an act, such as `key.revoke`, in the caller's transaction.
+    """Record what is done, such as `key.revoke`, with the act that is under way, else at once.
 
     `subject` names what it was done to; `details` say what has changed: never secrets, prompts or
     answers. `by` None: the site itself or its operator at the command line; in a request, somebody
-    who is not known. Call it last in a transaction: others who act wait for its end.
+    who is not known. Raises RuntimeError in a transaction that is no act.
     """
     address = _canonical_address(current_address())
     row = AuditEntry(
-        at=timezone.now(),
         actor_id=by.user_id if by else 0,
         actor_name=_text(by.username if by else "", _MAX_ACTOR),
         credential=_credential(by, is_request=address is not None),
@@ -52,10 +102,12 @@ def record(action: str, subject: str = "", *, by: Principal | None, **details: J
         subject=_text(subject, _MAX_SUBJECT),
         details={name: _clean(value) for name, value in details.items()},
     )
-    for _ in range(_TRIES - 1):
-        if _append(row):
-            return
-    _append(row, is_last_try=True)
+    gathered = _gathered.get()
+    if gathered is not None:
+        gathered.append(row)
+        return
+    with transaction.atomic(durable=True):  # refused? make the transaction around it an act
+        _write([row])
 
 
 def record_model_act(
@@ -88,7 +140,22 @@ def digest_of(row: AuditEntry) -> str:
         "previous": row.previous,
     }
     text = json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hmac.digest(settings.KEY_PEPPER.encode(), text.encode(), hashlib.sha256).hex()
+
+
+def _write(rows: Sequence[AuditEntry]) -> None:
+    """Write rows behind the last one, as the last that their transaction does."""
+    if rows and connection.vendor == "postgresql":
+        # A foreign key is looked at when the transaction ends, and that may wait for whoever holds
+        # the row it names. So that they do not wait for this one, it is looked at now.
+        connection.check_constraints()
+    for row in rows:
+        row.at = timezone.now()
+        for _ in range(_TRIES - 1):
+            if _append(row):
+                break
+        else:
+            _append(row, is_last_try=True)
 
 
 def _append(row: AuditEntry, *, is_last_try: bool = False) -> bool:

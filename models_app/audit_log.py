@@ -128,5 +128,6 @@ def _fault_of(row: AuditEntry, sequence: int, previous: str) -> str:
     if row.previous != previous:
         return f"row {sequence} does not follow the row before it: one of the two was replaced"
     if row.digest != digest_of(row):
-        return f"row {sequence} ({row.action}, {row.at:%Y-%m-%d %H:%M:%S}) was changed"
+        told = f"row {sequence} ({row.action}, {row.at:%Y-%m-%d %H:%M:%S}) was changed"
+        return told if previous else f"{told}, or OLLAMASITE_KEY_PEPPER is another one than then"
     return ""

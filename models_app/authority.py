@@ -19,6 +19,18 @@ def require_admin(by: Principal | None) -> None:
         raise Forbidden
 
 
+def require_unlimited(by: Principal | None) -> None:
+    """Raise Forbidden for a key with limits, which would give more than it is itself."""
+    if by is not None and not by.is_unlimited:
+        raise Forbidden("a key with limits of its own cannot do this: use one without, or sign in")
+
+
+def require_operator(by: Principal | None) -> None:
+    """Raise Forbidden for whoever may not look after the site's models and names."""
+    if by is not None and not by.may_operate:
+        raise Forbidden
+
+
 def require_auditor(by: Principal | None) -> None:
     """Raise Forbidden for whoever may not look at people and records."""
     if by is not None and not (by.is_auditor and by.is_for_account):

@@ -10,7 +10,7 @@ import re
 from typing import Final
 
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
 
 from models_app import audit
 from models_app.models import ClientKey, User
@@ -65,7 +65,7 @@ def add_client_key(
     if owner.client_keys.count() >= _MAX_KEYS:
         raise ValidationError(f"A user has at most {_MAX_KEYS} keys: remove one first.")
     try:
-        with transaction.atomic():
+        with audit.act():
             added = ClientKey.objects.create(
                 owner=owner,
                 name=_printable(name) or _printable(comment) or "ollama",
@@ -83,7 +83,7 @@ def client_keys_of(owner_id: int) -> list[ClientKey]:
     return list(ClientKey.objects.filter(owner_id=owner_id).order_by("name", "pk"))
 
 
-@transaction.atomic
+@audit.act()
 def remove_client_key(owner_id: int, key_id: int, *, by: Principal | None = None) -> bool:
     """Remove a key of the user's. Return whether there was one."""
     rows = ClientKey.objects.select_for_update(of=("self",)).select_related("owner")

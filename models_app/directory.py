@@ -16,6 +16,7 @@ from models_app import authority
 from models_app.errors import TeamNotFound, UserNotFound
 from models_app.models import ApiKey, LanguageModel, Membership, Team, User
 from models_app.permissions import Principal, SiteRole, TeamRole
+from models_app.site_names import findable
 
 # What lists of users can be narrowed to.
 USER_STATES: Final = {
@@ -61,7 +62,7 @@ class TeamRecord:
     team_id: int
     name: str
     description: str
-    allowed_models: tuple[str, ...]  # patterns; empty: every shared model
+    allowed_models: tuple[str, ...]  # patterns; empty: no list
     members: int
     models: int
     role: TeamRole | None
@@ -103,7 +104,7 @@ def find_user(name: str, *, by: Principal | None) -> UserRecord:
 
     Raises UserNotFound.
     """
-    row = _users().filter(username__iexact=name).first()
+    row = _users().filter(username__iexact=findable(name)).first()
     if row is None or not _may_look_at(row, by):
         raise UserNotFound(name)
     return _user_record(row)
@@ -158,7 +159,7 @@ def list_teams(
 
 def find_team(name: str, *, by: Principal | None) -> TeamRecord:
     """Return a team. Raises TeamNotFound, also for whoever may not know of it."""
-    row = _teams().filter(name__iexact=name).first()
+    row = _teams().filter(name__iexact=findable(name)).first()
     if row is None or not authority.may_see_team(by, name):
         raise TeamNotFound(name)
     return _team_record(row, by)

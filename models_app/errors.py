@@ -203,6 +203,15 @@ class UserNotFound(NotFound):
         super().__init__(f"user '{name}' not found")
 
 
+class MemberNotFound(NotFound):
+    """There is nobody of this name in the team; whether there is elsewhere is not told."""
+
+    code = "member_not_found"
+
+    def __init__(self, name: str, team: str) -> None:
+        super().__init__(f"there is no '{name}' in '{team}': whoever is to come in gets an invite")
+
+
 class TeamNotFound(NotFound):
     """There is no such team, or the caller is not in it: the same answer for both."""
 

@@ -5,13 +5,14 @@ showing one's own of that name to others is for those who look after the library
 no tag.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from django.db import transaction
+from django.db.models import QuerySet
+from django.db.models.functions import Lower
 
 from models_app import audit, selectors
+from models_app.authority import may_see_team
 from models_app.errors import GranteeNotFound, InvalidAccess, ModelNotFound, NotYourModel
 from models_app.model_access import GRANTED_VERBS
 from models_app.models import CacheScope, LanguageModel, ModelGrant, Team, User, Visibility
@@ -20,6 +21,8 @@ from models_app.permissions import Principal, Verb, may_write_library
 from ollamasite.errors import Forbidden
 
 _MAX_GRANTS: Final = 500
+# What a team is called that the asker may not know of: no team can have this name.
+OTHER_TEAM: Final = "(another team)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +75,23 @@ class AccessChange:
 
 def read_access(name: ModelName, *, by: Principal | None) -> ModelAccess:
     """Return what holds for a model. Raises ModelNotFound, NotYourModel."""
-    return _access(_managed(name, by))
+    return _access(_managed(name, by), by)
 
 
-@transaction.atomic
+@audit.act()
 def change_access(name: ModelName, change: AccessChange, *, by: Principal | None) -> ModelAccess:
     """Change all that is asked, or nothing, and return what holds then.
 
     `by` None is the site itself, to whom a bare name means the library. Raises ModelNotFound,
-    NotYourModel, InvalidAccess, GranteeNotFound; Forbidden for a pin by who may not pin.
+    NotYourModel, InvalidAccess, GranteeNotFound; Forbidden for a pin by who may not pin, and for
+    keys with limits: what is given to others outlives the key that gives it.
     """
-    model = _held(_managed(name, by).pk, name)
+    if len(change.add) + len(change.remove) > _MAX_GRANTS:
+        raise InvalidAccess(f"at most {_MAX_GRANTS} grants can be changed at once")
+    managed = _managed(name, by)
+    if by is not None and not by.is_for_account:
+        raise Forbidden
+    model = _held(managed.pk, name)
     _require_sharable(model, change, by)
     noted = [
         *_set_visibility(model, change.visibility),
@@ -94,10 +103,10 @@ def change_access(name: ModelName, change: AccessChange, *, by: Principal | None
     noted += _add(model, change.add, by)
     for action, details in noted:
         audit.record(action, _display(model), by=by, **details)
-    return _access(model)
+    return _access(model, by)
 
 
-@transaction.atomic
+@audit.act()
 def set_pinned(model_id: int, *, is_pinned: bool, by: Principal | None) -> None:
     """Keep any model in memory once it is loaded, or no longer; for those who look after the site.
 
@@ -144,8 +153,7 @@ def _display(model: LanguageModel) -> str:
     return name.short.rpartition(":")[0]
 
 
-def _access(model: LanguageModel) -> ModelAccess:
-    grants = ModelGrant.objects.filter(model=model).select_related("user", "team")
+def _access(model: LanguageModel, by: Principal | None) -> ModelAccess:
     return ModelAccess(
         name=_display(model),
         owner=model.owner.username if model.owner else "",
@@ -153,19 +161,39 @@ def _access(model: LanguageModel) -> ModelAccess:
         visibility=Visibility(model.visibility),
         cache_scope=CacheScope(model.cache_scope),
         is_pinned=model.is_pinned,
-        grants=tuple(_granted(grant) for grant in grants),
+        grants=tuple(_granted(grant, model, by) for grant in _grants_of(model)),
     )
 
 
-def _granted(grant: ModelGrant) -> Granted:
-    if grant.team is not None:
-        return Granted(grant.team.name, Verb(grant.verb), is_team=True)
-    return Granted(grant.user.username if grant.user else "", Verb(grant.verb))
+def _grants_of(model: LanguageModel) -> QuerySet[ModelGrant]:
+    return ModelGrant.objects.filter(model=model).select_related("user", "team")
+
+
+def _granted(grant: ModelGrant, model: LanguageModel, by: Principal | None) -> Granted:
+    name = _name_of(grant)
+    if grant.team is None:
+        return Granted(name, Verb(grant.verb))
+    is_known = _is_whose(model, by) or may_see_team(by, name)
+    return Granted(name if is_known else OTHER_TEAM, Verb(grant.verb), is_team=True)
+
+
+def _is_whose(model: LanguageModel, by: Principal | None) -> bool:
+    """Whether it is somebody's own model, or of their team: what it was given for, they decide."""
+    if by is None or model.owner_id == by.user_id:
+        return True
+    return any(place.team_id == model.team_id for place in by.teams)
+
+
+def _name_of(grant: ModelGrant) -> str:
+    to = grant.team.name if grant.team else grant.user.username if grant.user else ""
+    return str(to)
 
 
 # ------------------------------------------------------------------ changing it
 
 _Noted = tuple[str, dict[str, str]]
+# To whom, in lower case, and the verb.
+_Key = tuple[str, str]
 
 
 def _require_sharable(model: LanguageModel, change: AccessChange, by: Principal | None) -> None:
@@ -208,41 +236,47 @@ def _set_pinned(
     return [("model.pin" if wanted else "model.unpin", {})]
 
 
-def _add(model: LanguageModel, grants: Iterable[Granted], by: Principal | None) -> list[_Noted]:
-    noted: list[_Noted] = []
+def _add(model: LanguageModel, grants: tuple[Granted, ...], by: Principal | None) -> list[_Noted]:
+    if any(grant.verb not in GRANTED_VERBS for grant in grants):
+        raise InvalidAccess(f"what can be granted is {', '.join(GRANTED_VERBS)}")
+    found = _grantees({grant.to.lower() for grant in grants}, by)
+    had = {_key_of(grant): grant for grant in _grants_of(model)}
+    new: dict[_Key, ModelGrant] = {}
     for grant in grants:
-        if grant.verb not in GRANTED_VERBS:
-            raise InvalidAccess(f"what can be granted is {', '.join(GRANTED_VERBS)}")
-        _, is_new = ModelGrant.objects.get_or_create(
-            model=model, verb=str(grant.verb), **_grantee(grant.to, by)
-        )
-        if is_new:
-            noted.append(("model.grant", {"to": grant.to, "verb": str(grant.verb)}))
-    if ModelGrant.objects.filter(model=model).count() > _MAX_GRANTS:
+        grantee = found.get(grant.to.lower())
+        if grantee is None:
+            raise GranteeNotFound(grant.to)
+        user, team = (grantee, None) if isinstance(grantee, User) else (None, grantee)
+        key = (grant.to.lower(), str(grant.verb))
+        new[key] = ModelGrant(model=model, user=user, team=team, verb=str(grant.verb))
+    added = [row for key, row in new.items() if key not in had]
+    if len(had) + len(added) > _MAX_GRANTS:
         raise InvalidAccess(f"a model may have {_MAX_GRANTS} grants at most: use a team")
-    return noted
+    ModelGrant.objects.bulk_create(added)
+    return [("model.grant", {"to": _name_of(row), "verb": row.verb}) for row in added]
 
 
-def _grantee(name: str, by: Principal | None) -> dict[str, Any]:
-    """Return to whom a name gives. Raises GranteeNotFound, also for a team of others."""
-    user = User.objects.filter(username__iexact=name, is_active=True).first()
-    if user is not None:
-        return {"user": user, "team": None}
-    team = Team.objects.filter(name__iexact=name).first()
-    knows = by is None or by.is_operator or by.role_in(name) is not None
-    if team is None or not knows:
-        raise GranteeNotFound(name)
-    return {"user": None, "team": team}
+def _grantees(names: set[str], by: Principal | None) -> dict[str, User | Team]:
+    """Return to whom names in lower case give; teams of others are left out, as who is not there.
+
+    Users and teams share their names, so there is one at most.
+    """
+    lower = Lower("username")
+    users = User.objects.alias(lower=lower).filter(lower__in=names, is_active=True)
+    teams = Team.objects.alias(lower=Lower("name")).filter(lower__in=names)
+    found: dict[str, User | Team] = {user.username.lower(): user for user in users}
+    for team in teams:
+        if by is None or by.is_operator or by.role_in(team.name) is not None:
+            found[team.name.lower()] = team
+    return found
 
 
-def _remove(model: LanguageModel, grants: Iterable[Granted]) -> list[_Noted]:
-    noted: list[_Noted] = []
-    for grant in grants:
-        rows = ModelGrant.objects.filter(model=model, verb=str(grant.verb))
-        given = rows.filter(user__username__iexact=grant.to) | rows.filter(
-            team__name__iexact=grant.to
-        )
-        keys = list(given.values_list("pk", flat=True))
-        if ModelGrant.objects.filter(pk__in=keys).delete()[0]:
-            noted.append(("model.revoke", {"to": grant.to, "verb": str(grant.verb)}))
-    return noted
+def _remove(model: LanguageModel, grants: tuple[Granted, ...]) -> list[_Noted]:
+    unwanted = {(grant.to.lower(), str(grant.verb)) for grant in grants}
+    removed = [grant for grant in _grants_of(model) if _key_of(grant) in unwanted]
+    ModelGrant.objects.filter(pk__in=[grant.pk for grant in removed]).delete()
+    return [("model.revoke", {"to": _name_of(row), "verb": row.verb}) for row in removed]
+
+
+def _key_of(grant: ModelGrant) -> _Key:
+    return _name_of(grant).lower(), grant.verb

@@ -12,7 +12,6 @@ from typing import Final, Literal
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.urls import reverse
 from django.utils import timezone
@@ -71,7 +70,7 @@ class NewInvite:
     path: str
 
 
-@transaction.atomic
+@audit.act()
 def create_invite(
     *,
     team_name: str = "",
@@ -85,6 +84,7 @@ def create_invite(
     `kept_s`: how long it is good; None: as the site says. Raises TeamNotFound, Forbidden,
     ValidationError.
     """
+    authority.require_unlimited(by)
     team = held_team(team_name, by, TeamRole.OWNER) if team_name else None
     if team is None:
         authority.require_admin(by)
@@ -104,7 +104,7 @@ def create_invite(
     return NewInvite(_record(row), reverse("open-invite", args=[secret]))
 
 
-@transaction.atomic
+@audit.act()
 def revoke_invite(invite_id: int, *, by: Principal | None) -> None:
     """End an invite that nobody has used. By administrators and owners of its team.
 
@@ -167,7 +167,7 @@ def find_good(invite_id: int) -> InviteRecord | None:
     return _good(Invite.objects.filter(pk=invite_id))
 
 
-@transaction.atomic
+@audit.act()
 def accept(invite_id: int, *, by: Principal) -> str:
     """Let somebody who has an account join the invite's team; return the team's name.
 
@@ -187,7 +187,7 @@ def accept(invite_id: int, *, by: Principal) -> str:
     return invite.team.name
 
 
-@transaction.atomic
+@audit.act()
 def accept_as_new(invite_id: int, username: str, password: str) -> User:
     """Make an account by an invite, in its team where it is for one.
 

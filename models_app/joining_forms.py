@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 from django import forms
 from django.contrib.auth.forms import PasswordChangeForm, SetPasswordForm
 from django.core.exceptions import ValidationError
+from django.http import HttpRequest
 
-from models_app import invites, people
+from models_app import invites, people, sign_ins
 from models_app.models import User
 from models_app.permissions import CredentialKind
 from models_app.principals import principal_of_user
-from ollamasite.errors import Conflict
+from ollamasite.errors import Conflict, Forbidden
 
 if TYPE_CHECKING:
     _SetPasswordForm = SetPasswordForm[User]
@@ -99,7 +100,23 @@ class NewPasswordForm(_SetPasswordForm):
 
 
 class OwnPasswordForm(PasswordChangeForm):
-    """A new password after the old one."""
+    """A new password after the old one, which is asked for as at a sign-in: tries are counted."""
+
+    def __init__(self, user: User, *args: Any, request: HttpRequest, **kwargs: Any) -> None:
+        super().__init__(user, *args, **kwargs)
+        self._request = request
+
+    def clean_old_password(self) -> str:
+        """Say so where it is wrong. Raises TooManyAttempts."""
+        old: str = self.cleaned_data["old_password"]
+        by = principal_of_user(self.user, CredentialKind.SESSION)
+        try:
+            sign_ins.require_password(self._request, by, old)
+        except Forbidden as error:
+            raise ValidationError(
+                self.error_messages["password_incorrect"], code="password_incorrect"
+            ) from error
+        return old
 
     def save(self, commit: bool = True) -> User:  # noqa: FBT001, FBT002 - Django's own
         """Set it."""

@@ -21,6 +21,7 @@ from models_app import attempts, invites
 from models_app.invites import InviteRecord
 from models_app.joining_forms import JoinForm, NewAccountForm, NewPasswordForm, OwnPasswordForm
 from models_app.models import User
+from models_app.password_links import password_links
 from models_app.sign_up import OFF, sign_up
 from ollamasite import errors
 from ollamasite.client_address import current_address
@@ -131,6 +132,7 @@ class NewPasswordView(_FormView, views.PasswordResetConfirmView):
 
     template_name = "models_app/new_password.html"
     form_class = NewPasswordForm
+    token_generator = password_links
     reset_url_token = "choose"  # noqa: S105 - no secret: what stands in its place
     success_url = reverse_lazy("signin")
 
@@ -162,6 +164,10 @@ class OwnPasswordView(_FormView, views.PasswordChangeView):
     template_name = "models_app/own_password.html"
     form_class = OwnPasswordForm
     success_url = reverse_lazy("own-password")
+
+    def get_form_kwargs(self) -> dict[str, Any]:
+        """Return what the form is made of."""
+        return super().get_form_kwargs() | {"request": self.request}
 
     def form_valid(self, form: Any) -> HttpResponse:
         """Set the password."""

@@ -13,16 +13,19 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from django.core.exceptions import ValidationError
-from django.db import transaction
 from django.utils import timezone
 
 from models_app import audit, limit_rules
 from models_app.errors import InvalidKey, KeyNotFound, KeyTooWide
+from models_app.job_cancel import cancel_jobs_by
+from models_app.key_lines import end_keys, hold_owner, line_of, title_of
 from models_app.key_secrets import hash_secret, is_prefix, new_secret
 from models_app.limit_rules import NewLimit
 from models_app.models import ApiKey, Membership, Team, User
 from models_app.name_patterns import are_within, check_patterns
 from models_app.permissions import Principal, Scope, TeamRole
+from models_app.principals import as_now
+from models_app.site_names import findable
 from ollamasite.client_address import Network
 from ollamasite.errors import Forbidden
 
@@ -80,7 +83,7 @@ class NewKey:
 _ANYTHING: Final = KeyRules()
 
 
-@transaction.atomic
+@audit.act()
 def create_key(
     owner: User, name: str, rules: KeyRules = _ANYTHING, *, by: Principal | None = None
 ) -> tuple[ApiKey, str]:
@@ -88,12 +91,12 @@ def create_key(
 
     `by` None: the site itself or its operator. Raises InvalidKey, KeyTooWide, Forbidden.
     """
+    held = hold_owner(owner.pk)
+    if held is None or not held.is_active:
+        raise Forbidden
     if by is not None:
-        _require_may_make(owner, by)
-    # The rows of an owner's keys are counted and added one after the other.
-    User.objects.select_for_update().get(pk=owner.pk)
-    if ApiKey.objects.usable().filter(owner=owner).count() >= MAX_KEYS:
-        raise InvalidKey(f"a user has at most {MAX_KEYS} keys: revoke one first")
+        _require_may_make(owner, as_now(by))
+    _require_room(held)
     checked = _checked(rules)
     if by is not None:
         _require_not_wider(checked, by)
@@ -110,12 +113,13 @@ def create_key(
         networks=list(checked.networks),
         team=_team_of(owner, checked.team),
         expires_at=checked.expires_at,
+        made_by_id=_maker_id(by),
     )
-    audit.record("key.create", _subject(key), by=by, **_told(key))
+    audit.record("key.create", title_of(key), by=by, **_told(key))
     return key, secret
 
 
-@transaction.atomic
+@audit.act()
 def make_key(
     by: Principal,
     name: str,
@@ -146,7 +150,7 @@ def list_keys(by: Principal, *, owner_name: str = "") -> list[KeyRecord]:
     rows = ApiKey.objects.select_related("owner__service_of", "team", "successor")
     owned = rows.filter(owner_id=by.user_id)
     if owner_name:
-        owned = rows.filter(owner__username__iexact=owner_name)
+        owned = rows.filter(owner__username__iexact=findable(owner_name))
     found = [key for key in owned.order_by("name", "pk")[:_MAX_LISTED] if _may_see(by, key)]
     among = ApiKey.objects.usable().filter(pk__in=[key.pk for key in found])
     usable = set(among.values_list("pk", flat=True))
@@ -167,7 +171,7 @@ def presented_key(by: Principal) -> KeyRecord | None:
     return _record(key, is_usable=_is_usable(key)) if key else None
 
 
-@transaction.atomic
+@audit.act()
 def rename_key(by: Principal, prefix: str, name: str) -> KeyRecord:
     """Call a key something else. Raises KeyNotFound, Forbidden, InvalidKey."""
     key = _find(by, prefix, is_change=True)
@@ -175,11 +179,11 @@ def rename_key(by: Principal, prefix: str, name: str) -> KeyRecord:
         raise Forbidden
     before, key.name = key.name, _name(name)
     key.save(update_fields=["name"])
-    audit.record("key.rename", _subject(key), by=by, before=before)
+    audit.record("key.rename", title_of(key), by=by, before=before)
     return _record(key, is_usable=_is_usable(key))
 
 
-@transaction.atomic
+@audit.act()
 def rotate_key(by: Principal, prefix: str, *, overlap: timedelta = DEFAULT_OVERLAP) -> NewKey:
     """Make a key that takes another's place, with its name and its limits, and another secret.
 
@@ -188,9 +192,10 @@ def rotate_key(by: Principal, prefix: str, *, overlap: timedelta = DEFAULT_OVERL
     """
     if not timedelta(0) <= overlap <= MAX_OVERLAP:
         raise InvalidKey(f"the overlap must be between 0 and {MAX_OVERLAP.days} days")
+    hold_owner(_find(by, prefix).owner_id)
     old = _find(by, prefix, is_change=True)
     is_itself = by.key_id == old.pk
-    if not (is_itself or _looks_after(by, old)):
+    if not (is_itself or _looks_after(as_now(by), old)):
         raise Forbidden
     if not is_itself:
         _require_not_wider(_rules(old), by)
@@ -198,47 +203,47 @@ def rotate_key(by: Principal, prefix: str, *, overlap: timedelta = DEFAULT_OVERL
         raise InvalidKey(f"the key '{prefix}' has been rotated already")
     if not _is_usable(old):
         raise InvalidKey(f"the key '{prefix}' has ended: make another one")
-    new_prefix, secret = new_secret()
-    key = ApiKey.objects.create(
-        owner=old.owner,
-        name=old.name,
-        prefix=new_prefix,
-        secret_hash=hash_secret(secret),
-        scopes=old.scopes,
-        model_patterns=old.model_patterns,
-        networks=old.networks,
-        team=old.team,
-        expires_at=old.expires_at,
-    )
-    limit_rules.copy_key_rules(old.pk, key.pk)
+    if overlap:  # else one ends for the one that is made
+        _require_room(old.owner)
+    # Whoever has made a key knows it, and could have it rotate itself.
+    key, secret = _copy(old, made_by_id=old.made_by_id if is_itself else _maker_id(by))
     now = timezone.now()
     old.successor = key
     old.expires_at = min(old.expires_at or now + overlap, now + overlap)
     old.revoked_at = None if overlap else now
     old.save(update_fields=["successor", "expires_at", "revoked_at"])
+    if not overlap:
+        cancel_jobs_by([old.pk])
     until = old.expires_at.isoformat()
-    audit.record("key.rotate", _subject(old), by=by, successor=new_prefix, good_until=until)
+    audit.record("key.rotate", title_of(old), by=by, successor=key.prefix, good_until=until)
     return NewKey(_record(key, is_usable=True), secret)
 
 
-def revoke(by: Principal, prefix: str) -> None:
-    """End a key that the caller may look at, now. Raises KeyNotFound, Forbidden."""
+def revoke(by: Principal, prefix: str, *, keeps_successors: bool = False) -> None:
+    """End a key that the caller may look at, now, and those that have taken its place.
+
+    Whoever has got hold of a key may have rotated it. A limited key ends itself alone. Raises
+    KeyNotFound, Forbidden.
+    """
     key = _find(by, prefix)
     is_admin = by.may(Scope.ADMIN) and by.is_for_account
-    if not (by.key_id == key.pk or _looks_after(by, key) or is_admin):
+    if _looks_after(by, key) or is_admin:
+        revoke_key(key, keeps_successors=keeps_successors, by=by)
+    elif by.key_id == key.pk:
+        revoke_key(key, keeps_successors=True, by=by)
+    else:
         raise Forbidden
-    revoke_key(key, by=by)
 
 
-@transaction.atomic
-def revoke_key(key: ApiKey, *, by: Principal | None = None) -> None:
-    """End a key now; a second call changes nothing. Asks nobody's rights."""
-    held = ApiKey.objects.select_for_update(of=("self",)).select_related("owner").get(pk=key.pk)
-    if held.revoked_at is not None:
-        return
-    held.revoked_at = timezone.now()
-    held.save(update_fields=["revoked_at"])
-    audit.record("key.revoke", _subject(held), by=by)
+@audit.act()
+def revoke_key(key: ApiKey, *, keeps_successors: bool = False, by: Principal | None = None) -> None:
+    """End a key now, and those that have taken its place; a second call changes nothing.
+
+    Asks nobody's rights.
+    """
+    hold_owner(key.owner_id)
+    line = [key.pk] if keeps_successors else line_of(key)
+    end_keys(ApiKey.objects.filter(pk__in=line[line.index(key.pk) :]), by=by)
 
 
 # ------------------------------------------------------------------ who may
@@ -281,11 +286,26 @@ def _require_may_make(owner: User, by: Principal) -> None:
 def _service_account(name: str, by: Principal) -> User:
     """Return a service account that the caller looks after. Raises InvalidKey."""
     services = User.objects.select_related("service_of").filter(is_active=True)
-    named = services.filter(username__iexact=_findable(name), service_of__isnull=False)
+    named = services.filter(username__iexact=findable(name), service_of__isnull=False)
     owner = named.first()
     if owner is None or not _may_make_for(owner, by):
         raise InvalidKey(f"'{name}' is no service account of a team that you maintain")
     return owner
+
+
+def _require_room(owner: User) -> None:
+    """Raise InvalidKey for whoever has as many good keys as one may; their row is held."""
+    if ApiKey.objects.usable().filter(owner=owner).count() >= MAX_KEYS:
+        raise InvalidKey(f"a user has at most {MAX_KEYS} keys: revoke one first")
+
+
+def _maker_id(by: Principal | None) -> int | None:
+    """Return who is told a new key's secret: behind a service account's key, its own maker."""
+    if by is None or by.key_id is None:
+        return by.user_id if by else None
+    services = ApiKey.objects.filter(pk=by.key_id, owner__service_of__isnull=False)
+    makers = list(services.values_list("made_by_id", flat=True))
+    return makers[0] if makers else by.user_id
 
 
 def _require_not_wider(rules: KeyRules, by: Principal) -> None:
@@ -326,6 +346,25 @@ def _is_within(inner: Network, outer: Network) -> bool:
 
 
 # ------------------------------------------------------------------ what a key is
+
+
+def _copy(old: ApiKey, *, made_by_id: int | None) -> tuple[ApiKey, str]:
+    """Return a new key for what another one is for, with its limits, and its secret."""
+    prefix, secret = new_secret()
+    key = ApiKey.objects.create(
+        owner=old.owner,
+        name=old.name,
+        prefix=prefix,
+        secret_hash=hash_secret(secret),
+        scopes=old.scopes,
+        model_patterns=old.model_patterns,
+        networks=old.networks,
+        team=old.team,
+        expires_at=old.expires_at,
+        made_by_id=made_by_id,
+    )
+    limit_rules.copy_key_rules(old.pk, key.pk)
+    return key, secret
 
 
 def _checked(rules: KeyRules) -> KeyRules:
@@ -370,15 +409,10 @@ def _team_of(owner: User, name: str) -> Team | None:
     if not name:
         return None
     places = Membership.objects.select_related("team").filter(user=owner)
-    found = places.filter(team__name__iexact=_findable(name)).first()
+    found = places.filter(team__name__iexact=findable(name)).first()
     if found is None:
         raise InvalidKey(f"{owner.username} is in no team '{name[:_MAX_NAME]}'")
     return found.team
-
-
-def _findable(name: str) -> str:
-    """Return a name as it may be asked for: PostgreSQL does not take a NUL, and no name has one."""
-    return name.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _rules(key: ApiKey) -> KeyRules:
@@ -418,10 +452,6 @@ def _state(key: ApiKey, *, is_usable: bool) -> str:
     if key.expires_at is not None and key.expires_at <= timezone.now():
         return "expired"
     return "ended"
-
-
-def _subject(key: ApiKey) -> str:
-    return f"{key.owner.username}: {key.name} ({key.prefix})"
 
 
 def _told(key: ApiKey) -> dict[str, audit.JsonValue]:

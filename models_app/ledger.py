@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.db import DataError, IntegrityError, transaction
-from django.db.models import F
+from django.db.models import CharField, F
 from django.utils import timezone
 
 from models_app.ledger_journal import Begin, End
@@ -23,7 +23,7 @@ from models_app.models import LedgerEntry, LedgerHour, Outcome, User
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["Outcome"]
+__all__ = ["Outcome"]  # for who may not know the tables: the rest is public by itself
 
 Ended = tuple[Begin, End]
 
@@ -34,6 +34,12 @@ _MOST: Final = 2**62  # of what a column of either database holds
 _FAILED: Final = frozenset({Outcome.FAILED, Outcome.LOST})
 # By which the sums of an hour are kept apart.
 _HOUR_KEY: Final = ("hour", "user_id", "team_id", "key_id", "model_name", "dialect")
+# How many characters the columns of text hold.
+_TEXTS: Final = {
+    field.name: field.max_length
+    for field in LedgerEntry._meta.concrete_fields  # noqa: SLF001 - Django's way to ask
+    if isinstance(field, CharField)
+}
 _SUMS: Final = ("requests", "failed", "tokens_in", "tokens_out", "tokens_cached", "compute_us")
 
 
@@ -140,7 +146,7 @@ def _add_up(rows: Iterable[LedgerEntry]) -> None:
 
 def _row(begin: Begin, end: End) -> LedgerEntry:
     figures = end.figures
-    return LedgerEntry(
+    row = LedgerEntry(
         request_id=begin.request_id,
         began_at=_moment(begin.at_us),
         ended_at=_moment(max(begin.at_us, end.at_us)),
@@ -171,6 +177,10 @@ def _row(begin: Begin, end: End) -> LedgerEntry:
         seed=begin.seed,
         node=end.node,
     )
+    for name, most in _TEXTS.items():  # a row that a database refuses would be missing in the sums
+        text = getattr(row, name).replace("\0", "\N{REPLACEMENT CHARACTER}")
+        setattr(row, name, text[:most])
+    return row
 
 
 def _amount(number: int) -> int:

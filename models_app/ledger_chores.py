@@ -1,4 +1,6 @@
-"""What somebody has to do for the ledger now and then: take up what was left behind, drop old rows.
+"""What somebody has to do for the ledger now and then.
+
+Take up what was left behind, drop old rows, take out the names of who is forgotten.
 
 For a process that is asked every few seconds, whoever it is. Knows no engine and no job.
 """
@@ -9,7 +11,7 @@ from typing import Final
 
 from django.conf import settings
 
-from models_app import ledger
+from models_app import forgetting, ledger
 from models_app.ledger_recovery import FindEnds, recover
 
 logger = logging.getLogger(__name__)
@@ -18,6 +20,7 @@ RECOVER_EVERY_S: Final = 30.0
 # After a journal was found whose last requests are still waited for.
 RECOVER_AGAIN_S: Final = 3.0
 _REMOVE_EVERY_S: Final = 3600.0
+_FORGET_EVERY_S: Final = 600.0
 
 
 class _Times:
@@ -25,6 +28,7 @@ class _Times:
 
     recover_at = 0.0
     remove_at = 0.0
+    forget_at = 0.0
 
 
 def do(find_ends: FindEnds) -> None:
@@ -34,6 +38,9 @@ def do(find_ends: FindEnds) -> None:
         _Times.remove_at = time.monotonic() + _REMOVE_EVERY_S
         if removed := ledger.remove_old():
             logger.info("%d rows of the ledger were older than they are kept", removed)
+    if time.monotonic() >= _Times.forget_at:
+        _Times.forget_at = time.monotonic() + _FORGET_EVERY_S
+        forgetting.take_out_rest()
 
 
 def recover_in_time(find_ends: FindEnds) -> None:

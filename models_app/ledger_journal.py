@@ -5,10 +5,11 @@
     └── web-<pid>-<random>.jsonl.new   being written in its place; left behind only by a crash
 
 A request that is let in has one `Begin` and in the end one `End`; while it runs, `Progress` says
-now and then what it has used. Appending is one write to a file of this machine (about 10 µs), so
-that a process may be killed at any time and another can take up what it had begun: whoever gets
-the lock. A torn line is skipped. After a power cut the last seconds may be missing, as with the
-database itself.
+now and then what it has used. Where it had a bill, `Settled` says that the limits know the end.
+Appending is one write to a file of this machine (about 10 µs), so that a process may be killed at
+any time and another can take up what it had begun: whoever gets the lock. A torn line is skipped.
+After a power cut the last seconds may be missing, as with the database itself, and what was
+still open then.
 
 No text of a prompt or an answer is written. Knows no database, no limit and no engine.
 """
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from msgspec import structs
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +109,13 @@ class End(msgspec.Struct, frozen=True, omit_defaults=True, tag="end", kw_only=Tr
     node: str = ""
 
 
-Record = Begin | Progress | End
+class Settled(msgspec.Struct, frozen=True, tag="settled"):
+    """Nobody has to settle a request's bill any more."""
+
+    request_id: str
+
+
+Record = Begin | Progress | End | Settled
 _encoder: Final = msgspec.json.Encoder()
 _decoder: Final[msgspec.json.Decoder[Record]] = msgspec.json.Decoder(Record)
 
@@ -152,11 +160,15 @@ def _decoded(line: bytes) -> Record | None:
 
 
 class OpenRequests:
-    """Requests that have begun and not ended, as far as the records tell that were fed in."""
+    """Requests that have begun and not ended, as far as the records tell that were fed in.
+
+    And those that have ended and whose bills are not settled: `unsettled`.
+    """
 
     def __init__(self) -> None:
         self._begun: dict[str, Begin] = {}
         self._used: dict[str, Figures] = {}
+        self.unsettled: dict[str, tuple[Begin, End]] = {}
 
     def feed(self, records: Iterable[Record]) -> list[tuple[Begin, End]]:
         """Take records in and return the requests that have ended with them."""
@@ -166,13 +178,25 @@ class OpenRequests:
                 case Begin(request_id=request_id):
                     self._begun[request_id] = record
                 case Progress(request_id=request_id, figures=figures):
-                    self._used[request_id] = figures
+                    if request_id in self._begun:  # it may be told a moment after its end
+                        self._used[request_id] = figures
                 case End(request_id=request_id):
                     self._used.pop(request_id, None)
-                    begin = self._begun.pop(request_id, None)
-                    if begin is not None:
+                    if begin := self._begun.pop(request_id, None):
                         ended.append((begin, record))
+                        self._keep_unsettled(begin, record)
+                case Settled(request_id=request_id):
+                    self._settle(request_id)
         return ended
+
+    def _keep_unsettled(self, begin: Begin, end: End) -> None:
+        if begin.bill is not None:
+            self.unsettled[begin.request_id] = begin, end
+
+    def _settle(self, request_id: str) -> None:
+        self.unsettled.pop(request_id, None)
+        if begin := self._begun.get(request_id):  # its end is still in memory
+            self._begun[request_id] = structs.replace(begin, bill=None)
 
     def __len__(self) -> int:
         """How many there are."""
@@ -183,8 +207,15 @@ class OpenRequests:
         for request_id, begin in self._begun.items():
             yield begin, self._used.get(request_id, Figures())
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing that a journal would have to hold."""
+        return not self._begun and not self.unsettled
+
     def records(self) -> Iterator[Record]:
         """Yield the records of a journal that holds nothing else."""
+        for pair in self.unsettled.values():
+            yield from pair
         for begin, figures in self:
             yield begin
             if figures != Figures():
@@ -230,13 +261,13 @@ class Journal:
             size = os.fstat(self._descriptor).st_size
             if size != self._read_to or not size:
                 return
-            if not still_open:
+            if still_open.is_idle:
                 os.ftruncate(self._descriptor, 0)
             elif size > _LONG_BYTES:
                 self._replace(list(still_open.records()))
             else:
                 return
-            self._read_to = 0 if not still_open else os.fstat(self._descriptor).st_size
+            self._read_to = 0 if still_open.is_idle else os.fstat(self._descriptor).st_size
             self._reader = LineReader()
 
     def close(self) -> None:
@@ -283,10 +314,10 @@ class LeftJournal:
             return None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(descriptor).st_ino == path.stat().st_ino:
+            if _is_at(descriptor, path):
                 return cls(path, descriptor)
-        except (BlockingIOError, FileNotFoundError):
-            pass  # its process lives, or another has just removed it
+        except BlockingIOError:
+            pass  # its process lives, or another deals with it
         os.close(descriptor)
         return None
 
@@ -309,18 +340,31 @@ class LeftJournal:
         self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Let go of it."""
+        """Let go of it, also for a child process that was forked meanwhile and has it open."""
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         os.close(self._descriptor)
 
 
 def _open_locked(path: Path) -> int:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    """Return the file at a path, made and held by this process. Raises OSError."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _is_at(descriptor, path):
+                return descriptor
+        except OSError:
+            os.close(descriptor)
+            raise
+        # Before it was held somebody has taken it for one that is left behind, and removed it.
         os.close(descriptor)
-        raise
-    return descriptor
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.fstat(descriptor).st_ino == path.stat().st_ino
+    except FileNotFoundError:
+        return False
 
 
 def _write(descriptor: int, records: Iterable[Record]) -> None:

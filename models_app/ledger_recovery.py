@@ -2,20 +2,22 @@
 
 What had ended is written as it ended. What had not is LOST, with the tokens that the node has
 counted for it until it noticed, or, where the node does not know it, those that its web process
-wrote down last. Whoever lives looks: web and worker, at their start and every half minute. Knows
+wrote down last. What limits still hold for any of them is settled, and until it is, the journal
+stays. Whoever lives looks: web and worker, at their start and every half minute. Knows
 no engine: where a request's end is found is handed in.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from models_app import ledger, limits
 from models_app.ledger_journal import (
     PATTERN,
+    Begin,
     End,
     Figures,
     LeftJournal,
@@ -29,8 +31,24 @@ logger = logging.getLogger(__name__)
 # How long a node may take to notice that a web process is gone, and to end its requests.
 GRACE_S: Final = 10.0
 
+# Side by side.
+_SETTLED_AT_ONCE: Final = 16
+
 # Ids of messages to a node → what they have used; those without an end are not in it.
 FindEnds = Callable[[Collection[str]], Mapping[str, Figures]]
+
+
+class _Unsettled(NamedTuple):
+    """What may still be held for a request that has ended; `ended_ms`: see `settle_record`."""
+
+    bill: Mapping[str, Any]
+    used_tokens: int
+    ended_ms: int | None
+
+    async def settle(self) -> bool:
+        return await limits.settle_record(
+            self.bill, used_tokens=self.used_tokens, ended_ms=self.ended_ms
+        )
 
 
 def recover(folder: Path, find_ends: FindEnds, *, grace_s: float = GRACE_S) -> bool:
@@ -39,12 +57,17 @@ def recover(folder: Path, find_ends: FindEnds, *, grace_s: float = GRACE_S) -> b
     Raises django.db.Error. Blocks.
     """
     has_rest = False
+    can_settle = True  # one that fails takes seconds, and so would all the others
     for path in sorted(folder.glob(PATTERN)):
         journal = LeftJournal.take(path)
         if journal is None:
             continue
         try:
-            has_rest = _take_up(journal, find_ends, grace_s) or has_rest
+            is_complete, unsettled = _take_up(journal, find_ends, grace_s)
+            can_settle = can_settle and _settle(unsettled)
+            if is_complete and (can_settle or not unsettled):
+                journal.remove()
+            has_rest = has_rest or not is_complete
         except OSError as error:
             logger.warning("%s could not be read: %s", path, error)
         finally:
@@ -52,27 +75,37 @@ def recover(folder: Path, find_ends: FindEnds, *, grace_s: float = GRACE_S) -> b
     return has_rest
 
 
-def _take_up(journal: LeftJournal, find_ends: FindEnds, grace_s: float) -> bool:
+def _take_up(
+    journal: LeftJournal, find_ends: FindEnds, grace_s: float
+) -> tuple[bool, list[_Unsettled]]:
+    """Write its rows; return whether these are all, and what has to be settled then."""
     still_open = OpenRequests()
-    written = 0
+    new: set[str] = set()
     for records in journal.read():
-        written += len(ledger.write(still_open.feed(records)))
+        new.update(ledger.write(still_open.feed(records)))
     is_patient = _is_young(journal, grace_s)
     died_at_us = journal.written_at_us()
     lost, is_complete = _lost(still_open, find_ends, died_at_us, is_patient=is_patient)
-    new = set(ledger.write(lost))
-    _settle([one for one in lost if one[0].request_id in new])
-    written += len(new)
-    if written:
+    new.update(ledger.write(lost))
+    if new:
         logger.warning(
             "%s: of a process that was killed, %d requests are in the ledger now, %d of them lost",
             journal.path.name,
-            written,
+            len(new),
             len(lost),
         )
-    if is_complete:
-        journal.remove()
-    return not is_complete
+    ended = [*still_open.unsettled.values(), *lost]
+    return is_complete, [_unsettled(begin, end, new) for begin, end in ended if begin.bill]
+
+
+def _unsettled(begin: Begin, end: End, new: Collection[str]) -> _Unsettled:
+    ended_ms: int | None = end.at_us // 1000
+    if end.outcome == Outcome.LOST:
+        ended_ms = None  # the row may be much younger
+    elif begin.request_id in new:
+        ended_ms = time.time_ns() // 1_000_000
+    used_tokens = end.figures.tokens_in + end.figures.tokens_out
+    return _Unsettled(begin.bill or {}, used_tokens, ended_ms)
 
 
 def _lost(
@@ -98,19 +131,20 @@ def _lost(
     return lost, len(lost) == len(still_open)
 
 
-def _settle(lost: Collection[ledger.Ended]) -> None:
-    """Count what lost requests have used in place of what is still held for them."""
-    bills = [(begin.bill, end.figures) for begin, end in lost if begin.bill is not None]
+def _settle(unsettled: Sequence[_Unsettled]) -> bool:
+    """Count what requests have used in place of what is still held; return whether all are."""
 
-    async def settle_all() -> None:
+    async def settle_all() -> bool:
         try:
-            for bill, figures in bills:
-                await limits.settle_record(bill, used_tokens=figures.tokens_in + figures.tokens_out)
+            for start in range(0, len(unsettled), _SETTLED_AT_ONCE):
+                some = unsettled[start : start + _SETTLED_AT_ONCE]
+                if not all(await asyncio.gather(*(one.settle() for one in some))):
+                    return False
+            return True
         finally:
             await limits.close()
 
-    if bills:
-        asyncio.run(settle_all())
+    return not unsettled or asyncio.run(settle_all())
 
 
 _first_seen: Final[dict[str, float]] = {}

@@ -2,7 +2,7 @@
 
     begin(record, figures)     # LedgerUnavailable: then the request must not be let in
     …                          # figures() is asked now and then, from another thread
-    end(record)                # never fails
+    end(record)                # never fails; then settled(request_id), if it had a bill
 
 `keep_writing` starts the thread that writes the rows, in a web process; `finish` ends it. Until
 rows are in the database they are in the journal, so a database that does not answer holds up
@@ -10,7 +10,6 @@ nobody, and a process that is killed loses nothing (`models_app.ledger_recovery`
 and no HTTP.
 """
 
-import contextlib
 import logging
 import threading
 import time
@@ -25,7 +24,15 @@ from django.db import connections
 from models_app import ledger
 from models_app.errors import LedgerUnavailable
 from models_app.ledger_chores import recover_in_time
-from models_app.ledger_journal import Begin, End, Figures, Journal, OpenRequests, Progress
+from models_app.ledger_journal import (
+    Begin,
+    End,
+    Figures,
+    Journal,
+    OpenRequests,
+    Progress,
+    Settled,
+)
 from models_app.ledger_recovery import FindEnds
 
 logger = logging.getLogger(__name__)
@@ -41,8 +48,8 @@ class LedgerWriter:
         self.folder = folder
         self._journal = Journal(folder)
         self._running: dict[str, Callable[[], Figures]] = {}
-        # Ends that the journal did not take: the disk is full.
-        self._unjournaled: deque[End] = deque()
+        # What the journal did not take of an end: the disk is full.
+        self._unjournaled: deque[End | Settled] = deque()
         self._open = OpenRequests()
         self._due: list[ledger.Ended] = []
         self._told: dict[str, Figures] = {}  # in Progress records
@@ -60,11 +67,11 @@ class LedgerWriter:
     def end(self, record: End) -> None:
         """Write down that a request has ended."""
         self._running.pop(record.request_id, None)
-        try:
-            self._journal.append([record])
-        except OSError:
-            logger.exception("the end of request %s is kept in memory", record.request_id)
-            self._unjournaled.append(record)
+        self._append_end(record)
+
+    def settled(self, request_id: str) -> None:
+        """Write down that a request's bill is settled."""
+        self._append_end(Settled(request_id))
 
     def write(self) -> int:
         """Write what has ended to the database; return how many rows are new.
@@ -92,14 +99,23 @@ class LedgerWriter:
             for request_id, used in figures.items()
             if used != self._told.get(request_id, Figures())
         ]
-        self._told = figures
         if news:
-            with contextlib.suppress(OSError):  # the next Begin tells
+            try:
                 self._journal.append(news)
+            except OSError:  # the next Begin tells of it, and these are told the next time
+                return
+        self._told = figures
 
     def close(self) -> None:
         """Let go of the journal; what is still in it is for the recovery."""
         self._journal.close()
+
+    def _append_end(self, record: End | Settled) -> None:
+        try:
+            self._journal.append([record])
+        except OSError:
+            logger.exception("the end of request %s is kept in memory", record.request_id)
+            self._unjournaled.append(record)
 
     def _write_due(self) -> int:
         written = ledger.write(self._due)
@@ -136,6 +152,11 @@ def begin(record: Begin, figures: Callable[[], Figures]) -> None:
 def end(record: End) -> None:
     """Write down that a request has ended. Never fails."""
     _writer().end(record)
+
+
+def settled(request_id: str) -> None:
+    """Write down that a request's bill is settled: nobody else has to. Never fails."""
+    _writer().settled(request_id)
 
 
 def write_pending() -> int:

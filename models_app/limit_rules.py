@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from django.db import transaction
+from django.db.models import QuerySet
 
 from models_app import audit
 from models_app.authority import require_admin, require_auditor
@@ -20,6 +21,7 @@ from models_app.errors import (
     TeamNotFound,
     UserNotFound,
 )
+from models_app.key_lines import hold_owner, line_of
 from models_app.limit_book import forget_rules
 from models_app.limit_kinds import MOST, Period, Unit
 from models_app.models import ApiKey, LanguageModel, LimitRule, LimitSubject, Team, User
@@ -79,7 +81,7 @@ def put_rule(by: Principal | None, new: NewRule) -> RuleRecord:
     require_admin(by)
     which = {"subject": _subject(new), "unit": _unit(new), "period": _period(new)}
     amount = _amount(new.amount)
-    with transaction.atomic():
+    with audit.act():
         target = _TARGETS[LimitSubject(new.subject)](new.name)
         rule, is_new = LimitRule.objects.select_for_update().get_or_create(
             **which, **target, defaults={"amount": amount}
@@ -87,6 +89,7 @@ def put_rule(by: Principal | None, new: NewRule) -> RuleRecord:
         before = None if is_new else rule.amount
         rule.amount = amount
         rule.save()
+        _tell_line(rule)
         record = _record(rule)
         audit.record("limit.set", str(rule), by=by, amount=amount, before=before)
         transaction.on_commit(forget_rules)
@@ -96,10 +99,11 @@ def put_rule(by: Principal | None, new: NewRule) -> RuleRecord:
 def change_amount(by: Principal | None, rule_id: int, amount: int) -> RuleRecord:
     """Let a limit be about another amount. Raises Forbidden, LimitRuleNotFound, BadRequest."""
     require_admin(by)
-    with transaction.atomic():
+    with audit.act():
         rule = _held(rule_id)
         before, rule.amount = rule.amount, _amount(amount)
         rule.save(update_fields=["amount", "changed_at"])
+        _tell_line(rule)
         audit.record("limit.set", str(rule), by=by, amount=amount, before=before)
         transaction.on_commit(forget_rules)
     return _record(rule)
@@ -108,10 +112,10 @@ def change_amount(by: Principal | None, rule_id: int, amount: int) -> RuleRecord
 def remove_rule(by: Principal | None, rule_id: int) -> None:
     """Remove a limit. Raises Forbidden, LimitRuleNotFound."""
     require_admin(by)
-    with transaction.atomic():
+    with audit.act():
         rule = _held(rule_id)
         told = str(rule)
-        rule.delete()
+        _same_of_line(rule).delete()
         audit.record("limit.remove", told, by=by)
         transaction.on_commit(forget_rules)
 
@@ -157,7 +161,33 @@ def copy_key_rules(from_key_id: int, to_key_id: int) -> None:
     transaction.on_commit(forget_rules)
 
 
+def _tell_line(rule: LimitRule) -> None:
+    """Give a key's rule to the other good keys of its line: they share what they may use."""
+    if rule.key is None:
+        return
+    others = ApiKey.objects.usable().filter(pk__in=line_of(rule.key)).exclude(pk=rule.key.pk)
+    for key_id in others.values_list("pk", flat=True):
+        LimitRule.objects.update_or_create(
+            subject=rule.subject,
+            key_id=key_id,
+            unit=rule.unit,
+            period=rule.period,
+            defaults={"amount": rule.amount},
+        )
+
+
+def _same_of_line(rule: LimitRule) -> QuerySet[LimitRule]:
+    """Return a rule's rows: for a key, those of all keys of its line."""
+    if rule.key is None:
+        return LimitRule.objects.filter(pk=rule.pk)
+    keys = line_of(rule.key)
+    return LimitRule.objects.filter(key_id__in=keys, unit=rule.unit, period=rule.period)
+
+
 def _held(rule_id: int) -> LimitRule:
+    owners = LimitRule.objects.filter(pk=rule_id, key__isnull=False)
+    for owner_id in owners.values_list("key__owner_id", flat=True):
+        hold_owner(owner_id)  # nobody rotates the key meanwhile
     rows = LimitRule.objects.select_for_update(of=("self",)).select_related(*_RELATED)
     rule = rows.filter(pk=rule_id).first()
     if rule is None:
@@ -221,6 +251,7 @@ def _key(prefix: str) -> dict[str, Any]:
     key = ApiKey.objects.select_related("owner").filter(prefix=prefix).first()
     if key is None:
         raise KeyNotFound(prefix)
+    hold_owner(key.owner_id)  # nobody rotates it meanwhile
     return {"key": key}
 
 

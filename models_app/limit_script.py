@@ -229,10 +229,14 @@ local function charge_slots(call, spec)
   call.slots[spec.key] = wanted
 end
 
--- Whether a try that this Redis has never heard of was told together with the use so far.
+-- Whether a try that this Redis has never heard of was told together with the use so far: it is
+-- named, or it had ended so long before that it was written down by then. What drains was told
+-- with all that had ended before this Redis began, or it has drained since.
 local function is_known(bucket, spec, try)
-  local name = prefix .. 'known:' .. spec.key
-  return bucket.known and now < bucket.known and redis.call('SISMEMBER', name, try) == 1
+  if spec.period > 0 and asked.ended and asked.ended < born then return true end
+  if not bucket.told then return false end
+  if asked.ended and asked.ended + asked.late < bucket.told then return true end
+  return redis.call('SISMEMBER', prefix .. 'known:' .. spec.key, try) == 1
 end
 
 local function charge_amounts(call, spec, try)
@@ -265,6 +269,7 @@ local function charge(call, try)
   end
 end
 
+-- Whoever still holds such a try has resumed it long before.
 local function end_left_tries()
   local left = redis.call('ZRANGEBYSCORE', prefix .. 'open', '-inf', now, 'LIMIT', 0, 100)
   for _, member in ipairs(left) do
@@ -272,11 +277,7 @@ local function end_left_tries()
     local call = load_call(id)
     redis.call('ZREM', prefix .. 'open', member)
     if call and call.tries[try] then
-      if is_alive(call.tries[try].holder) then
-        redis.call('ZADD', prefix .. 'open', now + asked.open, member)
-      else
-        call.tries[try] = nil
-      end
+      call.tries[try] = nil
       charge(call, try)
       save_call(call, id)
     end
@@ -328,7 +329,8 @@ local function look()
   return reply('', states)
 end
 
--- A try that is resumed was let in before Redis was lost: nothing refuses it.
+-- A try that is resumed was let in before, by a Redis that was lost or with less: nothing refuses
+-- it, and the waits tell which limits are over.
 local function reserve()
   local id, call = asked.call, load_call(asked.call)
   if call and call.count >= asked.most and not call.tries[asked.try] then
@@ -387,11 +389,9 @@ local function tell()
       local bucket = bucket_of(spec)
       touched[spec.key] = spec
       if past.fill > 0 then push(bucket, spec, 0, past.fill) end
+      bucket.told = now
       for _, try in ipairs(past.tries) do redis.call('SADD', known, try) end
-      if past.tries[1] then
-        bucket.known = now + asked.open
-        redis.call('PEXPIRE', known, 2 * asked.open)
-      end
+      redis.call('PEXPIRE', known, lifetime_of(spec, bucket) + asked.open)
     end
   end
   save_buckets()

@@ -18,20 +18,21 @@ open: the slots of one whose lease has ended are free until it is renewed.
     ollamasite:limits:open                               sorted set: "<call> <try>" by its end
     ollamasite:limits:holders                            sorted set: holders by the lease's end
 
-A try that nobody settles ends by itself once its holder is gone, and gives back what it held; one
-that is settled after that still counts. A sum that is not there (Redis was lost, a day is new, a
-limit is new) begins with what `Pasts` tells of it, once for all stores; so does a queue while
-Redis has been there for less than its period. Tries that were open when Redis was lost are
-reserved again by whoever holds them. Times are milliseconds since 1970 by the caller's clock: a
-clock that goes back drains nothing. Keys are found by the script itself, so a Redis cluster will
-not do. Knows nothing of users, settings and answers.
+A try that nobody settles ends by itself when its holder has not resumed it for an hour, and gives
+back what it held; one that is settled after that still counts. A sum that is not there (Redis was
+lost, a day is new, a limit is new) begins with what `Pasts` tells of it, once for all stores; so
+does a queue while Redis has been there for less than its period. Tries that were open when Redis
+was lost are resumed by whoever holds them; what could not be settled is settled when there is a
+Redis again, and whether it was told meanwhile is known by when it has ended. Times are milliseconds
+since 1970 by the caller's clock: a clock that goes back drains nothing. Keys are found by the
+script itself, so a Redis cluster will not do. Knows nothing of users, settings and answers.
 """
 
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
 import msgspec
@@ -46,26 +47,31 @@ _TIMEOUT_S: Final = 1.0
 _MAX_CONNECTIONS: Final = 16
 PREFIX: Final = "ollamasite:limits:"
 
-# How long a try may stay open that belongs to nobody any more: far longer than an answer takes.
+# How long a try stays open that nobody resumes, and how often its holder does.
 OPEN_MS: Final = 60 * 60 * 1000
+RESUMED_MS: Final = OPEN_MS // 2
 # How long a holder is believed to be alive, and how often it says so.
 LEASE_MS: Final = 15 * 1000
 RENEWED_MS: Final = 10 * 1000  # what may be left of it before that changes anything
-_BEAT_S: Final = 5.0
+_BEAT_S: Final = 1.0
 # When to ask again for a slot: nobody knows when the next one is free.
 _SLOT_MS: Final = 1000
 # How long tries are taken for the same call, and how many: one key for ever would be no limit.
 REPEATED_MS: Final = 24 * 60 * 60 * 1000
 MAX_TRIES: Final = 3
-# How long a settled try is remembered, so that settling it again changes nothing.
-_SETTLED_MS: Final = 60 * 1000
+# How long a settled try is remembered, so that settling it again changes nothing: a recovery does.
+_SETTLED_MS: Final = 2 * 60 * 60 * 1000
+# What had ended so long before the past was told is in it; what ended later is named in it.
+WRITTEN_LATE_MS: Final = 60 * 1000
 # How long nobody may use any limit before everything is forgotten.
 _EPOCH_MS: Final = 40 * 24 * 60 * 60 * 1000
 # How long one use waits for the past to be told, and how often.
 _PAST_S: Final = 2.0
 _PASTS_IN_A_ROW: Final = 4
-# How many settlements wait for a Redis that does not answer; the oldest are given up.
-_MOST_OWED: Final = 10_000
+# How many tries wait to be given up of which nobody knows whether Redis has heard: more than ever
+# wait for its answer. The first are the likely ones; the others end by themselves if they must.
+_MOST_DOUBTFUL: Final = 2_000
+_CLOSE_S: Final = 3.0
 
 _CONSTANTS: Final = {
     "prefix": PREFIX,
@@ -75,13 +81,22 @@ _CONSTANTS: Final = {
     "slot": _SLOT_MS,
     "repeated": REPEATED_MS,
     "settled": _SETTLED_MS,
+    "late": WRITTEN_LATE_MS,
     "epoch": _EPOCH_MS,
     "most": MAX_TRIES,
 }
 
 
 class StoreLost(Exception):
-    """Redis does not answer, or nobody knows what was used before it was lost."""
+    """Nothing can be counted: Redis does not answer."""
+
+    reason = "Redis does not answer"
+
+
+class PastUnknown(StoreLost):
+    """Redis answers, but not who knows what was used before it was lost or a limit was new."""
+
+    reason = "the ledger has not told what was used before"
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +115,20 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     ends: int = 0
     begins: int = 0
     subject: str = ""
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """A try of a call, by ids. `repeats`: there may be more tries of this call."""
+
+    call: str
+    attempt: str
+    specs: tuple[Spec, ...]
+    repeats: bool = False
+
+    def words(self, amounts: Mapping[str, int]) -> dict[str, Any]:
+        """Return what is asked about it; amounts are by unit."""
+        words = {"call": self.call, "specs": self.specs, "repeats": self.repeats}
+        return {**words, "try": self.attempt, "amounts": amounts}
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,6 +183,23 @@ async def no_past(spec: Spec, born_ms: int, now_ms: int) -> Past:
     return Past(spec=spec)
 
 
+class _Held(NamedTuple):
+    """What a try holds, in which Redis, and when that was said last."""
+
+    attempt: Attempt
+    amounts: Mapping[str, int]
+    born: int
+    at_ms: int
+
+
+# By try: what is asked, and who is told that it was done.
+_Owed: TypeAlias = dict[str, tuple[dict[str, Any], Callable[[], None]]]
+
+
+def _do_nothing() -> None:
+    """Nobody waits for it."""
+
+
 class LimitStore:
     """The counters in one Redis. Belongs to one event loop.
 
@@ -179,58 +225,75 @@ class LimitStore:
         self._pasts = pasts
         self._clock_ms = clock_ms
         self._holder = secrets.token_hex(8)
-        # By try: in which Redis it was reserved and how; what is to be settled once there is one.
-        self._open: dict[str, tuple[int, dict[str, Any]]] = {}
-        self._owed: dict[str, dict[str, Any]] = {}
+        self._open: dict[str, _Held] = {}
+        # What is settled when there is a Redis again. Only so much is owed as was let in; what is
+        # refused meanwhile is doubtful.
+        self._owed: _Owed = {}
+        self._doubtful: _Owed = {}
         self._telling: dict[str, asyncio.Task[None]] = {}
         self._beats: asyncio.Task[None] | None = None
 
-    async def reserve(
-        self,
-        call: str,
-        attempt: str,
-        specs: Sequence[Spec],
-        amounts: Mapping[str, int],
-        *,
-        now_ms: int,
-        repeats: bool,
-    ) -> Reply:
-        """Hold amounts by unit for a try of a call, or nothing where a limit refuses it.
-
-        `attempt` is an id of its own. `repeats`: there may be more tries of this call.
-        Raises StoreLost.
-        """
-        asked = _asked(call, attempt, specs, amounts, repeats=repeats)
-        reply = await self._ask("reserve", now_ms, asked)
+    async def reserve(self, attempt: Attempt, amounts: Mapping[str, int], *, now_ms: int) -> Reply:
+        """Hold amounts by unit for a try, or nothing where a limit refuses it. Raises StoreLost."""
+        reply = await self._ask("reserve", now_ms, attempt.words(amounts))
         if reply.states and not any(state.wait for state in reply.states):
-            self._open[attempt] = reply.born, {**asked, "call": reply.call}
-            self._begin_beats()
+            self._hold(msgspec.structs.replace(attempt, call=reply.call), amounts, reply, now_ms)
         return reply
+
+    async def resume(self, attempt: Attempt, amounts: Mapping[str, int], *, now_ms: int) -> Reply:
+        """Hold other amounts for a try that was let in, also where that is too much.
+
+        The waits tell for which limits it is. Raises StoreLost.
+        """
+        reply = await self._ask("resume", now_ms, attempt.words(amounts))
+        if attempt.attempt in self._open:  # it has not ended meanwhile
+            self._hold(attempt, amounts, reply, now_ms)
+        return reply
+
+    def let_in(self, attempt: Attempt, amounts: Mapping[str, int], *, now_ms: int) -> None:
+        """Hold amounts for a try as soon as there is a Redis again."""
+        self._open[attempt.attempt] = _Held(attempt, amounts, 0, now_ms)
+        self._begin_beats()
 
     async def settle(
         self,
-        call: str,
-        attempt: str,
-        specs: Sequence[Spec],
+        attempt: Attempt,
         amounts: Mapping[str, int],
         *,
         now_ms: int,
-        repeats: bool,
+        when_settled: Callable[[], None] = _do_nothing,
     ) -> None:
-        """Put what a try has used in place of what it held. More than once is once.
+        """Put what a try has used in place of what it held, now that it ends. Twice is once.
 
         Raises StoreLost; then it is settled when there is a Redis again, unless `close` comes
         first.
         """
-        asked = _asked(call, attempt, specs, amounts, repeats=repeats)
-        self._open.pop(attempt, None)
-        self._owe(attempt, asked)
+        self._open.pop(attempt.attempt, None)
+        self._owed[attempt.attempt] = {**attempt.words(amounts), "ended": now_ms}, when_settled
         try:
-            await self._ask("settle", now_ms, asked)
+            await self._settle_owed(self._owed, attempt.attempt, now_ms)
         except StoreLost:
             self._begin_beats()
             raise
-        self._owed.pop(attempt, None)
+
+    async def settle_for(
+        self, attempt: Attempt, amounts: Mapping[str, int], *, now_ms: int, ended_ms: int | None
+    ) -> None:
+        """Settle a try of a process that has died; not later if not now. Raises StoreLost.
+
+        `ended_ms` is when it ended or, where that was later, was written down; None: nobody knows,
+        and where the past was told with it, it was named.
+        """
+        asked = attempt.words(amounts)
+        if ended_ms is not None:
+            asked["ended"] = ended_ms
+        await self._ask("settle", now_ms, asked)
+
+    def give_up(self, attempt: Attempt) -> None:
+        """Give back, when there is a Redis again, what it may have held for a try."""
+        if len(self._doubtful) < _MOST_DOUBTFUL:
+            self._doubtful[attempt.attempt] = attempt.words({}), _do_nothing
+            self._begin_beats()
 
     async def look(self, specs: Sequence[Spec], *, now_ms: int) -> list[State]:
         """Return what limits leave. Raises StoreLost."""
@@ -242,35 +305,52 @@ class LimitStore:
         Raises StoreLost.
         """
         born = (await self._ask("renew", now_ms, {})).born
-        for attempt, asked in list(self._owed.items()):
-            await self._ask("settle", now_ms, asked)
-            self._owed.pop(attempt, None)
-        for attempt, (reserved_in, asked) in list(self._open.items()):
-            if reserved_in == born:
-                continue
-            await self._ask("resume", now_ms, asked)
-            if attempt in self._open:  # it has not ended meanwhile
-                self._open[attempt] = born, asked
+        await self._settle_all(self._owed, now_ms)
+        for held in list(self._open.values()):
+            if held.born != born or now_ms - held.at_ms >= RESUMED_MS:
+                with suppress(PastUnknown):
+                    await self.resume(held.attempt, held.amounts, now_ms=now_ms)
+        await self._settle_all(self._doubtful, now_ms)
 
     async def close(self) -> None:
-        """Close the connections; a later call opens new ones."""
+        """Settle what can be, and close the connections; a later call opens new ones."""
+        if self._beats is not None:
+            self._beats.cancel()
+        if self._clock_ms is not None and (self._owed or self._doubtful):
+            with suppress(StoreLost, TimeoutError):
+                await asyncio.wait_for(self.renew(now_ms=self._clock_ms()), _CLOSE_S)
         tasks = [*self._telling.values(), *filter(None, [self._beats])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._redis.aclose(close_connection_pool=True)
 
-    def _owe(self, attempt: str, asked: dict[str, Any]) -> None:
-        self._owed[attempt] = asked
-        while len(self._owed) > _MOST_OWED:
-            self._owed.pop(next(iter(self._owed)))
+    def _hold(
+        self, attempt: Attempt, amounts: Mapping[str, int], reply: Reply, now_ms: int
+    ) -> None:
+        self._open[attempt.attempt] = _Held(attempt, amounts, reply.born, now_ms)
+        self._begin_beats()
+
+    async def _settle_all(self, owed: _Owed, now_ms: int) -> None:
+        """Settle one after another; those of whose limits the past is not known have to wait."""
+        for attempt in list(owed):
+            with suppress(PastUnknown):
+                await self._settle_owed(owed, attempt, now_ms)
+
+    async def _settle_owed(self, owed: _Owed, attempt: str, now_ms: int) -> None:
+        asked, when_settled = owed.get(attempt, (None, _do_nothing))
+        if asked is None:
+            return  # meanwhile somebody else has
+        await self._ask("settle", now_ms, asked)
+        if owed.pop(attempt, None):
+            when_settled()
 
     def _begin_beats(self) -> None:
         if self._clock_ms is not None and (self._beats is None or self._beats.done()):
             self._beats = asyncio.create_task(self._beat(self._clock_ms))
 
     async def _beat(self, clock_ms: Callable[[], int]) -> None:
-        while self._open or self._owed:
+        while self._open or self._owed or self._doubtful:
             await asyncio.sleep(_BEAT_S)
             with suppress(StoreLost):
                 await self.renew(now_ms=clock_ms())
@@ -284,7 +364,7 @@ class LimitStore:
             await self._tell(reply, now_ms)
             if self._clock_ms is not None:  # that may have taken a second
                 now_ms = max(now_ms, self._clock_ms())
-        raise StoreLost
+        raise PastUnknown
 
     async def _run(self, operation: str, now_ms: int, asked: Mapping[str, Any]) -> Reply:
         words = {**asked, "op": operation, "now": now_ms, "holder": self._holder}
@@ -299,7 +379,7 @@ class LimitStore:
         tasks = [self._teller(spec, reply.born, now_ms) for spec in reply.missing]
         done, waiting = await asyncio.wait(tasks, timeout=_PAST_S)
         if waiting:
-            raise StoreLost
+            raise PastUnknown
         _raise_first(done)
 
     def _teller(self, spec: Spec, born_ms: int, now_ms: int) -> "asyncio.Task[None]":
@@ -336,7 +416,7 @@ def unpack(answer: bytes, specs: Sequence[Spec]) -> Reply:
     read = msgspec.msgpack.decode(answer, type=_Answer)
     by_key = {spec.key: spec for spec in specs}
     if any(key not in by_key for key in read.missing):
-        raise StoreLost  # somebody has removed some keys from Redis, and not others
+        raise PastUnknown  # somebody has removed some keys from Redis, and not others
     states = [
         State(spec=spec, remaining=remaining, reset=reset, wait=wait)
         for spec, (remaining, reset, wait) in zip(read.specs or specs, read.states, strict=False)
@@ -355,18 +435,6 @@ def _in_short(spec: Spec) -> dict[str, Any]:
         "period": spec.period,
         "ends": spec.ends,
     }
-
-
-def _asked(
-    call: str,
-    attempt: str,
-    specs: Sequence[Spec],
-    amounts: Mapping[str, int],
-    *,
-    repeats: bool,
-) -> dict[str, Any]:
-    words = {"call": call, "specs": specs, "amounts": amounts, "repeats": repeats}
-    return {**words, "try": attempt}
 
 
 def _raise_first(tasks: "Iterable[asyncio.Task[None]]") -> None:

@@ -7,8 +7,8 @@ A verb is given by any of:
 - a team's model, by one's role there: a viewer READ; a member USE and PULL too; a maintainer and an
   owner everything. One that is private is the maintainers' and owners' alone;
 - the library: whoever looks after it, everything;
-- visibility EVERYONE: READ, USE and PULL, as far as the lists of one's teams let one
-  (`Principal.allowed_models`; what is given in another way they do not narrow);
+- visibility EVERYONE: READ, USE and PULL, as far as the lists of one's teams, or the site's, let
+  one (`Principal.allowed_models`; what is given in another way they do not narrow);
 - a grant to oneself, or to a team that one is a member of; to its viewers that gives READ alone.
 A key's patterns of names narrow all of it. Whoever may do anything with a model may READ it. Being
 an administrator opens nobody's private models. What a credential is for besides (scopes) is

@@ -11,11 +11,11 @@ from fnmatch import fnmatchcase
 from typing import Final
 
 from django.core.exceptions import ValidationError
-from django.db import transaction
 from django.db.models import Max, Q, QuerySet, Sum
 from django.db.models.functions import Length
 
 from models_app import audit
+from models_app.authority import require_operator
 from models_app.errors import TagIsImmutable
 from models_app.models import (
     Blob,
@@ -74,10 +74,13 @@ def check_rules(rules: NamespaceRules) -> None:
         raise ValidationError("The quota is larger than any disk.")
 
 
-@transaction.atomic
-@transaction.atomic
+@audit.act()
 def set_rules(rules: NamespaceRules, *, by: Principal | None = None) -> Namespace:
-    """Decide for a namespace and return its row. Raises ValidationError with a sentence."""
+    """Decide for a namespace and return its row.
+
+    Raises Forbidden, or ValidationError with a sentence.
+    """
+    require_operator(by)
     check_rules(rules)
     values = {
         "quota_bytes": rules.quota_bytes,
@@ -89,6 +92,15 @@ def set_rules(rules: NamespaceRules, *, by: Principal | None = None) -> Namespac
     )
     audit.record("namespace.set", row.name, by=by, **values)
     return row
+
+
+@audit.act()
+def remove_rules(namespace: str, *, by: Principal | None = None) -> None:
+    """Have the site's rules hold in a namespace again. Raises Forbidden."""
+    require_operator(by)
+    deleted, _ = Namespace.objects.filter(name__iexact=namespace).delete()
+    if deleted:
+        audit.record("namespace.remove", namespace, by=by)
 
 
 def _patterns(rules: NamespaceRules) -> str:

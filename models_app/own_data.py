@@ -11,12 +11,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
-from django.db import transaction
 from django.db.models import QuerySet
 
-from models_app import people
+from models_app import audit, forgetting, people
 from models_app.errors import UserNotFound
-from models_app.ledger import name_of_gone
 from models_app.models import (
     AuditEntry,
     LedgerEntry,
@@ -26,6 +24,8 @@ from models_app.models import (
     User,
 )
 from models_app.permissions import Principal
+from models_app.row_pages import pages
+from models_app.usage import REQUEST_COLUMNS
 from ollamasite.http import encode_json
 
 Row = dict[str, Any]
@@ -81,26 +81,7 @@ _COUNTED: Final = (
     "compute_us",
 )
 _HOURS: Final = ("hour", *_COUNTED, "requests", "failed")
-_REQUESTS: Final = (
-    "request_id",
-    "began_at",
-    "ended_at",
-    *_COUNTED,
-    "credential",
-    "address",
-    "model_digest",
-    "kind",
-    "priority",
-    "outcome",
-    "error_code",
-    "queue_us",
-    "load_us",
-    "prefill_us",
-    "decode_us",
-    "parameters",
-    "seed",
-    "node",
-)
+_REQUESTS: Final = tuple(name for name in REQUEST_COLUMNS if name != "user_name")
 _ACTS: Final = ("sequence", "at", "credential", "address", "action", "subject", "details")
 
 
@@ -112,19 +93,21 @@ def export(name: str) -> Iterator[bytes]:
     return _pieces(_sections(_user(name)))
 
 
-@transaction.atomic
 def forget(name: str, *, by: Principal | None) -> None:
-    """Delete an account with its models and all that is its own, and its name in the ledger.
+    """Delete an account with its models and all that is its own, then its name in the ledger.
 
-    By themselves and by administrators. Raises UserNotFound, and Conflict for the last
-    administrator.
+    By themselves and by administrators. Where it is killed behind the first, a worker goes on with
+    the second. Raises UserNotFound, and Conflict for the last administrator.
     """
+    forgetting.take_out(_delete(name, by))
+
+
+@audit.act()
+def _delete(name: str, by: Principal | None) -> int:
     user = _user(name)
-    user_id, no_name = user.pk, name_of_gone(user.pk)
+    forgetting.note(user.pk)
     people.delete_user(user.username, with_models=True, by=by)
-    # People give their keys names, too.
-    LedgerEntry.objects.filter(user_id=user_id).update(user_name=no_name, key_name="", address=None)
-    LedgerHour.objects.filter(user_id=user_id).update(user_name=no_name, key_name="")
+    return user.pk
 
 
 def _user(name: str) -> User:
@@ -146,9 +129,10 @@ def _sections(user: User) -> Iterator[Section]:
     yield "models", _rows(Tag.objects.filter(model__in=people.owned_models(user)), _TAGS)
     yield "jobs", _rows(user.jobs.all(), _JOBS)
     yield "responses", _responses(user)
-    yield "requests", _rows(LedgerEntry.objects.filter(user_id=user.pk), _REQUESTS)
-    yield "hours", _rows(LedgerHour.objects.filter(user_id=user.pk), _HOURS)
-    yield "acts", _rows(AuditEntry.objects.filter(actor_id=user.pk), _ACTS)
+    requests = LedgerEntry.objects.filter(user_id=user.pk)
+    yield "requests", _rows(requests, _REQUESTS, by="began_at")
+    yield "hours", _rows(LedgerHour.objects.filter(user_id=user.pk), _HOURS, by="hour")
+    yield "acts", _rows(AuditEntry.objects.filter(actor_id=user.pk), _ACTS, by="sequence")
 
 
 def _responses(user: User) -> Iterator[Row]:
@@ -158,12 +142,11 @@ def _responses(user: User) -> Iterator[Row]:
         yield row | texts
 
 
-def _rows(rows: QuerySet[Any], columns: tuple[str, ...], *, batch: int = _BATCH) -> Iterator[Row]:
-    """Return rows by their keys. Not one long query: nobody waits for whoever reads slowly."""
-    after = 0
-    while found := list(rows.order_by("pk").filter(pk__gt=after).values(*{"pk", *columns})[:batch]):
-        after = found[-1]["pk"]
-        for row in found:
+def _rows(
+    rows: QuerySet[Any], columns: tuple[str, ...], *, by: str = "pk", batch: int = _BATCH
+) -> Iterator[Row]:
+    for page in pages(rows, *columns, by=by, at_once=batch):
+        for row in page:
             yield {name.replace("__", "_"): row[name] for name in columns}
 
 

@@ -81,6 +81,8 @@ class Principal:
     granted: frozenset[str] | None = None
     client_key_id: int | None = None  # the registered ed25519 key, where one has signed
     key_name: str = ""  # what the key is called, and its prefix
+    # Whether the key is good from some networks alone, until some day, or for so much use.
+    is_bounded: bool = False
     # Of a session: its key, and what it must know of the account to be good still.
     session: tuple[str, str] | None = field(default=None, repr=False)
     site_role: SiteRole = SiteRole.NONE
@@ -88,7 +90,7 @@ class Principal:
     team: TeamPlace | None = None  # to which what is used counts
     # Patterns of names of the models that the key is for; empty: all that its owner may use.
     model_patterns: tuple[str, ...] = ()
-    # Patterns of the shared models that the user's teams may use; None: all of them.
+    # Patterns of the shared models that the user may use; None: all of them.
     allowed_models: tuple[str, ...] | None = None
 
     # DRF and templates ask these of a user.
@@ -115,6 +117,15 @@ class Principal:
         if self.granted is not None or self.model_patterns:
             return False
         return not self.scopes or Scope.ADMIN in self.scopes
+
+    @property
+    def is_unlimited(self) -> bool:
+        """Whether the credential is for all that its owner may do, from everywhere and for good.
+
+        Whatever has no limits either, such as an account, is given out by such a one alone: a key
+        would give more than it is itself.
+        """
+        return self.is_for_account and not self.scopes and not self.is_bounded
 
     @property
     def is_operator(self) -> bool:

@@ -30,20 +30,28 @@ class Access(enum.Enum):
 class Rule:
     """One row. `open_methods` are open to all where `access` asks for somebody otherwise.
 
-    `changing_methods` need the scope WRITE in place of the row's own. `is_for_sessions`: a person
-    who has signed in, no program; there is given away what no key's scopes would limit.
+    `changing_methods` need the scope WRITE in place of the row's own, `account_methods` a
+    credential that reaches the account, `unlimited_methods` one without any limits of its own: they
+    decide who gets in and as what. `is_for_sessions`: a person who has signed in, no program; there
+    is given away what no key's scopes would limit.
     """
 
     access: Access
     scope: Scope | None = None
     open_methods: frozenset[str] = frozenset()
     changing_methods: frozenset[str] = frozenset()
+    account_methods: frozenset[str] = frozenset()
+    unlimited_methods: frozenset[str] = frozenset()
     is_for_sessions: bool = False
     asks: Mapping[str, Demand] = field(default_factory=dict)  # by method; HEAD asks what GET does
 
     def asking(self, **asks: Demand) -> "Rule":
         """Return the row of a route that asks this, by method, of whoever the row lets in."""
         return replace(self, asks=asks)
+
+    def unlimited(self, *methods: str) -> "Rule":
+        """Return the row of a route that wants a credential without limits for these methods."""
+        return replace(self, unlimited_methods=frozenset(methods))
 
     def demand(self, method: str) -> Demand:
         """Return what is asked about the thing that a request names."""
@@ -55,12 +63,16 @@ class Rule:
 
     def admits(self, principal: Principal, method: str) -> bool:
         """Whether a caller who is known may pass."""
+        if method in self.unlimited_methods and not principal.is_unlimited:
+            return False
         if self.access is Access.STAFF and not (principal.is_operator or principal.is_auditor):
             return False
         if self.access in {Access.ACCOUNT, Access.AUDITOR}:
             return principal.is_for_account and self._is_looked_at_by(principal, method)
         if self.is_for_sessions and principal.kind is not CredentialKind.SESSION:
             return False
+        if method in self.account_methods:
+            return principal.is_for_account
         scope = self._scope_for(method)
         return scope is None or principal.may(scope)
 
@@ -75,6 +87,8 @@ class Rule:
         return is_writing and method not in _SAFE_METHODS
 
     def _scope_for(self, method: str) -> Scope | None:
+        if method in self.account_methods:
+            return Scope.ADMIN
         return Scope.WRITE if method in self.changing_methods else self.scope
 
 
@@ -85,7 +99,8 @@ _READ: Final = Rule(Access.SIGNED_IN, Scope.READ)
 _USE: Final = Rule(Access.SIGNED_IN, Scope.USE)
 _WRITE: Final = Rule(Access.SIGNED_IN, Scope.WRITE)
 _READ_OR_POST: Final = Rule(Access.SIGNED_IN, Scope.READ, changing_methods=frozenset({"POST"}))
-_READ_OR_PATCH: Final = Rule(Access.SIGNED_IN, Scope.READ, changing_methods=frozenset({"PATCH"}))
+# What is given to others outlives the key that gives it.
+_READ_OR_SHARE: Final = Rule(Access.SIGNED_IN, Scope.READ, account_methods=frozenset({"PATCH"}))
 _READ_OR_DELETE: Final = Rule(Access.SIGNED_IN, Scope.READ, changing_methods=frozenset({"DELETE"}))
 
 # A key needs the scope ADMIN for these, or none at all, and no patterns of models.
@@ -139,13 +154,13 @@ ROUTES: Final[dict[str, Rule]] = {
     "api/usage/requests": _ACCOUNT,
     "api/usage/export": _ACCOUNT,
     "api/me": _SELF,
-    "api/users": _RECORDS.asking(POST=Demand.ADMIN),
-    "api/users/<str:name>": _RECORDS,
-    "api/users/<str:name>/approve": _RECORDS,
-    "api/users/<str:name>/activate": _ACCOUNT.asking(POST=Demand.SERVICE),
+    "api/users": _RECORDS.asking(POST=Demand.ADMIN).unlimited("POST"),
+    "api/users/<str:name>": _RECORDS.unlimited("PATCH"),
+    "api/users/<str:name>/approve": _RECORDS.unlimited("POST"),
+    "api/users/<str:name>/activate": _ACCOUNT.asking(POST=Demand.SERVICE).unlimited("POST"),
     "api/users/<str:name>/deactivate": _ACCOUNT.asking(POST=Demand.SERVICE),
     "api/users/<str:name>/sessions/end": _ACCOUNT.asking(POST=Demand.OWN_OR_ADMIN),
-    "api/users/<str:name>/password-link": _RECORDS,
+    "api/users/<str:name>/password-link": _RECORDS.unlimited("POST"),
     "api/teams": _ACCOUNT.asking(POST=Demand.ADMIN),
     "api/teams/<str:name>": _ACCOUNT.asking(
         GET=Demand.IN_TEAM, PATCH=Demand.TEAM_OWNER, DELETE=Demand.TEAM_OWNER
@@ -157,16 +172,16 @@ ROUTES: Final[dict[str, Rule]] = {
     "api/teams/<str:name>/service-accounts": _ACCOUNT.asking(
         GET=Demand.IN_TEAM, POST=Demand.TEAM_OWNER
     ),
-    "api/invites": _ACCOUNT.asking(POST=Demand.INVITER),
+    "api/invites": _ACCOUNT.asking(POST=Demand.INVITER).unlimited("POST"),
     "api/invites/<str:invite_id>": _ACCOUNT.asking(DELETE=Demand.INVITE),
-    "api/me/export": _ACCOUNT,
+    "api/me/export": _ACCOUNT.unlimited("GET"),
     "api/me/delete": _OWN_ACCOUNT,
     "api/keys": _ACCOUNT,
     "api/keys/<str:prefix>": _OWN_KEY.asking(
         GET=Demand.KEY, PATCH=Demand.KEY_NAME, DELETE=Demand.KEY
     ),
     "api/keys/<str:prefix>/rotate": _OWN_KEY.asking(POST=Demand.KEY_MAKER),
-    "api/access": _READ_OR_PATCH.asking(GET=Demand.MODEL_MANAGE, PATCH=Demand.MODEL_MANAGE),
+    "api/access": _READ_OR_SHARE.asking(GET=Demand.MODEL_MANAGE, PATCH=Demand.MODEL_MANAGE),
     "api/limits": _OWN_LIMITS,
     "api/limit-rules": _RECORDS,
     "api/limit-rules/<int:rule_id>": _RECORDS,

@@ -1,15 +1,17 @@
 """The policy table as Markdown, for docs/access.md. Knows no HTTP and decides nothing."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from models_app.demands import Demand
+from models_app.permissions import Scope
 from models_app.policy import PREFIXES, ROUTES, WEBSOCKETS, Access, Rule
 
 _HEAD: Final = ("route", "open to", "scope of a key", "and, about what is named")
 _WHO: Final = {
     Access.PUBLIC: "all",
     Access.SIGNED_IN: "any credential",
-    Access.ACCOUNT: "credentials without limits",
+    Access.ACCOUNT: "credentials that reach the account",
     Access.AUDITOR: "auditors; to change: administrators",
     Access.STAFF: "operators, auditors, administrators",
 }
@@ -31,15 +33,23 @@ def _who(rule: Rule) -> str:
     who = _WHO[rule.access]
     if rule.is_for_sessions:
         who = "people signed in" if rule.access is Access.SIGNED_IN else f"{who}, signed in"
-    opened = ", ".join(sorted(rule.open_methods))
-    return f"{who}; {opened}: all" if opened else who
+    if rule.account_methods:
+        who += f"; {_listed(rule.account_methods)}: {_WHO[Access.ACCOUNT]}"
+    if rule.unlimited_methods:
+        who += f"; {_listed(rule.unlimited_methods)}: credentials without limits"
+    return f"{who}; {_listed(rule.open_methods)}: all" if rule.open_methods else who
 
 
 def _scope(rule: Rule) -> str:
-    scope = str(rule.scope or "")
-    if not rule.changing_methods or rule.scope is None:
-        return scope
-    return f"{scope}; {', '.join(sorted(rule.changing_methods))}: write"
+    scopes = [str(rule.scope or "")]
+    if rule.scope is not None:
+        others = ((rule.changing_methods, Scope.WRITE), (rule.account_methods, Scope.ADMIN))
+        scopes += [f"{_listed(methods)}: {scope}" for methods, scope in others if methods]
+    return "; ".join(scopes)
+
+
+def _listed(methods: Iterable[str]) -> str:
+    return ", ".join(sorted(methods))
 
 
 def _asks(rule: Rule) -> str:

@@ -4,20 +4,23 @@ Knows no credential's text and no HTTP.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
+from django.conf import settings
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
-from models_app.models import ApiKey, Membership, User
+from models_app.errors import AccessEnded
+from models_app.models import ApiKey, LimitRule, Membership, User
 from models_app.permissions import CredentialKind, Principal, Scope, SiteRole, TeamPlace, TeamRole
 
 _OF_PLACE: Final = ("team_id", "team__name", "role", "team__allowed_models")
 _OF_OWNER: Final = ("pk", "username", "is_superuser", "site_role", "home_team_id", "is_active")
 _OF_KEY: Final = (
     *("pk", "name", "prefix", "secret_hash", "scopes", "model_patterns", "networks"),
-    *("team_id", "expires_at", "revoked_at", "last_used_at"),
+    *("team_id", "expires_at", "revoked_at", "last_used_at", "has_limits"),
 )
 # A place in a team: its id, the team's name, the role, the team's patterns of shared models.
 _Place = tuple[int, str, str, str]
@@ -65,6 +68,18 @@ def principal_of_user(
     )
 
 
+def as_now(by: Principal) -> Principal:
+    """Return somebody with the roles and places that they have by now, for who holds a lock.
+
+    What their credential leaves of them stays. Raises AccessEnded where the account is closed.
+    """
+    user = User.objects.filter(pk=by.user_id, is_active=True).first()
+    if user is None:
+        raise AccessEnded
+    now = principal_of_user(user, by.kind)
+    return replace(by, is_admin=now.is_admin, site_role=now.site_role, teams=now.teams)
+
+
 def holder_of_key(**which: str | int) -> KeyHolder | None:
     """Return who presents the key of a `prefix` or `pk`; None where it does not hold. One query.
 
@@ -75,7 +90,7 @@ def holder_of_key(**which: str | int) -> KeyHolder | None:
     if not rows:
         return None
     key, owner = rows[0][: len(_OF_KEY)], rows[0][len(_OF_KEY) : -len(_OF_PLACE)]
-    pk, name, prefix, secret_hash, scopes, patterns, networks, team_id, *times = key
+    pk, name, prefix, secret_hash, scopes, patterns, networks, team_id, *times, has_limits = key
     user_id, username, is_superuser, site_role, home_team_id, is_active = owner
     expires_at, revoked_at, last_used_at = times
     teams, allowed = _teams_of(places for row in rows if (places := row[-len(_OF_PLACE) :])[0])
@@ -89,6 +104,7 @@ def holder_of_key(**which: str | int) -> KeyHolder | None:
         kind=CredentialKind.KEY,
         key_id=pk,
         key_name=f"{name} ({prefix})",
+        is_bounded=bool(networks or expires_at or has_limits),
         scopes=frozenset(Scope(scope) for scope in scopes),
         site_role=SiteRole(site_role),
         teams=teams,
@@ -100,22 +116,25 @@ def holder_of_key(**which: str | int) -> KeyHolder | None:
 
 
 # A row for each of the owner's places, or one without a place.
-_HOLDERS: Final[Any] = ApiKey.objects.order_by().values_list(
-    *_OF_KEY,
-    *(f"owner__{name}" for name in _OF_OWNER),
-    *(f"owner__memberships__{name}" for name in _OF_PLACE),
+_HOLDERS: Final[Any] = (
+    ApiKey.objects.order_by()
+    .annotate(has_limits=Exists(LimitRule.objects.filter(key=OuterRef("pk")).order_by()))
+    .values_list(
+        *_OF_KEY,
+        *(f"owner__{name}" for name in _OF_OWNER),
+        *(f"owner__memberships__{name}" for name in _OF_PLACE),
+    )
 )
 
 
 def _teams_of(rows: Iterable[_Place]) -> tuple[tuple[TeamPlace, ...], tuple[str, ...] | None]:
-    """Return a user's places, and the patterns of shared models that their teams may use."""
+    """Return a user's places, and the patterns of shared models that they may use."""
     found = sorted(rows)
     places = tuple(TeamPlace(pk, name, TeamRole(role)) for pk, name, role, _ in found)
-    # What one of one's teams may use, one may use; a team without a list may use everything.
-    lists = [allowed.split() for *_, allowed in found]
-    if not lists or not all(lists):
-        return places, None
-    return places, tuple(sorted({pattern for patterns in lists for pattern in patterns}))
+    # All lists of one's teams together; a team without one adds nothing, or joining it would be a
+    # way around the others. For who has none, as after leaving, there is the site's.
+    patterns = {pattern for *_, allowed in found for pattern in allowed.split()}
+    return places, tuple(sorted(patterns or settings.ALLOWED_MODELS)) or None
 
 
 def _place(teams: tuple[TeamPlace, ...], team_id: int | None) -> TeamPlace | None:

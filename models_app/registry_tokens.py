@@ -2,24 +2,22 @@
 
 A token is signed data, not a row: who it is of, by which credential it was fetched, and what it is
 for (contract/registry.md 2.4). It holds for an hour, and at every use only while that credential
-would: a revoked key, a closed account or a new password end it. Whether somebody may touch a
-repository is decided where it is touched. Knows nothing of HTTP.
+would (`models_app.proofs`). Whether somebody may touch a repository is decided where it is touched.
+Knows nothing of HTTP.
 """
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from django.core import signing
 from django.utils import timezone
 
 from models_app.errors import InvalidToken
-from models_app.models import ClientKey, User
 from models_app.permissions import CredentialKind, Principal, Scope
-from models_app.principals import holder_of_key, principal_of_user
-from ollamasite.client_address import is_from_networks
+from models_app.proofs import holder_of, proof_of
 from ollamasite.errors import BadRequest
 
 TOKEN_LIFE: Final = timedelta(hours=1)
@@ -49,7 +47,7 @@ def issue_token(principal: Principal, asked: Iterable[str]) -> IssuedToken:
         raise InvalidToken
     granted = tuple(_granted(principal, asked))
     issued_at = timezone.now().astimezone(UTC)
-    held = {"u": principal.user_id, "g": granted, **_proof_of(principal)}
+    held = {"g": granted, **proof_of(principal)}
     return IssuedToken(_signer().sign_object(held), granted, issued_at)
 
 
@@ -62,7 +60,9 @@ def principal_of_token(text: str, address: str | None = None) -> Principal:
         held = _signer().unsign_object(text, max_age=TOKEN_LIFE)
     except (signing.BadSignature, ValueError) as error:
         raise InvalidToken from error
-    principal = _holder(held, address)
+    principal = holder_of(held, address)
+    if principal is None:
+        raise InvalidToken
     granted = frozenset(held["g"])
     return replace(principal, kind=CredentialKind.REGISTRY_TOKEN, granted=granted)
 
@@ -70,35 +70,6 @@ def principal_of_token(text: str, address: str | None = None) -> Principal:
 def _signer() -> signing.TimestampSigner:
     # Its default separator is none of the characters that a Bearer token may have (RFC 6750, 2.1).
     return signing.TimestampSigner(salt=_SALT, sep=".")
-
-
-def _proof_of(principal: Principal) -> dict[str, Any]:
-    """Return what a token's life hangs on besides its owner's account."""
-    if principal.key_id is not None:
-        return {"k": principal.key_id}
-    if principal.client_key_id is not None:
-        return {"c": principal.client_key_id}
-    return {"s": User.objects.get(pk=principal.user_id).get_session_auth_hash()}
-
-
-def _holder(held: dict[str, Any], address: str | None) -> Principal:
-    """Return who has fetched a token, as long as they still could. Raises InvalidToken."""
-    if "k" in held:
-        holder = holder_of_key(pk=held["k"], owner_id=held["u"])
-        if holder is None or not is_from_networks(address, holder.networks):
-            raise InvalidToken
-        return holder.principal
-    owner = User.objects.filter(pk=held["u"], is_active=True).first()
-    if owner is None:
-        raise InvalidToken
-    client_key_id = held.get("c")
-    if client_key_id is None:
-        is_good = held["s"] == owner.get_session_auth_hash()
-    else:
-        is_good = ClientKey.objects.filter(pk=client_key_id, owner=owner).exists()
-    if not is_good:
-        raise InvalidToken
-    return principal_of_user(owner, CredentialKind.REGISTRY_TOKEN, client_key_id=client_key_id)
 
 
 def _granted(principal: Principal, asked: Iterable[str]) -> Iterable[str]:

@@ -249,7 +249,10 @@ def _whose(name: ModelName, writer_id: int | None, *, is_mirror: bool) -> dict[s
     if is_mirror:
         # Those who run the site bring models for everybody, whatever their names.
         brings = Q(is_superuser=True) | Q(site_role=SiteRole.OPERATOR)
-        is_shared = writer_id is None or User.objects.filter(brings, pk=writer_id).exists()
+        # Locked, so that what somebody brings who is losing this role is either left to the site
+        # with the rest or theirs alone.
+        writers = User.objects.select_for_update(no_key=True).filter(brings, pk__in=[writer_id])
+        is_shared = writer_id is None or writers.first() is not None
         visibility = Visibility.EVERYONE if is_shared else Visibility.PRIVATE
         return {"owner_id": writer_id, "visibility": visibility}
     if namespace.lower() == LIBRARY:

@@ -8,7 +8,6 @@ from typing import Final
 from django.conf import settings
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
-from django.db import transaction
 
 from models_app import audit
 from models_app.accounts import create_user
@@ -24,7 +23,7 @@ _MOST_WAITING: Final = 500
 _TAKEN: Final = "This name cannot be had here: choose another."
 
 
-@transaction.atomic
+@audit.act()
 def sign_up(username: str, password: str) -> User:
     """Make an account, which waits for an administrator where the site wants that.
 
@@ -54,8 +53,7 @@ def new_account(username: str, password: str) -> User:
     if wrong:
         raise ValidationError(wrong)
     try:
-        with transaction.atomic():
-            return create_user(username, password)
+        return create_user(username, password)
     except ValidationError as error:
         raise ValidationError({"username": [_TAKEN]}) from error
 

@@ -7,7 +7,7 @@ for their use need not know what they call them. Sync. Knows no HTTP.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -57,7 +57,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestRecord:
-    """One row of the ledger, as the asker may see it. Times are microseconds."""
+    """One request, as the asker may see it. Times are microseconds; `seed` None: none was asked."""
 
     request_id: str
     began_at: datetime
@@ -82,9 +82,20 @@ class RequestRecord:
     prefill_us: int
     decode_us: int
     compute_us: int
-    parameters: dict[str, Any]
+    parameters: dict[str, bool | int | float]
     seed: int | None
     node: str
+
+
+# The column of the ledger for each field of a record.
+_COLUMNS: Final = {each.name: each.name for each in fields(RequestRecord)} | {
+    "user": "user_name",
+    "team": "team_name",
+    "key": "key_name",
+    "model": "model_name",
+    "digest": "model_digest",
+}
+REQUEST_COLUMNS: Final = tuple(_COLUMNS.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,25 +225,27 @@ class _View:
 
 
 def _view_of(by: Principal | None, question: UsageQuestion) -> _View:
-    narrowed = _narrowed(question)
     if question.is_everybodys:
         require_auditor(by)
-        return _View(narrowed=narrowed)
-    if question.team:
-        return _team_view(by, question.team, narrowed)
-    if by is None:
-        return _View(narrowed=narrowed)
-    return _View(narrowed=Q(user_id=by.user_id) & narrowed)
+        view = _View(narrowed=Q())
+    elif question.team:
+        view = _team_view(by, question.team)
+    else:
+        view = _View(narrowed=Q() if by is None else Q(user_id=by.user_id))
+    if question.model and view.shown(question.model) == OTHER:
+        # What it is called is not told, so there is nothing of that name.
+        return replace(view, narrowed=Q(pk__in=[]))
+    return replace(view, narrowed=view.narrowed & _narrowed(question))
 
 
-def _team_view(by: Principal | None, name: str, narrowed: Q) -> _View:
+def _team_view(by: Principal | None, name: str) -> _View:
     sees_all = by is None or (by.is_auditor and by.is_for_account)
     if not sees_all:
         require_team_role(by, name, TeamRole.MAINTAINER)
     team = Team.objects.filter(name__iexact=name).first()
     if team is None:
         raise TeamNotFound(name)
-    of_team = Q(team_id=team.pk) & narrowed
+    of_team = Q(team_id=team.pk)
     if by is None or sees_all:
         return _View(narrowed=of_team)
     own = {by.namespace.lower(), *(place.name.lower() for place in by.teams)}
@@ -255,8 +268,8 @@ def _users_called(name: str) -> list[int]:
     """Return the ids of whoever has a name. Of those who are gone the ledger alone knows them."""
     users = User.objects.filter(username__iexact=name)
     gone = LedgerHour.objects.filter(user_name=name)
-    return list(users.values_list("pk", flat=True)) or sorted(
-        set(gone.order_by().values_list("user_id", flat=True))
+    return list(users.values_list("pk", flat=True)) or list(
+        gone.order_by().values_list("user_id", flat=True).distinct()
     )
 
 
@@ -273,35 +286,13 @@ def _rows(view: _View, question: UsageQuestion) -> QuerySet[LedgerEntry]:
 
 
 def _record(row: LedgerEntry, view: _View) -> RequestRecord:
-    model = view.shown(row.model_name)
-    return RequestRecord(
-        request_id=row.request_id,
-        began_at=row.began_at,
-        ended_at=row.ended_at,
-        user=row.user_name,
-        team=row.team_name,
-        key=row.key_name,
-        credential=row.credential,
-        address=row.address if view.sees_addresses else None,
-        model=model,
-        digest=row.model_digest if model == row.model_name else "",
-        dialect=row.dialect,
-        kind=row.kind,
-        priority=row.priority,
-        outcome=row.outcome,
-        error_code=row.error_code,
-        tokens_in=row.tokens_in,
-        tokens_out=row.tokens_out,
-        tokens_cached=row.tokens_cached,
-        queue_us=row.queue_us,
-        load_us=row.load_us,
-        prefill_us=row.prefill_us,
-        decode_us=row.decode_us,
-        compute_us=row.compute_us,
-        parameters=row.parameters,
-        seed=row.seed,
-        node=row.node,
-    )
+    told = {name: getattr(row, column) for name, column in _COLUMNS.items()}
+    shown = view.shown(row.model_name)
+    if shown != row.model_name:
+        told |= {"model": shown, "digest": ""}
+    if not view.sees_addresses:
+        told["address"] = None
+    return RequestRecord(**told)
 
 
 def _us(moment: datetime) -> int:

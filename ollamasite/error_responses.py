@@ -14,7 +14,12 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.core.exceptions import (
     BadRequest as DjangoBadRequest,
 )
-from django.core.exceptions import PermissionDenied, RequestDataTooBig, ValidationError
+from django.core.exceptions import (
+    PermissionDenied,
+    RequestDataTooBig,
+    SuspiciousOperation,
+    ValidationError,
+)
 from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
@@ -125,7 +130,13 @@ def to_service_error(error: Exception) -> errors.ServiceError:
             return errors.Forbidden()
         case RequestDataTooBig():
             return errors.BodyTooLarge()
-        case ValidationError() | DjangoBadRequest() | UnreadablePostError() | drf.ParseError():
+        case (
+            ValidationError()
+            | SuspiciousOperation()
+            | DjangoBadRequest()
+            | UnreadablePostError()
+            | drf.ParseError()
+        ):
             # What a form would say beside its fields; the others have nothing to say.
             return errors.BadRequest(" ".join(getattr(error, "messages", [])))
     error_id = current_request_id()

@@ -7,14 +7,19 @@ from django.utils.dateparse import parse_datetime
 
 
 def parse_moment(text: str) -> datetime:
-    """Return the moment that `2026-01-31`, `2026-01-31T12:00` or `…T12:00:00Z` stands for.
+    """Return the moment that `2026-01-31`, `2026-01-31T12:00` or `…T12:00:00Z` stands for, in UTC.
 
-    Without a zone it is the site's (OLLAMASITE_TIME_ZONE). Raises ValueError.
+    Without a zone it is the site's (OLLAMASITE_TIME_ZONE). Raises ValueError, also for one that is
+    not in the years 1 to 9999 of UTC.
     """
     moment = parse_datetime(text.strip())
     if moment is None:
         raise ValueError(text)
-    return moment if timezone.is_aware(moment) else timezone.make_aware(moment)
+    try:
+        aware = moment if timezone.is_aware(moment) else timezone.make_aware(moment)
+        return aware.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(text) from error
 
 
 def print_moment(moment: datetime) -> str:

@@ -18,7 +18,7 @@ from inference.api.responses import objects as responses_objects
 from inference.api.responses import schemas as responses_schemas
 from models_app.api import access, audit, keys, limits, own_data, people_schemas, usage
 from models_app.directory import USER_STATES
-from models_app.usage import GROUPS
+from models_app.usage import GROUPS, RequestRecord
 from ollamasite.http import EVENT_STREAM, NDJSON
 from registry.api import create, job_schemas, storage, transfers
 from registry.api import schemas as registry_schemas
@@ -99,6 +99,9 @@ _INVITES: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
 _WITH_MODELS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
     ("with_models", {"type": "string", "enum": ["0", "1"], "default": "0"}),
 )
+_KEEP_SUCCESSORS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
+    ("keep_successors", {"type": "string", "enum": ["0", "1"], "default": "0"}),
+)
 _OWNER: Final[tuple[tuple[str, dict[str, Any]], ...]] = (("owner", {"type": "string"}),)
 _DONE: Final = Operation(statuses=(204,))
 _PASSWORD_LINK: Final = Operation(reply=people_schemas.PasswordLinkReply, statuses=(201,))
@@ -154,7 +157,7 @@ OPERATIONS: Final[dict[str, dict[str, Operation]]] = {
     "api/usage": {"get": Operation(reply=usage.UsageReply, query=_USAGE)},
     "api/usage/requests": {"get": Operation(reply=usage.RequestsReply, query=_REQUESTS)},
     "api/usage/export": {
-        "get": Operation(reply=list[usage.RequestRow], stream="text/csv", query=_EXPORT)
+        "get": Operation(reply=list[RequestRecord], stream="text/csv", query=_EXPORT)
     },
     "api/audit": {"get": Operation(reply=audit.AuditReply, query=_AUDIT)},
     "api/me": {
@@ -235,7 +238,7 @@ OPERATIONS: Final[dict[str, dict[str, Operation]]] = {
     "api/keys/<str:prefix>": {
         "get": Operation(reply=keys.KeyReply),
         "patch": _takes(keys.ChangeKeyBody, keys.KeyReply, name="laptop"),
-        "delete": _DONE,
+        "delete": Operation(query=_KEEP_SUCCESSORS, statuses=(204,)),
     },
     "api/keys/<str:prefix>/rotate": {
         "post": Operation(

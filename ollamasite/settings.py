@@ -81,6 +81,8 @@ WRONG_KEYS_PER_MINUTE = env.integer("OLLAMASITE_WRONG_KEYS_PER_MINUTE", 60)
 SIGN_UPS_PER_HOUR = env.integer("OLLAMASITE_SIGN_UPS_PER_HOUR", 20)
 # Who may ask for an account: nobody, anybody whom an administrator then lets in, or anybody.
 SIGN_UP = env.choice("OLLAMASITE_SIGN_UP", "off", ("off", "approval", "open"))
+# Patterns of the shared models that those may use who are in no team with a list; none: all.
+ALLOWED_MODELS = env.names_list("OLLAMASITE_ALLOWED_MODELS")
 INVITES_KEPT_S = env.seconds("OLLAMASITE_INVITES_KEPT", 7 * 86400.0)
 # `ollamasite.guard` refuses foreign Host headers before Django is reached, with rules (IP
 # addresses, *.local) that ALLOWED_HOSTS cannot express.
@@ -199,6 +201,7 @@ PASSWORD_HASHERS = [
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LANGUAGE_CODE = "en-us"
 USE_I18N = False
+FORMAT_MODULE_PATH = "ollamasite.locales"
 USE_TZ = True
 TIME_ZONE = env.time_zone("OLLAMASITE_TIME_ZONE", "UTC")
 # Bodies are limited by `ollamasite.guard` for every route at once.

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from django.db import transaction
 
 from models_app import audit, model_access, selectors, services
 from models_app.errors import InvalidModelName, ModelNotFound
@@ -192,7 +191,7 @@ def copy_model(principal: Principal, source: str, destination: str) -> None:
         return
     manifest = manifests.parse_manifest(record.manifest)
     quotas.require_room(target, principal.user_id, manifest.sizes)
-    with transaction.atomic():
+    with audit.act():
         services.copy_tag(record.digest, target, owner_id=principal.user_id)
         audit.record_model_act("model.copy", target, by=principal, source=record.name.short)
     removal.remove_unused()
@@ -210,7 +209,7 @@ def delete_model(principal: Principal, name: str) -> None:
     if record.alias:
         raise IsAlias(record.alias, record.name.short)
     _require_allowed(record, Verb.MANAGE)
-    with transaction.atomic():
+    with audit.act():
         if not services.delete_tag(record.tag_id):
             raise ModelNotFound(name)  # somebody else has been quicker
         audit.record_model_act("model.delete", record.name, by=principal)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
-from django.db import transaction
 
 from models_app import audit, revisions, services
 from models_app import repositories as rows
@@ -102,7 +101,7 @@ def push_manifest(principal: Principal, path: str, push: Push) -> Pushed:
             push.body, media_type=push.media_type, size_of=_sizes(principal, path)
         )
         require_quota(name.namespace or "", len(push.body))
-        with transaction.atomic():
+        with audit.act():
             services.push_manifest(name, new, tags=tags, owner_id=principal.user_id)
             told = {"tags": tags, "digest": new.digest}
             audit.record_model_act("model.push", name, by=principal, **told)
@@ -123,7 +122,7 @@ def delete_manifest(principal: Principal, path: str, reference: str) -> None:
     """
     digest = _digest_of(reference)
     repository = repositories.find_repository(principal, path, Action.DELETE)
-    with transaction.atomic():
+    with audit.act():
         if digest:
             was_there = revisions.delete_manifest(repository.model_id, digest.hex)
         else:

@@ -4,7 +4,8 @@
 
 Started before settings are read, and stopped and removed at the end. PostgreSQL does not run as
 root, so where the tests do, it runs as `postgres` or, where there is none, `nobody`. Workers of
-pytest-xdist share the server, and each has a database of its own.
+pytest-xdist share the server, and each has a database of its own; so has each site that a test
+starts (`tests.databases`).
 """
 
 import atexit
@@ -19,15 +20,15 @@ from typing import Final
 import pytest
 
 import tests.environment  # noqa: F401 - it clears what is set here
+from tests.databases import SERVER_URL
 
-_URL: Final = "TESTS_POSTGRES_URL"  # workers of the same run find the server by it
 # Nothing has to survive a power cut.
 _SETTINGS: Final = {
     "listen_addresses": "",
     "fsync": "off",
     "synchronous_commit": "off",
     "full_page_writes": "off",
-    "max_connections": "200",
+    "max_connections": "400",
 }
 
 
@@ -77,6 +78,6 @@ def _start() -> str:
     return f"postgres:///ollamasite?host={socket}&user=postgres"
 
 
-if _URL not in os.environ:
-    os.environ[_URL] = _start()
-os.environ["OLLAMASITE_DATABASE_URL"] = os.environ[_URL]
+if SERVER_URL not in os.environ:
+    os.environ[SERVER_URL] = _start()
+os.environ["OLLAMASITE_DATABASE_URL"] = os.environ[SERVER_URL]

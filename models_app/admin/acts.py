@@ -16,6 +16,8 @@ from models_app.permissions import Principal
 from ollamasite.errors import ServiceError
 
 MOST_ROWS: Final = 200
+# Of so many rows it is told what goes with each.
+MOST_TOLD: Final = 20
 Values: TypeAlias = Mapping[str, Any]
 
 

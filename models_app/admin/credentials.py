@@ -79,7 +79,8 @@ class ApiKeyAdmin(Panel):
         Act(
             name="revoke",
             label="Revoke",
-            explains="These keys stop working now, for requests that are running too.",
+            explains="These keys, and those that have taken their place, stop working now, for "
+            "requests that are running too.",
             do=_revoke,
             consequences=lambda key: [f"of {key.owner}, {_last_use(key)}"],
             is_for=_is_good,
@@ -162,11 +163,6 @@ class ClientKeyAdmin(Panel):
     def delete_model(self, request: HttpRequest, obj: ClientKey) -> None:
         """Remove one."""
         remove_client_key(obj.owner_id, obj.pk, by=principal_of(request))
-
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[ClientKey]) -> None:
-        """Remove those that were chosen in the list."""
-        for key in queryset:
-            self.delete_model(request, key)
 
 
 def _last_use(key: ApiKey) -> str:

@@ -103,15 +103,15 @@ class LanguageModelAdmin(Panel):
         ),
     )
     fields = (
-        *("full_name", "whose", "visibility", "cache_scope", "is_pinned", "is_mirror"),
+        *("full_name", "whose", "visibility", "cache_scope", "pinned", "is_mirror"),
         *("tag_list", "size", "created_at"),
     )
-    list_display = ("full_name", "whose", "visibility", "tag_count", "size", "is_pinned")
+    list_display = ("full_name", "whose", "visibility", "tag_count", "size", "pinned")
     list_display_links = ("full_name",)
     list_filter = ("visibility", "is_pinned", "is_mirror")
     search_fields = ("namespace", "name", "owner__username", "team__name")
     ordering = ("namespace", "name", "pk")
-    sortable_by = ("visibility", "is_pinned")
+    sortable_by = ("visibility", "pinned")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Return all models with how many tags they have and how large these are together."""
@@ -148,6 +148,11 @@ class LanguageModelAdmin(Panel):
     def size(self, model: Any) -> str:
         """Return how large its tags are, what they share counted for each."""
         return print_size(model.size_bytes)
+
+    @display(description="pinned", ordering="is_pinned")
+    def pinned(self, model: LanguageModel) -> str:
+        """Return whether it stays in memory once it is there."""
+        return "pinned" if model.is_pinned else "-"
 
     @display(description="tags")
     def tag_list(self, model: LanguageModel) -> str:

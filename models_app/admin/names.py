@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 from django.contrib.admin import display
 from django.core.exceptions import ValidationError
-from django.db.models import QuerySet
 from django.http import HttpRequest
 from unfold.widgets import UnfoldAdminTextInputWidget
 
@@ -76,11 +75,6 @@ class AliasAdmin(Panel):
     def delete_model(self, request: HttpRequest, obj: Alias) -> None:
         """Delete one."""
         aliases.remove_alias(obj.name, by=principal_of(request))
-
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Alias]) -> None:
-        """Delete those that were chosen in the list."""
-        for alias in queryset:
-            self.delete_model(request, alias)
 
 
 class SizeField(forms.CharField):
@@ -156,6 +150,10 @@ class NamespaceAdmin(Panel):
         del form, change
         row = {field: getattr(obj, field) for field in NamespaceForm.Meta.fields}
         obj.pk = namespaces.set_rules(_rules(row), by=principal_of(request)).pk
+
+    def delete_model(self, request: HttpRequest, obj: Namespace) -> None:
+        """Have the site's rules hold again."""
+        namespaces.remove_rules(obj.name, by=principal_of(request))
 
 
 def _rules(values: dict[str, Any]) -> NamespaceRules:

@@ -5,10 +5,11 @@ recorded in the audit by the services, and in no log of the admin's own. Knows n
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 from django.contrib import messages
-from django.contrib.admin import ShowFacets
+from django.contrib.admin import ListFilter, ShowFacets
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
@@ -18,7 +19,8 @@ from django.utils.http import urlencode
 from unfold.admin import ModelAdmin
 from unfold.enums import ActionVariant
 
-from models_app.admin.acts import MOST_ROWS, Act, Doing, Outcome, Shown, perform
+from models_app import audit
+from models_app.admin.acts import MOST_ROWS, MOST_TOLD, Act, Doing, Outcome, Shown, perform
 from models_app.admin.site import principal_of
 
 _ROWS = "rows"
@@ -80,6 +82,17 @@ class Panel(ModelAdmin):  # type: ignore[misc] # the library has no types
         acts = [act for act in self.acts if act.is_of(principal)]
         return sorted(acts, key=lambda act: act.is_grave)
 
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
+        """Whether the address of the list may narrow it by a field: by its filters alone.
+
+        Any other field would tell, guess by guess, what no page shows: hashes of passwords and
+        keys, what a job was told.
+        """
+        del value
+        filters = self.list_filter if request is None else self.get_list_filter(request)
+        names = {_parameter_of(one) for one in filters}
+        return lookup.removesuffix("__exact").removesuffix("__isnull") in names
+
     # ------------------------------------------------------------------ where acts are offered
 
     def get_urls(self) -> list[Any]:
@@ -112,11 +125,26 @@ class Panel(ModelAdmin):  # type: ignore[misc] # the library has no types
         extra_context: Any = None,
     ) -> HttpResponse:
         """Show a row, with its acts above it."""
-        response: HttpResponse = super().changeform_view(
-            request, object_id, form_url, extra_context
-        )
+        with _form_of(request):
+            response: HttpResponse = super().changeform_view(
+                request, object_id, form_url, extra_context
+            )
         if object_id:
             self._add_buttons(response, "actions_detail", request, object_id)
+        return response
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: Any = None
+    ) -> HttpResponse:
+        """Answer that there is none: the audit has what was done."""
+        raise Http404
+
+    def delete_view(
+        self, request: HttpRequest, object_id: str, extra_context: Any = None
+    ) -> HttpResponse:
+        """Ask before a row is deleted, and delete it."""
+        with _form_of(request):
+            response: HttpResponse = super().delete_view(request, object_id, extra_context)
         return response
 
     def _add_buttons(
@@ -177,7 +205,8 @@ class Panel(ModelAdmin):  # type: ignore[misc] # the library has no types
         return self._ask(request, act, form, rows)
 
     def _chosen(self, request: HttpRequest, act: Act) -> Sequence[Any]:
-        keys = [text for text in request.GET.get(_ROWS, "").split(",") if text.isdigit()]
+        asked = request.GET.get(_ROWS, "").split(",")
+        keys = [text for text in asked if text.isascii() and text.isdecimal()]
         keys = [key[:18] for key in keys[: MOST_ROWS + 1]]
         rows = list(self.get_queryset(request).filter(pk__in=keys).order_by("pk"))
         if not rows or len(rows) > (1 if act.is_single else MOST_ROWS):
@@ -185,13 +214,14 @@ class Panel(ModelAdmin):  # type: ignore[misc] # the library has no types
         return rows
 
     def _ask(self, request: HttpRequest, act: Act, form: Any, rows: Sequence[Any]) -> HttpResponse:
+        is_told = len(rows) <= MOST_TOLD
         context = {
             **self.admin_site.each_context(request),
             "title": act.label,
             "opts": self.opts,
             "act": act,
             "form": form,
-            "rows": [(str(row), act.consequences(row)) for row in rows],
+            "rows": [(str(row), act.consequences(row) if is_told else ()) for row in rows],
             "back": self._list_address(),
         }
         return TemplateResponse(request, "models_app/admin/act.html", context)
@@ -224,6 +254,21 @@ class Panel(ModelAdmin):  # type: ignore[misc] # the library has no types
     def _list_address(self) -> str:
         return reverse(f"admin:{self._route('changelist')}")
 
+    # ------------------------------------------------------------------ forms
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:  # noqa: FBT001 - Django's own
+        """Refuse: tables with forms call the service that writes."""
+        raise PermissionDenied
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        """Refuse: tables whose rows may be deleted call the service that deletes."""
+        raise PermissionDenied
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """Delete those that were chosen in the list."""
+        for row in queryset:
+            self.delete_model(request, row)
+
     # ------------------------------------------------------------------ no second log
 
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> None:
@@ -234,6 +279,18 @@ class Panel(ModelAdmin):  # type: ignore[misc] # the library has no types
 
     def log_deletions(self, request: HttpRequest, queryset: Any) -> None:
         """Do nothing: the service has recorded it."""
+
+
+def _form_of(request: HttpRequest) -> AbstractContextManager[None]:
+    """Return the act that sending a form is: Django's own transaction around it is no act."""
+    return audit.act() if request.method == "POST" else nullcontext()
+
+
+def _parameter_of(list_filter: Any) -> str:
+    """Return the parameter, or the beginning of those, by which a filter of a list is asked."""
+    if isinstance(list_filter, type) and issubclass(list_filter, ListFilter):
+        return str(getattr(list_filter, "parameter_name", ""))
+    return str(list_filter)
 
 
 def _asked(act: Act) -> Any:

@@ -267,7 +267,7 @@ _TEAM_ACTS: Final = (
     Act(
         name="member",
         label="Add or change a member",
-        explains="Somebody is taken in, or has another role from now on.",
+        explains="Somebody is taken in, which administrators may do, or has another role.",
         do=_set_member,
         form=forms.MemberForm,
         initial=lambda _team: {"role": str(TeamRole.MEMBER)},
@@ -276,7 +276,8 @@ _TEAM_ACTS: Final = (
     Act(
         name="leave",
         label="Remove a member",
-        explains="Their keys and invites for this team end with it.",
+        explains="Their keys, invites and jobs for this team end with it, and the keys that they "
+        "have made for its service accounts.",
         do=_remove_member,
         form=forms.FormerMemberForm,
         is_single=True,

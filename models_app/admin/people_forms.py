@@ -84,7 +84,7 @@ class TeamForm(forms.Form):
     allowed_models = _text(
         "Shared models its members may use",
         required=False,
-        help_text="Patterns such as llama* qwen3:*, with blanks between; empty: all.",
+        help_text="Patterns such as llama* qwen3:*, with blanks between; empty: no list.",
     )
 
 

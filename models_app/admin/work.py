@@ -12,7 +12,7 @@ from unfold.paginator import InfinitePaginator
 
 from models_app.admin.panel import Panel
 from models_app.admin.site import site
-from models_app.models import Job
+from models_app.models import Job, JobKind
 from ollamasite.sizes import print_size
 
 _PERCENT = 100
@@ -53,8 +53,9 @@ class JobAdmin(Panel):
 
     @display(description="what went wrong")
     def trouble(self, job: Job) -> str:
-        """Return the error that it ended in."""
-        return str(job.error.get("message", "")) if job.error else "-"
+        """Return the error that it ended in; what is wrong with a Modelfile may quote it."""
+        told = "code" if job.kind == JobKind.CREATE else "message"
+        return str(job.error.get(told, "")) if job.error else "-"
 
 
 site.register(Job, JobAdmin)

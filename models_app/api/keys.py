@@ -140,8 +140,9 @@ class KeyView(CallView):
         return json_response(key_reply(record))
 
     async def delete(self, request: Any, prefix: str) -> HttpResponse:
-        """End a key now, and with it all that is open by it."""
-        await sync_to_async(keys.revoke)(request.user, prefix)
+        """End a key now; its successors too, unless `keep_successors=1`, and all open by them."""
+        keeps = query_fields.choice(request.query_params, "keep_successors", query_fields.YES_OR_NO)
+        await sync_to_async(keys.revoke)(request.user, prefix, keeps_successors=keeps)
         return HttpResponse(status=204)
 
 

@@ -3,7 +3,7 @@
 Knows no row of the database.
 """
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 import msgspec
@@ -11,6 +11,7 @@ from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 
 from models_app import own_data, sign_ins
+from models_app.access_watch import while_access
 from models_app.permissions import Principal
 from ollamasite.api_views import NATIVE_EMPTY_BODY, CallView, ReadView, read_body
 from ollamasite.http import JSON
@@ -30,7 +31,8 @@ class ExportView(ReadView):
     async def get(self, request: Any) -> StreamingHttpResponse:
         """Tell everything that this site knows of the caller, as one JSON document."""
         pieces = await sync_to_async(own_data.export)(request.user.username)
-        response = StreamingHttpResponse(_on_threads(pieces), content_type=JSON)
+        document = while_access(request.user, _on_threads(pieces))
+        response = StreamingHttpResponse(document, content_type=JSON)
         name = f"{request.user.username}.json"
         response["Content-Disposition"] = f'attachment; filename="{name}"'
         response["Cache-Control"] = "no-store"
@@ -53,7 +55,7 @@ def _delete(request: HttpRequest, principal: Principal, password: str) -> None:
     request.session.flush()
 
 
-async def _on_threads(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+async def _on_threads(pieces: Iterator[bytes]) -> AsyncGenerator[bytes]:
     while piece := await sync_to_async(_next)(pieces):
         yield piece
 

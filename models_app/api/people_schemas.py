@@ -147,7 +147,7 @@ class ChangeTeamBody(msgspec.Struct):
 
 
 class TeamReply(msgspec.Struct, kw_only=True):
-    """One team. `allowed_models`: patterns, none: all; `role`: one's own there."""
+    """One team. `allowed_models`: patterns, none: no list; `role`: one's own there."""
 
     name: str
     description: str

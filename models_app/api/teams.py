@@ -90,7 +90,7 @@ class MemberView(CallView):
     http_method_names = ["put", "delete"]
 
     async def put(self, request: Any, name: str, user: str) -> HttpResponse:
-        """Take somebody into a team, or change their role; owners do."""
+        """Change a member's role, by owners; administrators take others in, too."""
         body = await read_body(request, RoleBody, "Request", empty_message=NATIVE_EMPTY_BODY)
         await sync_to_async(teams.set_member)(name, user, team_role(body.role), by=request.user)
         return HttpResponse(status=204)

@@ -30,6 +30,7 @@ MAX_LISTED: Final = 500
 # Where nobody says since when.
 _LATELY: Final = timedelta(days=30)
 _MOST_DIGITS: Final = 18
+_LAST_US: Final = 253_402_300_799_999_999  # the end of the year 9999
 _GROUP_CHOICES: Final = {"": "", **{group: group for group in GROUPS}}
 _FORMS: Final = {"": Form.JSON, **{form.value: form for form in Form}}
 _TYPES: Final = {Form.CSV: "text/csv; charset=utf-8", Form.JSON: JSON}
@@ -57,41 +58,10 @@ class UsageReply(msgspec.Struct, kw_only=True):
     total: UsageRow
 
 
-class RequestRow(msgspec.Struct, kw_only=True):
-    """One request. Times are microseconds; `seed` is null where none was asked for."""
-
-    request_id: str
-    began_at: datetime
-    ended_at: datetime
-    user: str
-    team: str
-    key: str
-    credential: str
-    address: str | None
-    model: str
-    digest: str
-    dialect: str
-    kind: str
-    priority: str
-    outcome: str
-    error_code: str
-    tokens_in: int
-    tokens_out: int
-    tokens_cached: int
-    queue_us: int
-    load_us: int
-    prefill_us: int
-    decode_us: int
-    compute_us: int
-    parameters: dict[str, bool | int | float]
-    seed: int | None
-    node: str
-
-
 class RequestsReply(msgspec.Struct, kw_only=True):
     """Answer of `GET /api/usage/requests`, the newest first. `next`: `after` of the next page."""
 
-    requests: list[RequestRow]
+    requests: list[RequestRecord]
     next: str | None
 
 
@@ -151,8 +121,7 @@ def _page(principal: Principal, query: Mapping[str, str]) -> RequestsReply:
     limit = query_fields.number(query, "limit", default=DEFAULT_LISTED, most=MAX_LISTED)
     after = _place(query.get("after", ""))
     found, more = usage.page(principal, _question(query), limit=limit, after=after)
-    rows = [RequestRow(**dataclasses.asdict(record)) for record in found]
-    return RequestsReply(requests=rows, next=f"{more.began_us}-{more.number}" if more else None)
+    return RequestsReply(requests=found, next=f"{more.began_us}-{more.number}" if more else None)
 
 
 def _pages(principal: Principal, query: Mapping[str, str]) -> Iterator[list[RequestRecord]]:
@@ -183,7 +152,7 @@ def _moment(query: Mapping[str, str], name: str) -> datetime | None:
     text = query.get(name, "")
     try:
         return parse_moment(text) if text else None
-    except (ValueError, OverflowError) as error:
+    except ValueError as error:
         raise BadRequest(f'"{name}" must be a day or a time, such as 2026-01-31') from error
 
 
@@ -191,7 +160,8 @@ def _place(text: str) -> Place | None:
     if not text:
         return None
     began_us, _, number = text.partition("-")
-    if not all(_is_number(part) for part in (began_us, number)):
+    are_numbers = all(_is_number(part) for part in (began_us, number))
+    if not are_numbers or int(began_us) > _LAST_US:
         raise BadRequest('"after" must be the "next" of the page before')
     return Place(int(began_us), int(number))
 

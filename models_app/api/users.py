@@ -125,16 +125,20 @@ class PasswordLinkView(CallView):
 
 def _add(principal: Principal, body: NewUserBody) -> str:
     role = site_role(body.site_role)
-    people.add_user(body.name, is_admin=body.is_admin, site_role=role, by=principal)
-    return people.password_link(body.name, by=principal)
+    return people.add_user_with_link(
+        body.name, is_admin=body.is_admin, site_role=role, by=principal
+    )
 
 
 def _change(principal: Principal, name: str, body: ChangeUserBody) -> UserReply:
     role = None if body.site_role is None else site_role(body.site_role)
-    if body.is_admin is not None or role is not None:
-        people.set_role(name, is_admin=body.is_admin, site_role=role, by=principal)
-    if body.home_team is not None:
-        people.set_home_team(name, body.home_team, by=principal)
+    people.change_user(
+        name,
+        is_admin=body.is_admin,
+        site_role=role,
+        home_team=body.home_team,
+        by=principal,
+    )
     return user_reply(directory.find_user(name, by=principal))
 
 

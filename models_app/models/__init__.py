@@ -8,6 +8,7 @@ from models_app.models.accounts import (
     ApiKey,
     ApiKeyQuerySet,
     ClientKey,
+    FormerName,
     Invite,
     Membership,
     SiteLock,
@@ -49,6 +50,7 @@ from models_app.models.records import (
     AuditEntry,
     LedgerEntry,
     LedgerHour,
+    NameToForget,
     Outcome,
 )
 from models_app.models.responses import (
@@ -65,6 +67,7 @@ __all__ = [
     "Blob",
     "CacheScope",
     "ClientKey",
+    "FormerName",
     "Invite",
     "Job",
     "JobKind",
@@ -81,6 +84,7 @@ __all__ = [
     "Manifest",
     "Membership",
     "ModelGrant",
+    "NameToForget",
     "Namespace",
     "Outcome",
     "RepositoryBlob",

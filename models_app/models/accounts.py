@@ -18,7 +18,7 @@ class Team(models.Model):
     """People who share models, limits and a namespace, which bears the team's name.
 
     `allowed_models`: patterns such as `llama* qwen3:*`, with blanks, of the shared models that its
-    members may use; empty: all. Set by the site's administrators.
+    members may use; empty: no list. Set by the site's administrators.
     """
 
     name = models.CharField(max_length=80)
@@ -121,6 +121,20 @@ class SiteLock(models.Model):
         return self.name
 
 
+class FormerName(models.Model):
+    """A name whose user or team is gone. It is given to nobody else.
+
+    Aliases, keys and teams' lists may name it still, and would then mean somebody else's models.
+    Only a peppered hash of it is kept: whoever is gone may want to be forgotten.
+    """
+
+    name_hash = models.CharField(max_length=64, unique=True)  # hex, of the name in lower case
+    gone_at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return self.name_hash[:12]
+
+
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     """Selections of keys."""
 
@@ -143,10 +157,10 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
 class ApiKey(models.Model):
     """A credential of a user. Only its prefix and a peppered hash are stored.
 
-    `scopes`: verbs; `model_patterns`: of the models
-    that it may be used for; `networks`: CIDR blocks that it may be used
-    from. Each empty: no limit. `team`: to which its use counts. `successor`: the key that has
-    taken its place, while both are good.
+    `scopes`: verbs; `model_patterns`: of the models that it may be used for; `networks`: CIDR
+    blocks that it may be used from. Each empty: no limit. `team`: to which its use counts.
+    `successor`: the key that has taken its place. `made_by`: who was told its secret; None: whoever
+    has a shell on the site's machine.
     """
 
     owner = models.ForeignKey(User, on_delete=models.CASCADE, related_name="api_keys")
@@ -158,6 +172,9 @@ class ApiKey(models.Model):
     networks = models.JSONField(default=list, blank=True)
     team = models.ForeignKey(
         Team, null=True, blank=True, on_delete=models.CASCADE, related_name="api_keys"
+    )
+    made_by = models.ForeignKey(
+        User, null=True, blank=True, on_delete=models.SET_NULL, related_name="keys_made"
     )
     successor = models.ForeignKey(
         "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="replaces"
@@ -171,6 +188,7 @@ class ApiKey(models.Model):
     objects: ClassVar[models.Manager["ApiKey"]] = ApiKeyQuerySet.as_manager()
 
     class Meta:
+        verbose_name = "API key"
         ordering = ["owner_id", "name"]
 
     def __str__(self) -> str:

@@ -5,7 +5,7 @@ from typing import Final
 from django.db import models
 from django.utils import timezone
 
-from models_app.models.accounts import User
+from models_app.models.accounts import ApiKey, User
 from models_app.models.fields import CleanJSONField
 
 
@@ -48,6 +48,9 @@ class Job(models.Model):
     )  # None: the site itself
     model_name = models.CharField(max_length=700, blank=True)  # what it is about, as shown
     model_patterns = models.JSONField(default=list, blank=True)  # of the key that asked for it
+    key = models.ForeignKey(
+        ApiKey, null=True, blank=True, on_delete=models.SET_NULL, related_name="jobs"
+    )  # that asked for it, where one alone did
     share_key = models.CharField(max_length=64)  # who asks for the same thing gets the same job
     arguments = models.TextField()  # a JSON object; passwords in it are encrypted
     is_detached = models.BooleanField(default=False)  # goes on though nobody watches

@@ -133,6 +133,7 @@ class LanguageModel(models.Model):
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
+        verbose_name = "model"
         constraints = [
             # Ollama looks names up regardless of case: two spellings are one model.
             models.UniqueConstraint(

@@ -53,6 +53,7 @@ class LimitRule(models.Model):
     changed_at = models.DateTimeField(auto_now=True)
 
     class Meta:
+        verbose_name = "limit"
         ordering = ["subject", "pk"]
         constraints = [
             # Two empty columns are equal here, which a plain constraint has otherwise.

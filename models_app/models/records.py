@@ -5,6 +5,7 @@ and no other text of a request is in them.
 """
 
 from django.db import models
+from django.utils import timezone
 
 
 class Outcome(models.TextChoices):
@@ -21,7 +22,7 @@ class LedgerEntry(models.Model):
 
     request_id = models.CharField(max_length=40, unique=True)
     began_at = models.DateTimeField(db_index=True)
-    ended_at = models.DateTimeField()
+    ended_at = models.DateTimeField(db_index=True)
     user_id = models.PositiveBigIntegerField(default=0)
     user_name = models.CharField(max_length=150, blank=True)
     team_id = models.PositiveBigIntegerField(default=0)
@@ -56,8 +57,14 @@ class LedgerEntry(models.Model):
             models.Index(fields=["team_id", "began_at"], name="ledger_of_team"),
             models.Index(fields=["key_id", "began_at"], name="ledger_of_key"),
             models.Index(fields=["model_name", "began_at"], name="ledger_of_model"),
+            # Of those alone: what a limit that is read anew asks for.
+            models.Index(
+                fields=["began_at"],
+                condition=models.Q(outcome=Outcome.LOST.value),
+                name="ledger_lost",
+            ),
         ]
-        verbose_name_plural = "ledger entries"
+        verbose_name = "request"
 
     def __str__(self) -> str:
         return self.request_id
@@ -83,6 +90,8 @@ class LedgerHour(models.Model):
     compute_us = models.PositiveBigIntegerField(default=0)
 
     class Meta:
+        verbose_name = "hour of use"
+        verbose_name_plural = "use by the hour"
         ordering = ["-hour", "pk"]
         constraints = [
             models.UniqueConstraint(
@@ -90,10 +99,30 @@ class LedgerHour(models.Model):
                 name="ledger_hour_once",
             ),
         ]
-        indexes = [models.Index(fields=["user_id", "hour"], name="ledger_hour_of_user")]
+        indexes = [
+            models.Index(fields=["user_id", "hour"], name="ledger_hour_of_user"),
+            models.Index(fields=["team_id", "hour"], name="ledger_hour_of_team"),
+            models.Index(fields=["key_id", "hour"], name="ledger_hour_of_key"),
+            models.Index(fields=["model_name", "hour"], name="ledger_hour_of_model"),
+            # Of users who are gone, nothing else knows who they were.
+            models.Index(fields=["user_name", "user_id"], name="ledger_hour_of_name"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.hour:%Y-%m-%d %H:00} {self.user_name} {self.model_name}"
+
+
+class NameToForget(models.Model):
+    """A user who is gone, and whose name may still be in the ledger: `models_app.forgetting`."""
+
+    user_id = models.PositiveBigIntegerField(unique=True)
+    since = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["pk"]
+
+    def __str__(self) -> str:
+        return str(self.user_id)
 
 
 class AuditEntry(models.Model):
@@ -113,6 +142,7 @@ class AuditEntry(models.Model):
 
     class Meta:
         ordering = ["-sequence"]
+        indexes = [models.Index(fields=["actor_id", "sequence"], name="audit_of_actor")]
         verbose_name_plural = "audit entries"
 
     def __str__(self) -> str:

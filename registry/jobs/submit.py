@@ -54,6 +54,7 @@ def submit(
         share_key=_share_key(kind, share, patterns),
         arguments=encoded.decode(),
         model_patterns=patterns,
+        key_id=principal.key_id if principal else None,
         is_detached=is_detached,
     )
     record = jobs.add_or_share(new, most_queued=MOST_QUEUED)
@@ -81,7 +82,9 @@ def retry(principal: Principal, job_id: str) -> JobRecord:
 
     Raises JobNotFound, TooManyJobs.
     """
-    record = jobs.queue_again(_find(principal, job_id).job_id, most_queued=MOST_QUEUED)
+    record = jobs.queue_again(
+        _find(principal, job_id).job_id, most_queued=MOST_QUEUED, key_id=principal.key_id
+    )
     if record is None:
         raise TooManyJobs
     if record.owner_id != principal.user_id:

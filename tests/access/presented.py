@@ -54,6 +54,7 @@ class Shown(enum.Enum):
     WRITE = (18, True)
     ADMIN = (19, True)
     PATTERN = (20, True)  # a key for some models
+    BOUNDED = (21, True)  # a key with an end
 
     @property
     def is_somebody(self) -> bool:
@@ -113,6 +114,7 @@ def make_person(role: Role) -> Person:
         Shown.USE: KeyRules(scopes=(Scope.USE,)),
         Shown.WRITE: KeyRules(scopes=(Scope.WRITE,)),
         Shown.ADMIN: KeyRules(scopes=(Scope.ADMIN,)),
+        Shown.BOUNDED: KeyRules(expires_at=timezone.now() + timedelta(days=1)),
         Shown.PATTERN: KeyRules(models=(f"{user.username}/{MODEL}",)),
     }
     secrets = {Shown.NONSENSE: "sk-nonsense"}

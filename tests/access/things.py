@@ -15,6 +15,7 @@ from models_app.demands import Thing
 from models_app.invites import create_invite
 from models_app.keys import create_key
 from models_app.models import (
+    FormerName,
     Invite,
     Job,
     LanguageModel,
@@ -89,6 +90,7 @@ def make_team() -> None:
     """Make the team anew where it is gone."""
     if Team.objects.filter(name=TEAM).exists():
         return
+    FormerName.objects.all().delete()  # so that it can be made anew
     teams.create_team(TEAM, by=None)
     for name, role in PLACES.items():
         teams.set_member(TEAM, name, role, by=None)

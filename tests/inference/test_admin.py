@@ -109,3 +109,16 @@ async def test_node_that_does_not_answer_is_said_not_to(operator: User) -> None:
     page = text_of(await (await browser_of(operator)).get("/admin/nodes/"))
 
     assert "does not answer" in page
+
+
+@pytest.mark.parametrize("act", ["load", "unload"])
+async def test_models_are_loaded_one_at_a_time(
+    node: FakeNode, model: str, bobs_model: str, operator: User, act: str
+) -> None:
+    browser = await browser_of(operator)
+    tags = [tag async for tag in Tag.objects.all()]
+    answer: Any = await browser.post(address_of("tag", act, *tags))
+
+    assert len(tags) > 1
+    assert answer.status_code == 404
+    assert node.got(Load) == node.got(Unload) == []

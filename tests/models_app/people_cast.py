@@ -1,15 +1,28 @@
 """People in teams, for tests of who may do what. Knows no rule."""
 
 from models_app.audit_log import AuditQuestion, find_entries
+from models_app.auth import Credentials, authenticate
 from models_app.models import User
 from models_app.permissions import CredentialKind, Principal, TeamRole
 from models_app.principals import principal_of_user
 from models_app.teams import create_team, set_member
+from ollamasite.errors import Unauthenticated
+
+HOME = "192.0.2.7"
 
 
 def seen_as(user: User) -> Principal:
     """Return the user as they are now, signed in."""
     return principal_of_user(User.objects.get(pk=user.pk), CredentialKind.SESSION)
+
+
+def opens(secret: str, address: str | None = HOME) -> bool:
+    """Whether a key holds, sent from an address."""
+    try:
+        authenticate(Credentials(key=secret, address=address))
+    except Unauthenticated:
+        return False
+    return True
 
 
 def make_team(name: str, **roles: User) -> str:

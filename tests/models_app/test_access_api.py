@@ -1,15 +1,19 @@
 """`/api/access`: who may use a model, told and changed over HTTP."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
 
+from models_app.keys import KeyRules, create_key
 from models_app.models import User
 from models_app.names import ModelName
+from models_app.permissions import Scope
 from models_app.services import NewManifest, write_tag
 from tests.conftest import KeyClient
+from tests.fakes.http import AsgiClient
 
 pytestmark = pytest.mark.django_db
 
@@ -69,6 +73,22 @@ def test_others_learn_nothing(client_for: ClientFor, admin: User, who: str) -> N
     assert (hidden.status_code, missing.status_code) == (404, 404)
     assert hidden.json()["error"].replace("tiny", "nope") == missing.json()["error"]
     assert patch(client, model="alice/tiny", visibility="everyone").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "rules", [KeyRules(scopes=(Scope.WRITE, Scope.READ)), KeyRules(models=("alice/*",))]
+)
+async def test_key_with_limits_tells_what_holds_and_changes_nothing(
+    alice: User, rules: KeyRules
+) -> None:
+    _, secret = await sync_to_async(create_key)(alice, "CI", rules)
+    client = AsgiClient({"authorization": f"Bearer {secret}"})
+    body = json.dumps({"model": "alice/tiny", "visibility": "everyone"}).encode()
+    refused = await client.request("PATCH", "/api/access", body=body)
+    told = await client.get("/api/access?model=alice/tiny")
+
+    assert (refused.status, told.status) == (403, 200)
+    assert told.json()["visibility"] == "private"
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def test_looking_at_an_act_does_nothing(admin: User, bob: User) -> None:
     assert User.objects.get(pk=bob.pk).is_active
 
 
-@pytest.mark.parametrize("rows", ["", "0", "x", "99999999999999999999999", "1,2;DROP"])
+@pytest.mark.parametrize("rows", ["", "0", "x", "²", "٣", "99999999999999999999999", "1,2;DROP"])
 def test_act_of_rows_that_are_not_there_is_not_found(admin: User, rows: str) -> None:
     del admin
     client = browser_of(User.objects.get(username="root"))

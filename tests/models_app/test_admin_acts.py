@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.test import Client
+from django.test import Client, RequestFactory
 
+from models_app.admin import site
+from models_app.admin.panel import Panel
 from models_app.invites import create_invite
 from models_app.key_secrets import hash_secret
 from models_app.keys import create_key
@@ -19,7 +21,8 @@ from models_app.models import (
     Team,
     User,
 )
-from models_app.permissions import SiteRole
+from models_app.permissions import CredentialKind, SiteRole
+from models_app.principals import principal_of_user
 from tests.models_app.admin_pages import HOME, address_of, browser_of, staff, text_of
 from tests.models_app.people_cast import make_team, recorded
 
@@ -264,3 +267,15 @@ def test_admin_keeps_no_log_of_its_own(browser: Client, alice: User) -> None:
 
     assert len(recorded("namespace.set")) == 1
     assert not LogEntry.objects.exists()
+
+
+@pytest.mark.parametrize("panel", site._registry.values(), ids=lambda one: type(one).__name__)
+def test_forms_write_by_services_alone(panel: Panel, admin: User) -> None:
+    """A table that lets somebody write has said by which service."""
+    request = RequestFactory().get("/")
+    request.principal = principal_of_user(admin, CredentialKind.SESSION)  # type: ignore[attr-defined]
+    of_this = type(panel)
+    writes = panel.has_change_permission(request) or panel.has_add_permission(request)
+
+    assert writes is (of_this.save_model is not Panel.save_model)
+    assert panel.has_delete_permission(request) is (of_this.delete_model is not Panel.delete_model)

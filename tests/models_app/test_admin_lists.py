@@ -30,7 +30,7 @@ from models_app.models import (
     Team,
     User,
 )
-from tests.models_app.admin_pages import HOME, TABLES, browser_of, text_of
+from tests.models_app.admin_pages import HOME, TABLES, address_of, browser_of, text_of
 
 pytestmark = pytest.mark.django_db
 MANY: Final = 30
@@ -206,3 +206,18 @@ def test_ledger_is_searched_by_the_name_of_a_user(browser: Client, bob: User) ->
 
     assert ">one<" in page
     assert ">two<" not in page
+
+
+@pytest.mark.parametrize(("table", "act"), [("user", "delete"), ("team", "delete")])
+def test_page_that_asks_costs_no_more_for_very_many_rows(
+    browser: Client, table: str, act: str
+) -> None:
+    for number in range(MANY):
+        MAKERS[table](number)
+    model = {"user": User, "team": Team}[table]
+    rows = list(model.objects.order_by("pk"))
+    with CaptureQueriesContext(connection) as queries:
+        page = text_of(browser.get(address_of(table, act, *rows)))
+
+    assert str(rows[-1]) in page
+    assert len(queries) <= 12

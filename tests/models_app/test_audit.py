@@ -1,6 +1,8 @@
 """The audit's chain: gap-free, in the act's transaction, and broken by whatever is changed."""
 
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from io import StringIO
@@ -9,13 +11,19 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
+from pytest_django.fixtures import Settings
 
-from models_app import audit
+from models_app import audit, people
 from models_app.audit_log import AuditQuestion, find_entries, verify
-from models_app.models import AuditEntry, User
+from models_app.models import AuditEntry, Membership, Team, User
+from models_app.permissions import SiteRole
+from models_app.teams import create_team
 from tests.conftest import principal_for
 
 pytestmark = pytest.mark.django_db
+
+TABLE = AuditEntry._meta.db_table
 
 
 @pytest.fixture
@@ -40,13 +48,48 @@ def test_acts_are_numbered_from_one_without_a_gap(acts: list[AuditEntry]) -> Non
 
 
 def test_act_that_is_undone_leaves_no_row_and_no_gap(acts: list[AuditEntry]) -> None:
-    with pytest.raises(ZeroDivisionError), transaction.atomic():
+    with pytest.raises(ZeroDivisionError), audit.act():
         audit.record("team.create", by=None)
         _ = 1 / 0
     audit.record("team.delete", by=None)
 
     assert AuditEntry.objects.order_by("sequence").last().sequence == 4  # type: ignore[union-attr]
     assert verify().fault == ""
+
+
+def test_part_of_an_act_that_fails_leaves_no_row(acts: list[AuditEntry]) -> None:
+    with audit.act():
+        audit.record("team.create", by=None)
+        with pytest.raises(ZeroDivisionError), audit.act():
+            audit.record("team.delete", by=None)
+            _ = 1 / 0
+        audit.record("team.change", by=None)
+
+    rows = AuditEntry.objects.order_by("sequence").filter(sequence__gt=3)
+    assert [row.action for row in rows] == ["team.create", "team.change"]
+    assert verify().fault == ""
+
+
+def test_transaction_that_is_no_act_is_refused(acts: list[AuditEntry]) -> None:
+    with pytest.raises(RuntimeError, match="durable"), transaction.atomic():
+        audit.record("team.create", by=None)
+    with pytest.raises(RuntimeError, match="durable"), transaction.atomic(), audit.act():
+        pass
+    assert verify().rows == 3
+
+
+def test_rows_of_an_act_are_the_last_that_it_writes(alice: User, bob: User) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        create_team("vision", owner="bob", by=None)
+
+    asked = [query["sql"] for query in queries]
+    first = next(n for n, sql in enumerate(asked) if sql.startswith("INSERT") and TABLE in sql)
+    others = [sql for sql in asked[first:] if TABLE not in sql and "SAVEPOINT" not in sql]
+    assert others == []
+    assert [row.action for row in AuditEntry.objects.order_by("-sequence")[:2]] == [
+        "team.member",
+        "team.create",
+    ]
 
 
 def test_row_tells_who_did_what_to_whom(acts: list[AuditEntry]) -> None:
@@ -109,6 +152,23 @@ def test_row_that_was_replaced_with_a_digest_of_its_own_breaks_the_next(
     forged.save()
 
     assert verify().fault.startswith("row 3 does not follow")
+
+
+def test_chain_that_is_written_anew_without_the_pepper_does_not_hold(
+    acts: list[AuditEntry], settings: Settings
+) -> None:
+    pepper, settings.KEY_PEPPER = settings.KEY_PEPPER, "a guess"
+    previous = ""
+    for row in acts:
+        row.actor_name, row.previous = "nobody", previous
+        row.digest = previous = audit.digest_of(row)
+        row.save()
+    holds_for_the_forger = verify().fault == ""
+    settings.KEY_PEPPER = pepper
+
+    assert holds_for_the_forger
+    assert "row 1" in verify().fault
+    assert "OLLAMASITE_KEY_PEPPER" in verify().fault
 
 
 def test_rows_cut_off_at_the_end_are_noticed_by_whoever_has_kept_the_head(
@@ -186,6 +246,93 @@ def test_acts_at_the_same_time_get_places_of_their_own(transactional_db: None) -
     assert failures == []
     assert verify().fault == ""
     assert verify().rows == 20
+
+
+def at_once(*doing: Callable[[], object]) -> list[BaseException]:
+    """Do things in threads of their own, and return what they have raised."""
+    failures: list[BaseException] = []
+
+    def do(what: Callable[[], object]) -> None:
+        try:
+            what()
+        except Exception as error:  # noqa: BLE001 - told by the test's thread
+            failures.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=do, args=[what]) for what in doing]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    return failures
+
+
+@pytest.mark.django_db(transaction=True)
+def test_acts_that_cross_do_not_wait_for_each_other(alice: User, bob: User, admin: User) -> None:
+    together = threading.Barrier(4)
+
+    def often(what: Callable[[str], object]) -> Callable[[], None]:
+        def do() -> None:
+            together.wait(timeout=10)
+            for turn in range(6):
+                what(f"{threading.get_ident()}-{turn}")
+
+        return do
+
+    def come_and_go(name: str) -> None:
+        people.set_role("bob", site_role=SiteRole.OPERATOR, by=None)
+        people.set_role("bob", is_admin=False, site_role=SiteRole.NONE, by=None)
+
+    failures = at_once(
+        often(lambda name: people.add_user(name, site_role=SiteRole.OPERATOR, by=None)),
+        often(lambda name: create_team(name, owner="bob", by=None)),
+        often(lambda name: people.end_sessions("bob", by=None)),
+        often(come_and_go),
+    )
+
+    assert failures == []
+    assert verify().fault == ""
+
+
+@pytest.mark.django_db(transaction=True)
+def test_act_does_not_wait_for_a_row_that_it_names_when_it_has_its_place(
+    transactional_db: None, bob: User
+) -> None:
+    """SQLite has one writer; on PostgreSQL a foreign key is looked at when the transaction ends."""
+    if connection.vendor != "postgresql":
+        pytest.skip("transactions that write wait for each other from the beginning here")
+    create_team("vision", by=None)
+    team = Team.objects.get()
+    is_held = threading.Event()
+
+    def hold_bob() -> None:
+        with audit.act():
+            User.objects.select_for_update().get(pk=bob.pk)
+            is_held.set()
+            wait_for_a_lock_that_is_waited_for()
+            audit.record("user.change", by=None)
+
+    def name_bob() -> None:
+        is_held.wait(timeout=10)
+        with audit.act():
+            Membership.objects.create(team=team, user_id=bob.pk)
+            audit.record("team.member", by=None)
+
+    assert at_once(hold_bob, name_bob) == []
+    rows = AuditEntry.objects.order_by("-sequence")[:2]
+    assert [row.action for row in rows] == ["team.member", "user.change"]
+
+
+def wait_for_a_lock_that_is_waited_for() -> None:
+    deadline_s = time.monotonic() + 30
+    while time.monotonic() < deadline_s:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            if cursor.fetchone()[0]:
+                return
+        time.sleep(0.01)
+    raise TimeoutError
 
 
 # ------------------------------------------------------------------ finding

@@ -72,7 +72,15 @@ async def test_questions_narrow_what_is_told(key: str, query: str, found: list[i
 
 @pytest.mark.parametrize(
     "query",
-    ["?limit=0", "?limit=x", "?before=-1", "?since=yesterday", "?until=2026-13-01", "?q=%00"],
+    [
+        "?limit=0",
+        "?limit=x",
+        "?before=-1",
+        "?since=yesterday",
+        "?since=0001-01-01T00:00%2B14:00",
+        "?until=2026-13-01",
+        "?q=%00",
+    ],
 )
 async def test_question_that_makes_no_sense_is_told_so(key: str, query: str) -> None:
     answer = await ask(key, query)

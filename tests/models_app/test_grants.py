@@ -1,9 +1,12 @@
 """Who may change what others may do with a model, and what is written down of it."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from models_app import grants
 from models_app.errors import GranteeNotFound, InvalidAccess, ModelNotFound, NotYourModel
@@ -18,7 +21,7 @@ from models_app.models import (
     Visibility,
 )
 from models_app.names import ModelName
-from models_app.permissions import CredentialKind, Principal, SiteRole, Verb
+from models_app.permissions import CredentialKind, Principal, Scope, SiteRole, Verb
 from models_app.principals import principal_of_user
 from models_app.services import NewManifest, write_tag
 from ollamasite.errors import Forbidden, ServiceError
@@ -198,6 +201,64 @@ def test_key_for_other_models_changes_nothing_here(alice: User) -> None:
     keyed = replace(seen(alice), model_patterns=("other*",))
     with pytest.raises(ModelNotFound):
         change_access(TINY, AccessChange(visibility=Visibility.EVERYONE), by=keyed)
+
+
+@pytest.mark.parametrize(
+    "limits", [{"scopes": frozenset({Scope.WRITE})}, {"model_patterns": ("alice/*",)}]
+)
+def test_key_with_limits_gives_nothing_away(alice: User, limits: dict[str, object]) -> None:
+    keyed = replace(seen(alice), **limits)  # type: ignore[arg-type]
+    for wanted in ({"visibility": Visibility.EVERYONE}, {"add": (BOB_USES,)}):
+        with pytest.raises(Forbidden):
+            change_access(TINY, AccessChange(**wanted), by=keyed)
+
+    assert read_access(TINY, by=keyed).visibility is Visibility.PRIVATE
+
+
+def test_long_list_is_refused_before_anything_is_asked(
+    alice: User, django_assert_max_num_queries: Any
+) -> None:
+    long = (BOB_USES,) * 501
+    by = seen(alice)
+    for change_of in (AccessChange(add=long), AccessChange(remove=long)):
+        # Those of the transaction.
+        with django_assert_max_num_queries(3), pytest.raises(InvalidAccess):
+            change_access(TINY, change_of, by=by)
+
+
+def test_as_many_questions_are_asked_for_many_rights_as_for_one(alice: User) -> None:
+    with CaptureQueriesContext(connection) as for_one:
+        change(alice, add=(BOB_USES,), remove=(Granted("root", Verb.USE),))
+    with CaptureQueriesContext(connection) as for_many:
+        change(alice, add=(BOB_USES,) * 400, remove=(Granted("root", Verb.USE),) * 100)
+
+    assert len(for_many) <= len(for_one)
+    assert ModelGrant.objects.count() == 1
+
+
+def test_model_has_no_more_rights_than_fit(
+    alice: User, bob: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grants, "_MAX_GRANTS", 2)
+    change(alice, add=(BOB_USES, Granted("mallory", Verb.USE)))
+    with pytest.raises(InvalidAccess):
+        change(alice, add=(Granted("bob", Verb.PUSH),))
+
+    assert ModelGrant.objects.count() == 2
+
+
+def test_team_of_others_is_not_named_to_whoever_may_manage(
+    alice: User, bob: User, admin: User, team: Team
+) -> None:
+    given = (Granted("vision", Verb.USE), Granted("bob", Verb.MANAGE))
+    owners = change(alice, add=given)
+    Membership.objects.all().delete()
+    told = read_access(TINY, by=seen(bob))
+
+    assert owners.using_teams == ["vision"]
+    assert read_access(TINY, by=seen(alice)).using_teams == ["vision"], "who gave it takes it back"
+    assert told.using_teams == [grants.OTHER_TEAM]
+    assert told.using_users == ["alice", "bob"]
 
 
 def test_operators_pin_any_model_and_owners_give_its_memory_back(alice: User, admin: User) -> None:

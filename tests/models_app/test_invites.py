@@ -150,6 +150,7 @@ def deactivate_maker(made: invites.NewInvite, alice: User) -> None:
 
 
 def delete_maker(made: invites.NewInvite, alice: User) -> None:
+    Membership.objects.filter(user=alice).update(role=TeamRole.MAINTAINER)
     people.delete_user("alice", by=None)
 
 

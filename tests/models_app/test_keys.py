@@ -17,9 +17,8 @@ from models_app.limit_rules import NewLimit
 from models_app.models import ApiKey, AuditEntry, LimitRule, Membership, Team, User
 from models_app.permissions import CredentialKind, Principal, Scope, TeamRole
 from models_app.principals import principal_of_user
-from ollamasite.errors import BadRequest, Forbidden, Unauthenticated
-
-HOME = "192.0.2.7"
+from ollamasite.errors import BadRequest, Forbidden
+from tests.models_app.people_cast import HOME, opens
 
 
 def session_of(user: User) -> Principal:
@@ -28,14 +27,6 @@ def session_of(user: User) -> Principal:
 
 def by_key(user: User, rules: KeyRules) -> Principal:
     return authenticate(Credentials(key=create_key(user, "own", rules)[1], address=HOME))
-
-
-def opens(secret: str, address: str | None = HOME) -> bool:
-    try:
-        authenticate(Credentials(key=secret, address=address))
-    except Unauthenticated:
-        return False
-    return True
 
 
 @pytest.fixture
@@ -175,65 +166,6 @@ def test_expiry_ends_a_key_that_has_just_been_used(
     assert not opens(secret)
 
 
-# ------------------------------------------------------------------ rotation
-
-
-def test_both_keys_are_good_until_the_overlap_is_over(alice: User, time_machine: Any) -> None:
-    rules = KeyRules(scopes=(Scope.USE,), models=("llama*",), networks=("192.0.2.0/24",))
-    key, old = create_key(alice, "k", rules)
-
-    new = keys.rotate_key(session_of(alice), key.prefix, overlap=timedelta(hours=1))
-
-    assert new.record.rules == rules
-    assert (new.record.name, new.record.state) == ("k", "active")
-    assert keys.find_key(session_of(alice), key.prefix).state == "rotated"
-    assert keys.find_key(session_of(alice), key.prefix).successor == new.record.prefix
-    assert opens(old)
-    assert opens(new.secret)
-    time_machine.move_to(timezone.now() + timedelta(hours=1, seconds=1))
-    assert not opens(old)
-    assert opens(new.secret)
-
-
-def test_rotation_without_overlap_ends_the_old_key_at_once(alice: User) -> None:
-    key, old = create_key(alice, "k")
-    assert opens(old)
-
-    new = keys.rotate_key(session_of(alice), key.prefix, overlap=timedelta(0))
-
-    assert (opens(old), opens(new.secret)) == (False, True)
-
-
-def test_rotation_makes_no_key_live_longer(alice: User) -> None:
-    ends = timezone.now() + timedelta(minutes=5)
-    key, _ = create_key(alice, "k", KeyRules(expires_at=ends))
-
-    new = keys.rotate_key(session_of(alice), key.prefix)
-
-    assert new.record.rules.expires_at == ends
-    assert ApiKey.objects.get(pk=key.pk).expires_at == ends
-
-
-@pytest.mark.parametrize("is_again", [True, False])
-def test_what_was_rotated_or_has_ended_is_not_rotated(alice: User, is_again: bool) -> None:
-    key, _ = create_key(alice, "k")
-    if is_again:
-        keys.rotate_key(session_of(alice), key.prefix)
-    else:
-        keys.revoke_key(key)
-
-    with pytest.raises(InvalidKey, match="rotated already" if is_again else "has ended"):
-        keys.rotate_key(session_of(alice), key.prefix)
-
-
-@pytest.mark.parametrize("hours", [-1, 24 * 30 + 1])
-def test_overlap_has_bounds(alice: User, hours: int) -> None:
-    key, _ = create_key(alice, "k")
-
-    with pytest.raises(InvalidKey, match="between 0 and 30 days"):
-        keys.rotate_key(session_of(alice), key.prefix, overlap=timedelta(hours=hours))
-
-
 # ------------------------------------------------------------------ who may
 
 
@@ -353,6 +285,27 @@ def test_closed_account_gets_no_keys(alice: User) -> None:
 
     with pytest.raises(Forbidden):
         keys.make_key(principal, "k", KeyRules())
+
+
+@pytest.mark.parametrize("is_deleted", [True, False])
+def test_account_that_was_closed_a_moment_ago_gets_no_keys(alice: User, is_deleted: bool) -> None:
+    rows = User.objects.filter(pk=alice.pk)
+    if is_deleted:
+        rows.delete()
+    else:
+        rows.update(is_active=False)
+
+    with pytest.raises(Forbidden):
+        create_key(alice, "k")
+    assert not ApiKey.objects.exists()
+
+
+@pytest.mark.parametrize("name", ["\0", "night\0ly"])
+def test_name_with_a_nul_in_it_is_nobodys(alice: User, service: User, name: str) -> None:
+    with pytest.raises(InvalidKey, match="no service account"):
+        keys.make_key(session_of(alice), "k", KeyRules(), owner_name=name)
+    with pytest.raises(InvalidKey, match="is in no team"):
+        keys.make_key(session_of(alice), "k", KeyRules(team=name))
 
 
 # ------------------------------------------------------------------ lists and records

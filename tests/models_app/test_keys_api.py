@@ -64,6 +64,17 @@ async def test_rotated_key_hands_over_to_its_successor(holder: Holder) -> None:
     )
 
 
+@pytest.mark.parametrize(("query", "left"), [("", 401), ("?keep_successors=1", 200)])
+async def test_key_that_is_ended_takes_its_successors_along_unless_asked_not_to(
+    holder: Holder, query: str, left: int
+) -> None:
+    old = (await ask(holder, "POST", "/api/keys", NEW)).json()["prefix"]
+    new = (await ask(holder, "POST", f"/api/keys/{old}/rotate", {})).json()["key"]
+
+    assert (await ask(holder, "DELETE", f"/api/keys/{old}{query}")).status == 204
+    assert (await AsgiClient({"x-api-key": new}).get("/api/tags")).status == left
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from django.db import DatabaseError
 from django.utils import timezone
+from msgspec import structs
 
 from models_app import ledger
 from models_app.errors import LedgerUnavailable
-from models_app.ledger_journal import PATTERN, Begin, End, Figures, Journal
+from models_app.ledger_journal import PATTERN, Begin, End, Figures, Journal, Progress
 from models_app.ledger_recovery import recover
 from models_app.ledger_writer import LedgerWriter
 from models_app.models import LedgerEntry, LedgerHour, Outcome, User
@@ -134,6 +135,17 @@ def test_figure_that_no_column_holds_is_cut() -> None:
     assert row.queue_us == 0
 
 
+def test_text_that_no_column_holds_is_cut(alice: User) -> None:
+    wide = "x" * 1000
+    texts = {"model_name": f"a\0{wide}", "key_name": wide, "team_name": wide, "kind": wide}
+    ledger.write([(begin("a", user_id=alice.pk, **texts), structs.replace(end("a"), node=wide))])
+
+    row = LedgerEntry.objects.get()
+    assert row.model_name.startswith("a\N{REPLACEMENT CHARACTER}x")
+    lengths = [len(getattr(row, name)) for name in ("model_name", "key_name", "team_name", "kind")]
+    assert [*lengths, len(row.node)] == [700, 120, 80, 12, 80]
+
+
 def test_old_rows_go_and_their_sums_stay(settings: Any) -> None:
     settings.LEDGER_KEPT_S = 86400.0
     now_us = int(timezone.now().timestamp() * 1_000_000)
@@ -206,6 +218,23 @@ def test_end_that_the_journal_does_not_take_is_kept(
 
     assert writer.write() == 1
     assert LedgerEntry.objects.get().outcome == Outcome.DONE
+    writer.close()
+
+
+def test_progress_that_the_journal_does_not_take_is_told_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_full(records: object) -> None:
+        raise OSError("no space left on device")
+
+    writer = LedgerWriter(tmp_path)
+    writer.begin(begin("a"), lambda: Figures(tokens_out=7))
+    with monkeypatch.context() as full:
+        full.setattr(writer._journal, "append", is_full)
+        writer.tell_progress()
+    writer.tell_progress()
+
+    assert Progress("a", Figures(tokens_out=7)) in writer._journal.read()
     writer.close()
 
 

@@ -1,6 +1,7 @@
 """The journal of requests: what survives, and who may take up what."""
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -196,3 +197,48 @@ def test_messages_of_a_call_are_added_up_but_for_their_waits() -> None:
     )
 
     assert both == Figures(tokens_in=11, tokens_out=22, queue_us=5, load_us=9, compute_us=3)
+
+
+def test_progress_that_is_told_after_the_end_is_forgotten() -> None:
+    still_open = OpenRequests()
+    still_open.feed([begin("a"), end("a"), Progress("a", Figures(tokens_out=2))])
+    still_open.feed([begin("a")])
+
+    assert list(still_open) == [(begin("a"), Figures())]
+
+
+def test_journal_that_was_taken_for_a_left_one_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody looks for journals in the moment between the file's making and its lock."""
+    lock = fcntl.flock
+    takers = ["somebody"]
+
+    def lock_after_somebody_else(descriptor: int, how: int) -> None:
+        if takers:
+            takers.clear()
+            left = LeftJournal.take(only_file(tmp_path))
+            assert left is not None
+            left.remove()
+            left.close()
+        lock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", lock_after_somebody_else)
+    journal = Journal(tmp_path)
+    journal.append([begin()])
+
+    assert LeftJournal.take(only_file(tmp_path)) is None
+    journal.close()
+    assert left_records(only_file(tmp_path)) == [begin()]
+
+
+def test_child_that_was_forked_meanwhile_does_not_hold_a_left_journal(tmp_path: Path) -> None:
+    path = tmp_path / "web-1-x.jsonl"
+    path.write_bytes(encode(begin()))
+    journal = LeftJournal.take(path)
+    assert journal is not None
+    inherited = os.dup(journal._descriptor)  # what a child has of it
+    journal.close()
+
+    assert left_records(path) == [begin()]
+    os.close(inherited)

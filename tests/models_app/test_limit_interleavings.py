@@ -1,8 +1,9 @@
 """Ten thousand orders of events at the real script in a real Redis, beside a model of one page.
 
 Every world has limits, holders and a clock of its own, and decides by chance what happens next: a
-try, one more of the same call, the same command twice, an end, a late end, a crash, a Redis that
-comes back empty. Worlds are generators that yield a command and are sent what Redis answers, so
+try, one more of the same call, the same command twice, an end, a late end, a crash and what is left
+of it, a try that nobody remembers, a Redis that is away for seconds or minutes and comes back with
+its data or empty. Worlds are generators that yield a command and are sent what Redis answers, so
 that thousands of them go on at once, by one pipeline.
 """
 
@@ -19,7 +20,9 @@ from models_app.limit_script import SCRIPT
 from models_app.limit_store import (
     LEASE_MS,
     MAX_TRIES,
+    OPEN_MS,
     RENEWED_MS,
+    WRITTEN_LATE_MS,
     Past,
     Reply,
     Spec,
@@ -33,7 +36,7 @@ __all__ = ["redis_socket", "redis_url"]
 
 WORLDS = 10_000
 AT_ONCE = 2_500
-EVENTS = 6
+EVENTS = 5
 NOON_MS = 20_000 * 86_400_000 + 43_200_000
 MINUTE_MS = 60_000
 
@@ -52,7 +55,10 @@ class Holder:
 
 @dataclass(eq=False)
 class Try:
-    """What was let in, until it is settled. `row`: it has ended, and the ledger knows."""
+    """What was let in, until it is settled. `row`: it has ended, and the ledger knows.
+
+    `ended_ms`: when, as whoever settles it says; None: its row says that it is lost.
+    """
 
     name: str
     holder: Holder
@@ -61,7 +67,9 @@ class Try:
     is_open: bool = True
     used: int = 0
     row: bool = False
-    is_forgotten: bool = False  # Redis was lost, and nobody has told it of this one
+    ended_ms: int | None = None
+    is_forgotten: bool = False  # Redis was lost and not told of it, or it was given back
+    is_left: bool = False  # by its process, which lives
 
 
 @dataclass(eq=False)
@@ -120,7 +128,10 @@ class World:
 
     def run(self) -> Run:
         events = [self.reserve, self.reserve, self.end, self.crash]
-        events += [self.lose, self.end_late] if self.may_lose else [self.try_again]
+        if self.may_lose:
+            events += [self.lose, self.end_late, self.recover, self.leave, self.be_away]
+        else:
+            events += [self.try_again]
         for _ in range(EVENTS + 3 if self.is_about_minutes else EVENTS):
             yield from self.pass_time()
             yield from self.chance.choice(events)()
@@ -149,8 +160,8 @@ class World:
             yield from self.attempt(self.chance.choice(known))
 
     def attempt(self, call: Call) -> Run:
-        holder = self.chance.choice(self.living())
-        attempt = Try(self.new_name("t"), holder, self.chance.randint(1, 60), self.now_ms)
+        attempt = self.new_try()
+        holder = attempt.holder
         if len(call.tries) >= MAX_TRIES:
             call = Call(attempt.name, repeats=True)
         words = self.words(call, attempt, attempt.reserved)
@@ -169,28 +180,64 @@ class World:
                 state.remaining for state in reply.states
             ]
 
+    def new_try(self) -> Try:
+        holder = self.chance.choice(self.living())
+        return Try(self.new_name("t"), holder, self.chance.randint(1, 60), self.now_ms)
+
+    def call_of(self, attempt: Try) -> Call:
+        return next(call for call in self.calls if attempt in call.tries)
+
     def end(self) -> Run:
         """A try ends: the ledger knows, and so does Redis, perhaps twice."""
         found = self.chosen(attempt for _, attempt in self.open() if not attempt.holder.is_dead)
         if found is not None:
-            found.used = found.used or self.used_of(found)
+            if not found.row:
+                self.write_row(found, self.now_ms)
             yield from self.settle(found)
             if self.chance.random() < 0.2:
                 yield from self.settle(found)
 
     def end_late(self) -> Run:
         """A try ends, and its row is written; Redis is told another time."""
-        living = (attempt for _, attempt in self.open() if not attempt.holder.is_dead)
-        found = self.chosen(attempt for attempt in living if not attempt.row)
+        found = self.chosen(self.running())
         if found is not None:
-            found.used, found.row = self.used_of(found), True
+            self.write_row(found, self.now_ms)
         yield from ()
 
+    def write_row(self, attempt: Try, ended_ms: int | None) -> None:
+        attempt.used, attempt.row, attempt.ended_ms = self.used_of(attempt), True, ended_ms
+
+    def recover(self) -> Run:
+        """What a dead process has left is made good: what has no row is lost."""
+        dead = (attempt for _, attempt in self.open() if attempt.holder.is_dead)
+        found = self.chosen(dead)
+        if found is None:
+            return
+        if not found.row:
+            self.write_row(found, None)
+        if self.chance.random() < 0.7:  # else whoever did it has died as well
+            yield from self.settle(found)
+
+    def leave(self) -> Run:
+        """A try is given up, or nobody remembers it: there were too many."""
+        found = self.chosen(self.running())
+        if found is None:
+            return
+        if self.chance.random() < 0.5:
+            found.is_left = True
+            return
+        found.is_open, found.is_forgotten = False, True
+        words = {**self.words(self.call_of(found), found, 0), "amounts": {}, "ended": self.now_ms}
+        yield from self.ask("settle", found.holder, words)
+
     def settle(self, attempt: Try) -> Run:
-        call = next(call for call in self.calls if attempt in call.tries)
+        call = self.call_of(attempt)
         holder = self.chance.choice(self.living())
-        attempt.is_open, attempt.is_forgotten, attempt.row = False, False, True
-        yield from self.ask("settle", holder, self.words(call, attempt, attempt.used))
+        attempt.is_open = attempt.is_forgotten = False
+        words = self.words(call, attempt, attempt.used)
+        if attempt.ended_ms is not None:
+            words["ended"] = attempt.ended_ms
+        yield from self.ask("settle", holder, words)
 
     def used_of(self, attempt: Try) -> int:
         """Return what a try has used in the end: often all, as then the most is at stake."""
@@ -204,31 +251,64 @@ class World:
             self.holders.append(self.new_holder())
         yield from ()
 
+    def be_away(self) -> Run:
+        """Redis does not answer for a time, in which some are let in uncounted and some end."""
+        if self.chance.random() < 0.4:
+            self.let_in()
+        for _ in range(2):
+            self.now_ms += self.chance.choice([300, 5_000, 40_000, 150_000])
+            if self.chance.random() < 0.7:
+                yield from self.end_late()
+        if self.chance.random() < 0.6:
+            yield from self.come_back_empty()
+        for holder in self.living():
+            yield from self.ask("renew", holder)
+        for attempt in [attempt for attempt in self.running() if attempt.is_forgotten]:
+            yield from self.resume(attempt)
+
+    def let_in(self) -> None:
+        """Let a try in that may be too much; those of the dead may be forgotten for good."""
+        attempt = self.new_try()
+        attempt.is_forgotten = self.was_unknown = True
+        self.calls.append(Call(self.new_name("c"), repeats=False, tries=[attempt]))
+
+    def resume(self, attempt: Try) -> Run:
+        attempt.is_forgotten = False
+        words = self.words(self.call_of(attempt), attempt, attempt.reserved)
+        yield from self.ask("resume", attempt.holder, words)
+
     def lose(self) -> Run:
-        """Redis comes back empty; who lives says what they hold."""
         if self.chance.random() < 0.5:
-            return
+            yield from self.come_back_empty()
+
+    def come_back_empty(self) -> Run:
+        """Redis has lost all; who lives says what they hold."""
         self.lives += 1
         for holder in self.holders:
             holder.lease_ends = 0
-        for call, attempt in self.open():
-            if attempt.holder.is_dead or attempt.row:
-                attempt.is_forgotten = True
-                self.was_unknown |= not attempt.row
-                continue
-            words = self.words(call, attempt, attempt.reserved)
-            yield from self.ask("resume", attempt.holder, words)
-        # The ledger has the rows of those that are not settled yet.
         for _, attempt in self.open():
-            if attempt.row:
+            if attempt.holder.is_dead or attempt.row or attempt.is_left:
+                attempt.is_forgotten = True
+                attempt.is_open = not attempt.is_left
+                self.was_unknown |= not (attempt.row or attempt.is_left)
+                continue
+            yield from self.resume(attempt)
+        self.tell_rows()
+
+    def tell_rows(self) -> None:
+        """The ledger has the rows of those that are not settled yet."""
+        for _, attempt in self.open():
+            if attempt.row and attempt.is_forgotten:
                 attempt.is_open = attempt.is_forgotten = False
                 self.late.append(attempt)
 
     def finish(self) -> Run:
         """All that is open ends, what dead processes have left is made good."""
-        for attempt in [attempt for _, attempt in self.open()] + self.late:
-            attempt.used = attempt.used if attempt.row else self.used_of(attempt)
+        for attempt in [attempt for _, attempt in self.open() if not attempt.is_left] + self.late:
+            if not attempt.row:
+                self.write_row(attempt, None if attempt.holder.is_dead else self.now_ms)
             yield from self.settle(attempt)
+        yield from self.end_left()
         reply = yield from self.ask("look", self.living()[0], {"specs": self.specs})
         left = {state.spec.key: state.remaining for state in reply.states}
         for spec in self.specs:
@@ -241,6 +321,15 @@ class World:
             elif self.is_about_minutes:  # each call has one try, and so one time
                 uses = [(call.tries[0].at_ms, call.held()) for call in self.calls]
                 assert highest_fill(uses, spec.amount) <= spec.amount + 1e-6, self.number
+
+    def end_left(self) -> Run:
+        """What nobody remembers ends by itself."""
+        left = [attempt for _, attempt in self.open() if attempt.is_left]
+        if left:
+            self.now_ms += OPEN_MS
+            yield from self.ask("renew", self.living()[0])
+        for attempt in left:
+            attempt.is_open, attempt.is_forgotten = False, True
 
     # -------------------------------------------------------------- what must be
 
@@ -290,6 +379,7 @@ class World:
         reply = yield self.command(operation, holder, words or {})
         if reply.missing:
             pasts = [self.past(spec) for spec in reply.missing]
+            self.tell_rows()
             yield self.command("tell", holder, {"pasts": pasts})
             reply = yield self.command(operation, holder, words or {})
         assert not reply.missing
@@ -312,13 +402,20 @@ class World:
         }
 
     def past(self, spec: Spec) -> Past:
-        """Return what the ledger says."""
+        """Return what the ledger says: it names who has ended lately, and who is lost."""
         rows = [attempt for call in self.calls for attempt in call.tries if attempt.row]
         used = len(rows) if spec.unit == "requests" else sum(row.used for row in rows)
-        return Past(spec=spec, fill=used, tries=[row.name for row in rows])
+        since_ms = self.now_ms - WRITTEN_LATE_MS
+        named = [row.name for row in rows if row.ended_ms is None or row.ended_ms >= since_ms]
+        return Past(spec=spec, fill=used, tries=named)
 
     def open(self) -> list[tuple[Call, Try]]:
         return [(call, a) for call in self.calls for a in call.tries if a.is_open]
+
+    def running(self) -> list[Try]:
+        """Return what living processes have let in that has not ended."""
+        found = (attempt for _, attempt in self.open() if not attempt.holder.is_dead)
+        return [attempt for attempt in found if not (attempt.row or attempt.is_left)]
 
     def living(self) -> list[Holder]:
         return [holder for holder in self.holders if not holder.is_dead]

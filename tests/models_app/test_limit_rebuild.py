@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.db import OperationalError
+from django.db import OperationalError, connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from redis.asyncio import Redis
 
@@ -16,6 +17,7 @@ from models_app.errors import LimitsUnavailable, QuotaExceeded, RateLimited
 from models_app.ledger_journal import Begin, End, Figures
 from models_app.limit_kinds import Limit, Period, Unit
 from models_app.limit_rules import NewRule
+from models_app.limit_store import Attempt, Spec
 from models_app.models import LedgerHour
 from models_app.permissions import CredentialKind, Principal, TeamPlace, TeamRole
 from tests.limited import redis_socket, redis_url
@@ -143,8 +145,8 @@ async def test_dead_process_is_settled_from_its_record(site: Any) -> None:
     site.TOKENS_PER_DAY = 1000
     record = (await limits.reserve(CALLER, tokens=100)).record()
     assert record is not None
-    is_settled = await limits.settle_record(record, used_tokens=30)
-    again = await limits.settle_record(record, used_tokens=30)
+    is_settled = await limits.settle_record(record, used_tokens=30, ended_ms=None)
+    again = await limits.settle_record(record, used_tokens=30, ended_ms=None)
 
     assert (is_settled, again, await left()) == (True, True, 970)
 
@@ -161,9 +163,61 @@ async def test_row_of_a_dead_process_that_was_told_is_not_settled_twice(site: An
     ago = min(LONG_AGO, since_midnight)
     await sync_to_async(write_row)(charge.request_id, 30, ago=ago, outcome="lost")
     before = await left()
-    await limits.settle_record(record, used_tokens=30)
+    await limits.settle_record(record, used_tokens=30, ended_ms=None)
 
     assert (before, await left()) == (970, 970)
+
+
+@pytest.mark.parametrize("ago_s", [0, 59, 61, 300])
+@pytest.mark.parametrize("unit", ["tokens", "requests"])
+async def test_what_ended_in_a_long_outage_is_not_counted_twice(
+    site: Any, unit: str, ago_s: int
+) -> None:
+    """Its row is told by the ledger, and it is settled after that, however long it had to wait."""
+    now_ms = limits._now_ms()
+    at = datetime.fromtimestamp(now_ms / 1000, UTC)
+    spec = Spec(key="k", name="", unit=unit, amount=1000, begins=0, ends=2**52, subject="user:7")
+    attempt = Attempt(call="a", attempt="a", specs=(spec,))
+    store = limits._store()
+    write = sync_to_async(write_row)
+    await write("a", 40, ago=timezone.now() - at + timedelta(seconds=ago_s))
+    [told] = await store.look([spec], now_ms=now_ms)
+    used = {"tokens": 40, "requests": 1}
+    await store.settle_for(attempt, used, now_ms=now_ms, ended_ms=now_ms - ago_s * 1000)
+    [settled] = await store.look([spec], now_ms=now_ms)
+
+    assert told.remaining == settled.remaining == 1000 - used[unit]
+
+
+async def test_what_began_without_redis_counts_though_the_past_was_told_before(site: Any) -> None:
+    site.TOKENS_PER_DAY = 1000
+    bill = (await limits.reserve(CALLER, tokens=1)).record()
+    assert bill is not None
+    uncounted = {**bill, "call": "b", "attempt": "b"}
+    await limits.settle_record(uncounted, used_tokens=40, ended_ms=limits._now_ms())
+
+    assert await left() == 1000 - 1 - 40
+
+
+@pytest.mark.parametrize("subject", ["site", "team:3", "user:7", "key:9"])
+@pytest.mark.parametrize("period", [Period.MONTH, Period.MINUTE])
+def test_rows_are_found_by_their_time_however_many_somebody_has(
+    db: None, subject: str, period: Period
+) -> None:
+    now_ms = int(timezone.now().timestamp() * 1000)
+    spec = Limit(subject, Unit.TOKENS, period, 1000).spec(now_ms)
+    with CaptureQueriesContext(connection) as asked:
+        limit_rebuild._read(spec, now_ms)
+    [query] = [each["sql"] for each in asked if "ledgerentry" in each["sql"]]
+    if connection.vendor != "sqlite":
+        pytest.skip("what an empty table of PostgreSQL is searched by tells nothing")
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN QUERY PLAN {query}")
+        plan = [row[3] for row in cursor.fetchall() if "ledgerentry" in row[3]]
+
+    assert plan
+    assert all("began_at>" in step or "ended_at>" in step for step in plan), plan
+    assert all("_id=" not in step for step in plan), plan
 
 
 async def test_new_limit_counts_what_was_used_before_it(site: Any) -> None:
@@ -240,6 +294,21 @@ async def test_past_that_cannot_be_read_lets_a_few_through_and_then_nobody(
 
     with pytest.raises(LimitsUnavailable):
         await limits.reserve(CALLER, tokens=1)
+
+
+async def test_log_tells_that_it_was_the_ledger_that_could_not_be_read(
+    site: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OperationalError
+
+    site.TOKENS_PER_DAY = 1000
+    monkeypatch.setattr(limits, "_grace", limits._Grace())
+    monkeypatch.setattr(limit_rebuild, "_read", fail)
+    await limits.reserve(CALLER, tokens=1)
+
+    assert "the ledger has not told" in caplog.text
+    assert "Redis does not answer" not in caplog.text
 
 
 async def test_used_up_day_is_still_used_up_when_redis_was_lost(site: Any) -> None:

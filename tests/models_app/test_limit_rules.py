@@ -7,7 +7,7 @@ from asgiref.sync import sync_to_async
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from models_app import limit_book, limit_rules
+from models_app import keys, limit_book, limit_rules
 from models_app.errors import (
     KeyNotFound,
     LimitRuleNotFound,
@@ -19,10 +19,11 @@ from models_app.keys import create_key
 from models_app.limit_book import RuleBook
 from models_app.limit_kinds import Limit, Period, Unit
 from models_app.limit_rules import NewRule, put_rule
-from models_app.models import AuditEntry, LimitRule, Team, User
+from models_app.models import ApiKey, AuditEntry, LimitRule, Team, User
 from models_app.permissions import CredentialKind, Principal, SiteRole, TeamPlace, TeamRole
 from ollamasite.errors import BadRequest, Forbidden
 from tests.conftest import MakeModel
+from tests.models_app.people_cast import seen_as
 
 ALICE = Principal(user_id=7, username="alice", is_admin=False, kind=CredentialKind.KEY)
 ADMIN = replace(ALICE, username="root", is_admin=True)
@@ -179,6 +180,52 @@ def test_key_that_takes_anothers_place_has_its_limits(db: None, alice: User) -> 
     limit_rules.copy_key_rules(old.pk, new.pk)
 
     assert {record.name for record in limit_rules.list_rules(ADMIN)} == {old.prefix, new.prefix}
+
+
+def line_of_three(alice: User) -> list[ApiKey]:
+    first = create_key(alice, "k")[0]
+    by = seen_as(alice)
+    second = keys.rotate_key(by, first.prefix).record.prefix
+    third = keys.rotate_key(by, second).record.prefix
+    return list(ApiKey.objects.filter(prefix__in=[first.prefix, second, third]).order_by("pk"))
+
+
+def held_to(line: list[ApiKey]) -> list[list[int]]:
+    """Return what each key's requests have to keep."""
+    book = limit_book.read_rules()
+    principals = [replace(ALICE, key_id=key.pk) for key in line]
+    return [[each.amount for each in book.limits_of(asked)] for asked in principals]
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_limit_of_a_key_holds_for_its_whole_line(db: None, alice: User, place: int) -> None:
+    line = line_of_three(alice)
+    other = create_key(alice, "other")[0]
+
+    put_rule(ADMIN, rule("key", line[place].prefix, 12))
+    assert held_to([*line, other]) == [[12], [12], [12], []]
+    put_rule(ADMIN, rule("key", line[place].prefix, 13))
+    assert held_to([*line, other]) == [[13], [13], [13], []]
+
+
+def test_changed_and_removed_limit_is_so_for_the_whole_line(db: None, alice: User) -> None:
+    line = line_of_three(alice)
+    kept = put_rule(ADMIN, rule("key", line[0].prefix, 12))
+    limit_rules.change_amount(ADMIN, kept.rule_id, 14)
+    assert held_to(line) == [[14], [14], [14]]
+    limit_rules.remove_rule(ADMIN, LimitRule.objects.get(key=line[2]).pk)
+    assert held_to(line) == [[], [], []]
+
+
+def test_limit_is_for_good_keys_alone(db: None, alice: User) -> None:
+    line = line_of_three(alice)
+    keys.revoke_key(line[1], keeps_successors=True)
+    put_rule(ADMIN, rule("key", line[0].prefix, 12))
+
+    assert {record.name for record in limit_rules.list_rules(ADMIN)} == {
+        line[0].prefix,
+        line[2].prefix,
+    }
 
 
 # ------------------------------------------------------------------ what a process knows

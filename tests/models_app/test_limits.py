@@ -19,8 +19,11 @@ from models_app.limit_store import (
     LEASE_MS,
     MAX_TRIES,
     OPEN_MS,
+    RESUMED_MS,
+    Attempt,
     LimitStore,
     Past,
+    PastUnknown,
     Reply,
     Spec,
     StoreLost,
@@ -49,35 +52,26 @@ class Counter:
     async def reserve(self, tokens: int, *, call: str = "") -> tuple[Reply, str]:
         self._number += 1
         attempt = f"try{self._number}"
-        reply = await self.store.reserve(
-            call or attempt,
-            attempt,
-            self.specs,
-            {"requests": 1, "tokens": tokens, "parallel": 1},
-            now_ms=self.now_ms,
-            repeats=bool(call),
-        )
+        named = self.attempt(call or attempt, attempt, repeats=bool(call))
+        amounts = {"requests": 1, "tokens": tokens, "parallel": 1}
+        reply = await self.store.reserve(named, amounts, now_ms=self.now_ms)
         return reply, attempt
+
+    def attempt(self, call: str, attempt: str, *, repeats: bool = False) -> Attempt:
+        return Attempt(call=call, attempt=attempt, specs=self.specs, repeats=repeats)
 
     async def settle(
         self, reserved: tuple[Reply, str], tokens: int, *, repeats: bool = False
     ) -> None:
         reply, attempt = reserved
-        await self.store.settle(
-            reply.call,
-            attempt,
-            self.specs,
-            {"requests": 1, "tokens": tokens},
-            now_ms=self.now_ms,
-            repeats=repeats,
-        )
+        named = self.attempt(reply.call, attempt, repeats=repeats)
+        await self.store.settle(named, {"requests": 1, "tokens": tokens}, now_ms=self.now_ms)
 
     async def remaining(self) -> list[int]:
         """Return what each limit leaves, asked in a way that changes nothing."""
         huge = {"requests": 10**12, "tokens": 10**12}
-        reply = await self.store.reserve(
-            "probe", "probe", self.specs, huge, now_ms=self.now_ms, repeats=False
-        )
+        probe = self.attempt("probe", "probe")
+        reply = await self.store.reserve(probe, huge, now_ms=self.now_ms)
         return [state.remaining for state in reply.states]
 
 
@@ -172,7 +166,7 @@ async def test_settling_twice_counts_once(store: LimitStore) -> None:
 
 async def test_try_that_was_given_up_before_it_came_holds_nothing(store: LimitStore) -> None:
     counter = Counter(store, day(100), slots(1))
-    await store.settle("try1", "try1", counter.specs, {}, now_ms=NOON_MS, repeats=False)
+    await store.settle(counter.attempt("try1", "try1"), {}, now_ms=NOON_MS)
     late, _ = await counter.reserve(80)
 
     assert late.states == []
@@ -480,6 +474,70 @@ async def test_settlement_that_found_no_redis_is_made_good_later(
     await store.close()
 
 
+async def test_request_of_a_lost_redis_has_no_task_and_few_are_given_up_later(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limit_store, "_MOST_DOUBTFUL", 3)
+    store = LimitStore(redis_url)
+    counter = Counter(store, day(100), slots(9))
+    ended, *left_open = [await counter.reserve(10) for _ in range(6)]
+    with monkeypatch.context() as lost:
+        lost.setattr(store, "_script", _lost_script)
+        with pytest.raises(StoreLost):
+            await counter.settle(ended, 4)
+        for reply, attempt in left_open:  # as if it were not known whether Redis has heard
+            del store._open[attempt]
+            store.give_up(counter.attempt(reply.call, attempt))
+    await store.renew(now_ms=counter.now_ms)
+
+    assert await counter.remaining() == [100 - 4 - 2 * 10, 9 - 2]
+    # Those nobody gives up end by themselves, though their holder lives.
+    counter.now_ms += OPEN_MS
+    await store.renew(now_ms=counter.now_ms)
+    assert await counter.remaining() == [96, 9]
+    await store.close()
+
+
+async def test_try_stays_open_as_long_as_its_holder_has_it(
+    redis_url: str, other_store: LimitStore
+) -> None:
+    slow, other = Counter(LimitStore(redis_url), slots(1)), Counter(other_store, slots(1))
+    other._number = 1000
+    reserved = await slow.reserve(0)
+    for _ in range(3):
+        other.now_ms += RESUMED_MS
+        await slow.store.renew(now_ms=other.now_ms)
+
+    assert is_refused(await other.reserve(0))
+    slow.now_ms = other.now_ms
+    await slow.settle(reserved, 0)
+    assert await other.remaining() == [1]
+    await slow.store.close()
+
+
+async def test_settlement_whose_past_is_not_known_holds_up_no_other(redis_url: str) -> None:
+    async def past(spec: Spec, *_: int) -> Past:
+        if spec.key == "unknown":
+            raise PastUnknown
+        return Past(spec=spec)
+
+    store = LimitStore(redis_url, past)
+    known = Counter(store, day(100))
+    unknown = Counter(store, Spec(key="unknown", name="", unit="tokens", amount=9, ends=2**52))
+    unknown._number = 1000
+    with pytest.raises(PastUnknown):
+        await unknown.settle((Reply(call="a", states=[], missing=[], born=0), "a"), 1)
+    reserved = await known.reserve(60)
+    with pytest.MonkeyPatch.context() as lost:
+        lost.setattr(store, "_script", _lost_script)
+        with pytest.raises(StoreLost):
+            await known.settle(reserved, 20)
+    await store.renew(now_ms=known.now_ms)
+
+    assert await known.remaining() == [80]
+    await store.close()
+
+
 async def _lost_script(*_: Any, **__: Any) -> Any:
     raise RedisError
 
@@ -671,7 +729,6 @@ async def test_lost_redis_lets_a_few_through_and_then_nobody(
 ) -> None:
     set_limits(requests=1000)
     good = settings.REDIS_URL
-    monkeypatch.setattr(limits, "_SETTLE_PAUSES_S", ())
     monkeypatch.setattr(limits, "_grace", limits._Grace())
     settings.REDIS_URL = "unix:///nowhere/redis.sock"
     for _ in range(limits.GRACE_REQUESTS):

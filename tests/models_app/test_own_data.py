@@ -1,7 +1,11 @@
 """Export and deletion of one's own data: all of it, and nobody else's."""
 
+import asyncio
+import itertools
 import json
+from datetime import timedelta
 from io import StringIO
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,9 +15,11 @@ from django.test import Client
 from django.utils import timezone
 
 from models_app import own_data
+from models_app.api.own_data import ExportView
 from models_app.audit_log import AuditQuestion, find_entries, verify
 from models_app.client_keys import add_client_key
-from models_app.keys import KeyRules, create_key
+from models_app.errors import AccessEnded
+from models_app.keys import KeyRules, create_key, revoke_key
 from models_app.models import (
     LanguageModel,
     LedgerEntry,
@@ -23,6 +29,7 @@ from models_app.models import (
     User,
 )
 from models_app.permissions import Scope
+from models_app.principals import holder_of_key
 from models_app.responses import ResponseRecord, keep_response
 from ollamasite.errors import Conflict
 from tests.conftest import PASSWORD, MakeModel, principal_for
@@ -113,6 +120,24 @@ def test_export_goes_on_behind_the_first_rows(
     assert len(exported("alice")["responses"]) == 6
 
 
+def test_export_of_requests_and_hours_has_each_once_however_many_begin_at_once(
+    alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_data, "_BATCH", 3)
+    now = timezone.now()
+    for number in range(10):
+        at = now + timedelta(hours=number // 4)
+        common: dict[str, Any] = {"user_id": alice.pk, "model_name": f"m{number}"}
+        LedgerEntry.objects.create(
+            request_id=f"r{9 - number}", began_at=at, ended_at=at, outcome=Outcome.DONE, **common
+        )
+        LedgerHour.objects.create(hour=at, **common)
+    found = exported("alice")
+
+    assert [row["model_name"] for row in found["requests"]] == [f"m{n}" for n in range(10)]
+    assert [row["model_name"] for row in found["hours"]] == [f"m{n}" for n in range(10)]
+
+
 async def ask_export(headers: dict[str, str]) -> Answer:
     return await AsgiClient(headers).get("/api/me/export")
 
@@ -133,6 +158,31 @@ async def test_key_with_scopes_exports_nothing(life: None, alice: User, scope: S
     rules = KeyRules(scopes=(scope,))
     _, secret = await sync_to_async(create_key)(alice, "scoped", rules)
     assert (await ask_export({"authorization": f"Bearer {secret}"})).status == 403
+
+
+@pytest.mark.parametrize("scopes", [(), (Scope.ADMIN,)])
+@pytest.mark.parametrize("networks", [(), ("0.0.0.0/0", "::/0")])
+async def test_key_with_limits_exports_nothing(
+    life: None, alice: User, scopes: tuple[Scope, ...], networks: tuple[str, ...]
+) -> None:
+    rules = KeyRules(scopes=scopes, networks=networks)
+    _, secret = await sync_to_async(create_key)(alice, "limited", rules)
+    is_limited = bool(scopes or networks)
+    answer = await ask_export({"authorization": f"Bearer {secret}"})
+    assert answer.status == (403 if is_limited else 200)
+
+
+async def test_export_ends_with_the_key(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own_data, "export", lambda _name: itertools.repeat(b"endless "))
+    key, _ = await sync_to_async(create_key)(alice, "all")
+    holder = await sync_to_async(holder_of_key)(pk=key.pk)
+    assert holder is not None
+    answer = await ExportView().get(SimpleNamespace(user=holder.principal))
+    await sync_to_async(revoke_key)(key)
+    async with asyncio.timeout(60):
+        with pytest.raises(AccessEnded):  # what has been sent is no whole document
+            async for _ in answer:
+                pass
 
 
 # ------------------------------------------------------------------ deletion

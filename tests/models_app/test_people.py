@@ -3,12 +3,15 @@
 import io
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
+from django.utils import timezone
+from pytest_django.fixtures import Settings
 
 from models_app import people
 from models_app.accounts import create_user
@@ -16,22 +19,28 @@ from models_app.client_keys import add_client_key
 from models_app.errors import UserNotFound
 from models_app.invites import create_invite
 from models_app.jobs import JobKind, NewJob, add_or_share
-from models_app.keys import create_key
+from models_app.keys import KeyRules, create_key
+from models_app.limit_rules import NewRule, put_rule
 from models_app.models import (
     ApiKey,
     ClientKey,
+    FormerName,
     Invite,
     Job,
     JobState,
     LanguageModel,
+    ModelGrant,
     Namespace,
     Team,
     User,
+    Visibility,
 )
 from models_app.namespaces import NamespaceRules, set_rules
-from models_app.permissions import CredentialKind, Principal, Scope, SiteRole
+from models_app.permissions import CredentialKind, Principal, Scope, SiteRole, TeamRole
+from models_app.principals import holder_of_key
+from models_app.sign_up import sign_up
 from models_app.site_names import take_name
-from models_app.teams import create_service_account, create_team
+from models_app.teams import create_service_account, create_team, delete_team, set_member
 from ollamasite.errors import Conflict, Forbidden
 from tests.conftest import PASSWORD, MakeModel
 from tests.fakes.ollama_key import OllamaKey
@@ -91,9 +100,44 @@ def test_of_two_who_take_a_name_at_once_one_gets_it() -> None:
     assert User.objects.count() + Team.objects.count() == 1
 
 
-def test_name_is_free_again_when_its_bearer_is_gone(admin: User, bob: User) -> None:
-    people.delete_user("bob", by=seen_as(admin))
-    take_name("bob", of="team")
+def delete_bob() -> None:
+    people.delete_user("bob", by=None)
+
+
+def delete_team_bob() -> None:
+    people.delete_user("bob", by=None)
+    FormerName.objects.all().delete()
+    create_team("Bob", by=None)
+    delete_team("bob", by=None)
+
+
+def delete_team_with_service_bob() -> None:
+    people.delete_user("bob", by=None)
+    FormerName.objects.all().delete()
+    create_team("vision", by=None)
+    create_service_account("vision", "Bob", by=None)
+    delete_team("vision", by=None)
+
+
+@pytest.mark.parametrize("end", [delete_bob, delete_team_bob, delete_team_with_service_bob])
+def test_name_of_who_is_gone_is_given_to_nobody(bob: User, end: Act) -> None:
+    end()
+    for of in ("user", "team"):
+        with pytest.raises(ValidationError, match="that is gone"):
+            take_name("BOB", of=of)
+
+
+def test_name_of_who_is_gone_is_not_kept_to_be_read(bob: User) -> None:
+    people.delete_user("bob", by=None)
+    kept = FormerName.objects.values_list("name_hash", flat=True)
+    assert [len(name_hash) for name_hash in kept] == [64]
+
+
+def test_name_of_who_was_never_let_in_is_free_again(settings: Settings) -> None:
+    settings.SIGN_UP = "approval"
+    sign_up("carol", PASSWORD)
+    people.delete_user("carol", by=None)
+    take_name("carol", of="user")
 
 
 # ------------------------------------------------------------------ roles
@@ -147,6 +191,21 @@ def test_others_cannot_touch_accounts(alice: User, bob: User, role: SiteRole) ->
             act()
     assert User.objects.values().get(pk=bob.pk) == before
     assert recorded("user.deactivate") == []
+
+
+def test_who_was_an_admin_a_moment_ago_administers_nothing(
+    admin: User, alice: User, bob: User
+) -> None:
+    people.set_role("alice", is_admin=True, by=None)
+    before = seen_as(alice)
+    people.set_role("alice", is_admin=False, by=seen_as(admin))
+
+    with pytest.raises(Forbidden):
+        people.set_role("alice", is_admin=True, by=before)
+    for act in (people.deactivate, people.end_sessions, people.delete_user):
+        with pytest.raises(UserNotFound):
+            act("bob", by=before)
+    assert again(bob).is_active
 
 
 def test_admins_key_for_models_administers_nothing(admin: User, bob: User) -> None:
@@ -301,6 +360,119 @@ def test_service_account_has_no_password_link_and_no_site_role(admin: User) -> N
         people.password_link("ci", by=seen_as(admin))
     with pytest.raises(Conflict):
         people.set_role("ci", is_admin=True, by=seen_as(admin))
+
+
+# ------------------------------------------------------------------ keys with limits
+
+A_DAY = timedelta(days=1)
+LIMITED: dict[str, Callable[[], KeyRules]] = {
+    "a scope": lambda: KeyRules(scopes=(Scope.ADMIN,)),
+    "a network": lambda: KeyRules(networks=("10.0.0.0/8",)),
+    "an end": lambda: KeyRules(expires_at=timezone.now() + A_DAY),
+    "a limit": KeyRules,
+}
+
+
+def seen_by_key(user: User, limited_by: str) -> Principal:
+    """Return the user as a key shows them that one thing limits; an empty text: nothing."""
+    rules = LIMITED[limited_by]() if limited_by else KeyRules()
+    key, _ = create_key(user, "key", rules)
+    if limited_by == "a limit":
+        put_rule(
+            None, NewRule(subject="key", name=key.prefix, unit="requests", period="day", amount=9)
+        )
+    holder = holder_of_key(pk=key.pk)
+    assert holder is not None
+    return holder.principal
+
+
+GIVING: dict[str, Callable[[Principal], object]] = {
+    "an account": lambda by: people.add_user("carol", by=by),
+    "an account and its link": lambda by: people.add_user_with_link(
+        "carol", is_admin=True, site_role=SiteRole.NONE, by=by
+    ),
+    "a role": lambda by: people.set_role("bob", is_admin=True, by=by),
+    "a password": lambda by: people.password_link("root", by=by),
+    "an approval": lambda by: people.approve("waiting", by=by),
+    "an account again": lambda by: people.activate("left", by=by),
+    "an invite": lambda by: create_invite(by=by),
+}
+
+
+@pytest.fixture
+def waiting(settings: Settings) -> None:
+    """One who waits to be let in, and one who has been put out."""
+    settings.SIGN_UP = "approval"
+    sign_up("waiting", PASSWORD)
+    create_user("left", PASSWORD)
+    people.deactivate("left", by=None)
+
+
+@pytest.mark.parametrize("limited_by", LIMITED)
+@pytest.mark.parametrize("giving", GIVING)
+def test_key_with_limits_gives_nobody_what_has_none(
+    admin: User, bob: User, waiting: None, limited_by: str, giving: str
+) -> None:
+    by = seen_by_key(admin, limited_by)
+    with pytest.raises(Forbidden):
+        GIVING[giving](by)
+
+
+@pytest.mark.parametrize("giving", GIVING)
+def test_key_without_limits_gives_what_its_owner_may(
+    admin: User, bob: User, waiting: None, giving: str
+) -> None:
+    assert GIVING[giving](seen_by_key(admin, "")) != ""
+
+
+# ------------------------------------------------------------------ last owners, demoted operators
+
+
+def test_last_owner_of_a_team_is_not_deleted(alice: User, bob: User) -> None:
+    make_team("vision", owner=alice, maintainer=bob)
+    with pytest.raises(Conflict, match="last owner of vision"):
+        people.delete_user("alice", by=seen_as(alice))
+    set_member("vision", "bob", TeamRole.OWNER, by=None)
+    people.delete_user("alice", by=seen_as(alice))
+
+
+def mirror_of(owner: User, name: str, visibility: Visibility) -> LanguageModel:
+    return LanguageModel.objects.create(
+        host="hf.co",
+        namespace="org",
+        name=name,
+        owner=owner,
+        visibility=visibility,
+        is_mirror=True,
+    )
+
+
+def test_what_a_demoted_operator_has_brought_for_all_is_theirs_no_longer(
+    alice: User, bob: User
+) -> None:
+    people.set_role("alice", is_admin=True, site_role=SiteRole.OPERATOR, by=None)
+    shared = mirror_of(alice, "shared", Visibility.EVERYONE)
+    granted = mirror_of(alice, "granted", Visibility.PRIVATE)
+    ModelGrant.objects.create(model=granted, user=bob, verb="use")
+    own = mirror_of(alice, "own", Visibility.PRIVATE)
+
+    def owned() -> set[str]:
+        return set(LanguageModel.objects.filter(owner=alice).values_list("name", flat=True))
+
+    create_user("root", PASSWORD, is_admin=True)
+    people.set_role("alice", is_admin=False, by=None)
+    assert owned() == {shared.name, granted.name, own.name}  # an operator still
+    people.set_role("alice", site_role=SiteRole.AUDITOR, by=None)
+    assert owned() == {own.name}
+
+
+def test_changes_of_an_account_are_all_done_or_none(admin: User, bob: User) -> None:
+    with pytest.raises(Conflict, match="not in a team"):
+        people.change_user(
+            "bob", is_admin=True, site_role=None, home_team="vision", by=seen_as(admin)
+        )
+    assert not again(bob).is_superuser
+    assert recorded("user.role") == []
 
 
 # ------------------------------------------------------------------ commands

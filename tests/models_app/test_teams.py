@@ -4,12 +4,15 @@ import io
 from collections.abc import Callable
 
 import pytest
-from django.core.exceptions import ValidationError
+from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.management import CommandError, call_command
+from pytest_django.fixtures import Settings
 
-from models_app import people, teams
-from models_app.directory import find_team, list_members, list_teams
-from models_app.errors import TeamNotFound, UserNotFound
+from models_app import invites, keys, people, teams
+from models_app.auth import Credentials, authenticate
+from models_app.directory import find_team, find_user, list_members, list_teams
+from models_app.errors import AccessEnded, MemberNotFound, TeamNotFound, UserNotFound
 from models_app.keys import KeyRules, create_key
 from models_app.models import ApiKey, LanguageModel, Membership, Team, User
 from models_app.permissions import SiteRole, TeamRole
@@ -112,15 +115,47 @@ def test_auditor_sees_every_team_and_changes_none(alice: User, bob: User) -> Non
 # ------------------------------------------------------------------ members
 
 
-def test_owner_takes_people_in_changes_them_and_puts_them_out(alice: User, bob: User) -> None:
-    make_team("vision", owner=alice)
+def test_owner_changes_members_and_puts_them_out(alice: User, bob: User) -> None:
+    make_team("vision", owner=alice, viewer=bob)
     by = seen_as(alice)
-    teams.set_member("vision", "bob", TeamRole.VIEWER, by=by)
     teams.set_member("vision", "BOB", TeamRole.MAINTAINER, by=by)
     assert roles_in("vision") == {"alice": "owner", "bob": "maintainer"}
     teams.remove_member("vision", "bob", by=by)
     assert roles_in("vision") == {"alice": "owner"}
     assert User.objects.get(pk=bob.pk).home_team is None
+
+
+def test_owner_takes_nobody_in_unasked_and_learns_no_names(alice: User, bob: User) -> None:
+    make_team("vision", owner=alice)
+    make_team("speech", owner=bob)
+    teams.create_service_account("speech", "cron", by=None)
+    told = set()
+    for name in ("bob", "BOB", "nobody", "cron", "speech", "b\0b"):
+        with pytest.raises(MemberNotFound) as error:
+            teams.set_member("vision", name, TeamRole.VIEWER, by=seen_as(alice))
+        told.add(error.value.message.replace(f"'{name}'", "it"))
+
+    assert len(told) == 1
+    assert roles_in("vision") == {"alice": "owner"}
+
+
+def test_admin_takes_anybody_in(alice: User, bob: User, admin: User) -> None:
+    make_team("vision", owner=alice)
+    teams.set_member("vision", "bob", TeamRole.MEMBER, by=seen_as(admin))
+    assert roles_in("vision") == {"alice": "owner", "bob": "member"}
+
+
+def test_owner_who_was_put_out_meanwhile_acts_no_longer(alice: User, bob: User) -> None:
+    make_team("vision", owner=alice)
+    teams.set_member("vision", "bob", TeamRole.OWNER, by=None)
+    before = seen_as(bob)
+    teams.set_member("vision", "bob", TeamRole.MEMBER, by=seen_as(alice))
+
+    with pytest.raises(Forbidden):
+        teams.set_member("vision", "bob", TeamRole.OWNER, by=before)
+    people.deactivate("bob", by=None)
+    with pytest.raises(AccessEnded):
+        teams.change_team("vision", description="x", by=before)
 
 
 def test_last_owner_stays(alice: User, bob: User, admin: User) -> None:
@@ -169,10 +204,33 @@ def test_inactive_user_joins_nothing(alice: User, bob: User) -> None:
     make_team("vision", owner=alice)
     User.objects.filter(pk=bob.pk).update(is_active=False)
     with pytest.raises(UserNotFound):
-        teams.set_member("vision", "bob", TeamRole.MEMBER, by=seen_as(alice))
+        teams.set_member("vision", "bob", TeamRole.MEMBER, by=None)
 
 
 # ------------------------------------------------------------------ service accounts
+
+
+def test_number_of_service_accounts_is_limited(
+    alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(teams, "_MOST_SERVICE_ACCOUNTS", 1)
+    make_team("vision", owner=alice)
+    make_team("speech", owner=alice)
+    teams.create_service_account("vision", "ci", by=seen_as(alice))
+    with pytest.raises(Conflict, match="at most 1 service accounts"):
+        teams.create_service_account("vision", "cron", by=seen_as(alice))
+    teams.create_service_account("speech", "cron", by=seen_as(alice))
+
+
+@pytest.mark.parametrize("home", [None, "speech"])
+def test_service_account_counts_to_its_team(alice: User, home: str | None) -> None:
+    make_team("vision", owner=alice)
+    make_team("speech", owner=alice)
+    ci = teams.create_service_account("vision", "ci", by=None)
+    with pytest.raises(Conflict, match="counts to its team"):
+        people.set_home_team("ci", home, by=seen_as(ci))
+    people.set_home_team("ci", "Vision", by=seen_as(ci))
+    assert seen_as(ci).team == seen_as(ci).teams[0]
 
 
 def test_owner_makes_a_service_account_and_deactivates_it(alice: User, mallory: User) -> None:
@@ -217,6 +275,78 @@ def test_service_account_belongs_to_one_team_and_does_not_leave_it(alice: User) 
         teams.remove_member("vision", "ci", by=None)
 
 
+# ------------------------------------------------------------------ lists of shared models
+
+
+def lists(**by_team: str) -> None:
+    for name, patterns in by_team.items():
+        make_team(name)
+        teams.change_team(name, allowed_models=patterns, by=None)
+
+
+def test_lists_of_ones_teams_hold_together(alice: User) -> None:
+    lists(one="llama*", two="qwen3:* llama*")
+    for name in ("one", "two"):
+        teams.set_member(name, "alice", TeamRole.MEMBER, by=None)
+    assert seen_as(alice).allowed_models == ("llama*", "qwen3:*")
+
+
+def test_team_without_a_list_is_no_way_around_anothers(alice: User) -> None:
+    lists(one="llama*", open="")
+    _, secret = create_key(alice, "laptop")
+    for name in ("one", "open"):
+        teams.set_member(name, "alice", TeamRole.MEMBER, by=None)
+
+    for seen in (seen_as(alice), authenticate(Credentials(key=secret))):
+        assert seen.allowed_models == ("llama*",)
+
+
+@pytest.mark.parametrize("team", ["", "open"])
+def test_who_has_no_list_has_the_sites(alice: User, settings: Settings, team: str) -> None:
+    settings.ALLOWED_MODELS = ["small*", "qwen3"]
+    lists(one="llama*", open="")
+    _, secret = create_key(alice, "laptop")
+    teams.set_member("one", "alice", TeamRole.MEMBER, by=None)
+    if team:
+        teams.set_member(team, "alice", TeamRole.MEMBER, by=None)
+    assert seen_as(alice).allowed_models == ("llama*",)
+
+    teams.remove_member("one", "alice", by=seen_as(alice))
+
+    for seen in (seen_as(alice), authenticate(Credentials(key=secret))):
+        assert seen.allowed_models == ("qwen3", "small*")
+
+
+def test_list_of_the_site_that_cannot_be_read_stops_the_start(settings: Settings) -> None:
+    settings.ALLOWED_MODELS = ["a/b/c/d/e"]
+    with pytest.raises(ImproperlyConfigured, match="OLLAMASITE_ALLOWED_MODELS: 'a/b/c/d/e'"):
+        apps.get_app_config("models_app").ready()
+
+
+# ------------------------------------------------------------------ names that none has
+
+
+def test_name_with_a_nul_in_it_is_nobodys(alice: User) -> None:
+    make_team("vision", owner=alice)
+    by = seen_as(alice)
+    asked: list[tuple[type[Exception], Act]] = [
+        (TeamNotFound, lambda: find_team("\0", by=by)),
+        (TeamNotFound, lambda: list_members("\0", limit=9, by=by)),
+        (TeamNotFound, lambda: teams.delete_team("\0", by=by)),
+        (TeamNotFound, lambda: invites.create_invite(team_name="\0", by=by)),
+        (UserNotFound, lambda: teams.remove_member("vision", "\0", by=by)),
+        (UserNotFound, lambda: teams.set_member("vision", "\0", TeamRole.OWNER, by=None)),
+        (UserNotFound, lambda: find_user("\0", by=by)),
+        (UserNotFound, lambda: people.deactivate("\0", by=by)),
+        (UserNotFound, lambda: teams.create_team("other", owner="\0", by=None)),
+        (Conflict, lambda: people.set_home_team("alice", "\0", by=by)),
+    ]
+    for error, act in asked:
+        with pytest.raises(error):
+            act()
+    assert keys.list_keys(by, owner_name="\0") == []
+
+
 # ------------------------------------------------------------------ the end of a team
 
 
@@ -225,7 +355,7 @@ def test_team_with_models_is_deleted_only_with_them(alice: User) -> None:
     ci = teams.create_service_account("vision", "ci", by=None)
     team = Team.objects.get()
     LanguageModel.objects.create(namespace="vision", name="a", team=team)
-    LanguageModel.objects.create(namespace="ci", name="b", owner=ci)
+    LanguageModel.objects.create(namespace="CI", name="b", owner=ci)
     LanguageModel.objects.create(namespace="alice", name="c", owner=alice)
     with pytest.raises(Conflict, match="2 models"):
         teams.delete_team("vision", by=seen_as(alice))

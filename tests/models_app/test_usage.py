@@ -1,21 +1,26 @@
 """Who may see what was used, and what they are told."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from models_app import ledger, usage
 from models_app.errors import TeamNotFound
+from models_app.keys import create_key
 from models_app.ledger_export import Form, pieces
 from models_app.models import LedgerEntry, Membership, Team, User
 from models_app.permissions import CredentialKind, Principal, SiteRole, TeamRole
 from models_app.principals import principal_of_user
 from models_app.usage import OTHER, Place, RequestRecord, Usage, UsageQuestion, all_pages
 from ollamasite.errors import Forbidden
+from tests.models_app.admin_pages import HOME, browser_of
 from tests.models_app.test_ledger import NOON, NOON_US, ended
 
 pytestmark = pytest.mark.django_db
@@ -107,6 +112,89 @@ def test_team_is_not_told_what_people_call_their_own_models(
     assert {record.model for record in page} == groups
     assert {record.address for record in page} == {None}
     assert {record.digest for record in page if record.model == OTHER} == {""}
+
+
+@pytest.mark.parametrize("name", ["alice/secret:latest", "alice/nothing:latest"])
+def test_team_learns_nothing_by_asking_for_a_model_that_it_is_not_told(
+    lab: Team, alice: User, bob: User, name: str
+) -> None:
+    ledger.write(
+        [use("a", alice, model_name="alice/secret:latest", team_id=lab.pk, team_name="lab")]
+    )
+    owner = join(lab, bob, TeamRole.OWNER)
+    asked = UsageQuestion(team="lab", model=name)
+
+    assert usage.total(usage.sums(owner, asked)).requests == 0
+    assert usage.sums(owner, asked, group_by="user") == []
+    assert ids(owner, asked) == []
+    assert ids(None, UsageQuestion(team="lab", model="alice/secret:latest")) == ["a"]
+
+
+def test_team_asks_for_models_that_it_is_told(lab: Team, alice: User, bob: User) -> None:
+    common: dict[str, Any] = {"team_id": lab.pk, "team_name": "lab"}
+    ledger.write([use("a", alice, model_name="lab/ours:latest", **common)])
+    owner = join(lab, bob, TeamRole.OWNER)
+
+    assert ids(owner, UsageQuestion(team="lab", model="lab/ours:latest")) == ["a"]
+
+
+@pytest.mark.parametrize("question", [UsageQuestion(is_everybodys=True), UsageQuestion(team="lab")])
+def test_nothing_is_looked_up_for_whoever_may_not_ask(
+    lab: Team, alice: User, question: UsageQuestion, django_assert_num_queries: Any
+) -> None:
+    asked = replace(question, user="nobody", key="x" * 12, model="tiny")
+    stranger = of(alice)
+    with django_assert_num_queries(0), pytest.raises((Forbidden, TeamNotFound)):
+        usage.sums(stranger, asked)
+
+
+@pytest.mark.skipif("sqlite" not in connection.vendor, reason="says how SQLite plans")
+@pytest.mark.parametrize(
+    "narrowed",
+    ["team=lab", "all=1&model=m", "all=1&user=alice", "all=1&user=bob-who-is-gone", "all=1&key=k"],
+)
+def test_no_question_reads_the_whole_ledger(lab: Team, alice: User, narrowed: str) -> None:
+    fields = dict(part.split("=") for part in narrowed.split("&"))
+    is_everybodys = bool(fields.pop("all", ""))
+    if "key" in fields:
+        fields["key"] = create_key(alice, fields["key"])[0].prefix
+    asked = UsageQuestion(is_everybodys=is_everybodys, **fields)  # type: ignore[arg-type]
+    with CaptureQueriesContext(connection) as asked_for:
+        for group_by in ("", "day", "model"):
+            usage.sums(None, asked, group_by=group_by)
+        usage.page(None, asked, limit=5)
+
+    plans = plans_of(asked_for)
+    assert plans
+    assert [plan for plan in plans if "SEARCH" not in plan] == []
+
+
+@pytest.mark.skipif("sqlite" not in connection.vendor, reason="says how SQLite plans")
+@pytest.mark.parametrize("table", ["ledgerhour", "ledgerentry"])
+@pytest.mark.parametrize("name", ["lab", "alice", "tiny:latest"])
+def test_lists_under_admin_find_a_name_by_an_index_and_sort_nothing(
+    lab: Team, alice: User, admin: User, table: str, name: str
+) -> None:
+    ledger.write([use("a", alice, team_id=lab.pk)])
+    browser = browser_of(admin)
+    with CaptureQueriesContext(connection) as asked_for:
+        assert browser.get(f"{HOME}/{table}/", {"q": name}).status_code == 200
+
+    plans = [plan for plan in plans_of(asked_for) if "models_app_ledger" in plan]
+    assert plans
+    assert [plan for plan in plans if "SEARCH" not in plan or "B-TREE" in plan] == []
+
+
+def plans_of(asked_for: CaptureQueriesContext) -> list[str]:
+    """Return how SQLite finds the ledger's rows for each query that asked for some."""
+    plans = []
+    for query in asked_for.captured_queries:
+        sql = str(query["sql"])
+        if sql.startswith("SELECT") and 'FROM "models_app_ledger' in sql:
+            with connection.cursor() as cursor:
+                cursor.execute(f"EXPLAIN QUERY PLAN {sql}".replace("%", "%%"))
+                plans.append("; ".join(row[3] for row in cursor.fetchall()))
+    return plans
 
 
 @pytest.mark.parametrize(

@@ -298,6 +298,31 @@ def test_own_password_is_not_changed_without_the_old_one(as_bob: Client, bob: Us
     assert User.objects.get(pk=bob.pk).check_password(PASSWORD)
 
 
+def test_old_password_is_not_guessed_on_the_page(
+    as_bob: Client, bob: User, settings: Settings
+) -> None:
+    settings.AXES_FAILURE_LIMIT = 2
+    fields = {"new_password1": NEW_PASSWORD, "new_password2": NEW_PASSWORD}
+    pages = [fill(as_bob, "/password", old_password=f"wrong {n}", **fields) for n in range(2)]
+    last = fill(as_bob, "/password", old_password=PASSWORD, **fields)
+
+    assert [page.status_code for page in [*pages, last]] == [400, 429, 429]
+    assert User.objects.get(pk=bob.pk).check_password(PASSWORD)
+
+
+def test_link_ends_when_sessions_are_ended(browser: Client, bob: User) -> None:
+    path = link_of(bob)
+    people.end_sessions("bob", by=None)
+    assert browser.get(path).status_code == 404
+
+
+def test_link_does_not_outlive_a_closed_account(browser: Client, bob: User) -> None:
+    path = link_of(bob)
+    people.deactivate("bob", by=None)
+    people.activate("bob", by=None)
+    assert browser.get(path).status_code == 404
+
+
 def test_key_changes_no_password(browser: Client, bob: User) -> None:
     secret = create_key(bob, "all that Bob may")[1]
     assert (

@@ -18,8 +18,9 @@ from models_app.keys import KeyRules, create_key, revoke_key
 from models_app.models import User
 from models_app.permissions import Scope
 from models_app.policy import ROUTES, Access
+from models_app.principals import holder_of_key
 from models_app.registry_tokens import issue_token
-from tests.conftest import PASSWORD, principal_for
+from tests.conftest import PASSWORD
 from tests.fakes.engine import FakeNode
 from tests.fakes.http import Answer, AsgiClient
 from tests.fakes.ollama_key import OllamaKey
@@ -166,7 +167,9 @@ def signer(transactional_db: None, alice: User) -> OllamaKey:
 
 @pytest.fixture
 def registry_token(transactional_db: None, alice: User) -> str:
-    return issue_token(principal_for(alice), ["repository:alice/a:*", "registry:catalog:*"]).text
+    holder = holder_of_key(pk=create_key(alice, "of the token")[0].pk)
+    assert holder is not None
+    return issue_token(holder.principal, ["repository:alice/a:*", "registry:catalog:*"]).text
 
 
 @pytest.fixture

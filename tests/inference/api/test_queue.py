@@ -165,7 +165,7 @@ PROGRAM = Principal(user_id=1, username="a", is_admin=False, kind=CredentialKind
 
 
 def asked_by(principal: Principal, **headers: str) -> Any:
-    return SimpleNamespace(user=principal, headers=headers)
+    return SimpleNamespace(user=principal, headers=headers, path="/api/chat")
 
 
 @pytest.mark.parametrize(

@@ -31,17 +31,30 @@ async def test_admin_makes_a_team_and_says_what_it_may_use(
     assert (shown["role"], shown["members"], shown["models"]) == ("owner", 1, 0)
 
 
-async def test_owner_looks_after_members(vision: str, as_alice: Caller, mallory: User) -> None:
-    put = await as_alice("PUT", f"{TEAM}/members/mallory", {"role": "viewer"})
+async def test_owner_looks_after_members(vision: str, as_alice: Caller) -> None:
+    put = await as_alice("PUT", f"{TEAM}/members/bob", {"role": "viewer"})
     members = (await as_alice("GET", f"{TEAM}/members")).json()["members"]
-    removed = await as_alice("DELETE", f"{TEAM}/members/mallory")
+    removed = await as_alice("DELETE", f"{TEAM}/members/bob")
 
     assert (put.status, removed.status) == (204, 204)
     assert [(each["name"], each["role"]) for each in members] == [
         ("alice", "owner"),
-        ("bob", "member"),
-        ("mallory", "viewer"),
+        ("bob", "viewer"),
     ]
+
+
+async def test_owner_takes_nobody_in_unasked_and_learns_no_names(
+    vision: str, as_alice: Caller, as_admin: Caller, mallory: User
+) -> None:
+    answers = [
+        await as_alice("PUT", f"{TEAM}/members/{name}", {"role": "viewer"})
+        for name in ("mallory", "nobody")
+    ]
+    by_admin = await as_admin("PUT", f"{TEAM}/members/mallory", {"role": "viewer"})
+
+    assert [answer.status for answer in answers] == [404, 404]
+    assert answers[0].text.replace("mallory", "nobody") == answers[1].text
+    assert by_admin.status == 204
 
 
 async def test_members_come_in_pages(vision: str, as_bob: Caller) -> None:

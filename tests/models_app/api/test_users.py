@@ -209,3 +209,29 @@ def test_lists_cost_as_many_queries_for_few_as_for_many(db: None, many: int) -> 
         counts.append(len(queries))
 
     assert counts == [3, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/api/users/root/password-link", {}),
+        ("POST", "/api/users", {"name": "x", "is_admin": True}),
+        ("PATCH", "/api/users/alice", {"is_admin": True}),
+        ("POST", "/api/invites", {}),
+    ],
+)
+async def test_admins_key_with_limits_makes_no_way_in_without_them(
+    admin: User, alice: User, method: str, path: str, body: object
+) -> None:
+    rules = KeyRules(scopes=(Scope.ADMIN,), networks=("0.0.0.0/0", "::/0"))
+    _, secret = await sync_to_async(create_key)(admin, "k", rules)
+    client = AsgiClient({"authorization": f"Bearer {secret}"})
+
+    assert (await client.request("GET", "/api/users")).status == 200
+    assert (await client.request(method, path, data=body)).status == 403
+
+
+async def test_account_is_made_with_its_link_or_not_at_all(as_admin: Caller) -> None:
+    wrong = {"name": "carol", "site_role": "king"}
+    assert (await as_admin("POST", "/api/users", wrong)).status == 400
+    assert (await as_admin("GET", "/api/users/carol")).status == 404

@@ -9,8 +9,8 @@ import pytest
 from asgiref.sync import sync_to_async
 
 from models_app import principal_cache
-from models_app.keys import KeyRules, create_key
-from models_app.models import LanguageModel, RepositoryBlob, User, Visibility
+from models_app.keys import KeyRules, create_key, revoke_key
+from models_app.models import ApiKey, LanguageModel, RepositoryBlob, User, Visibility
 from models_app.permissions import Scope
 from registry import repositories
 from registry.blobs import BlobStore
@@ -373,6 +373,38 @@ async def test_signature_ends_with_its_users_right(api: AsgiClient, alice: User)
     principal_cache.forget_all()
 
     assert (await AsgiClient().get(url)).status == 401
+
+
+async def test_signature_ends_with_the_key_that_it_was_given_to(
+    api: AsgiClient, alice: User
+) -> None:
+    url = await location_of(api)
+    by_token = await location_of(await with_token(api, f"repository:{NAME}:pull"))
+    await sync_to_async(revoke_key)(await ApiKey.objects.aget(owner=alice))
+
+    assert [(await AsgiClient().get(each)).status for each in (url, by_token)] == [401, 401]
+
+
+async def test_open_download_ends_with_the_key_that_its_url_was_given_to(
+    api: AsgiClient, alice: User
+) -> None:
+    sleeper = AsgiClient()
+    serve = sleeper._application
+
+    async def served(scope: Any, receive: Any, send: Any) -> None:
+        async def take_one(event: dict[str, Any]) -> None:
+            await send(event)
+            if event.get("body"):
+                await asyncio.Event().wait()  # the reader has fallen asleep
+
+        await serve(scope, receive, take_one)
+
+    sleeper._application = served  # type: ignore[assignment] # wrapped once more
+    call = sleeper.open("GET", await location_of(api))
+    await call.wait_for_text(BODY[:9].decode())
+    await sync_to_async(revoke_key)(await ApiKey.objects.aget(owner=alice))
+
+    assert (await call.answer()).status == 200  # it is over, long before the reader is given up
 
 
 async def test_signature_reads_nothing_that_is_private_by_now(
