@@ -18,6 +18,7 @@ from models_app.model_access import GRANTED_VERBS
 from models_app.models import CacheScope, LanguageModel, ModelGrant, Team, User, Visibility
 from models_app.names import LIBRARY, ModelName
 from models_app.permissions import Principal, Verb, may_write_library
+from models_app.site_names import findable
 from ollamasite.errors import Forbidden
 
 _MAX_GRANTS: Final = 500
@@ -261,6 +262,7 @@ def _grantees(names: set[str], by: Principal | None) -> dict[str, User | Team]:
 
     Users and teams share their names, so there is one at most.
     """
+    names = {findable(name) for name in names}
     lower = Lower("username")
     users = User.objects.alias(lower=lower).filter(lower__in=names, is_active=True)
     teams = Team.objects.alias(lower=Lower("name")).filter(lower__in=names)

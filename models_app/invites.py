@@ -177,8 +177,8 @@ def accept(invite_id: int, *, by: Principal) -> str:
     invite = _held_good(invite_id)
     if invite.team is None:
         raise Conflict("this invite is for an account, and you have one already")
-    user = User.objects.get(pk=by.user_id)
-    if user.service_of_id is not None:
+    user = User.objects.filter(pk=by.user_id, is_active=True).first()
+    if user is None or user.service_of_id is not None:
         raise Forbidden
     place = Membership.objects.filter(team=invite.team, user=user).first()
     if place is not None and TeamRole(place.role).reaches(TeamRole(invite.role)):

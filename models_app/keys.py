@@ -386,7 +386,7 @@ def _networks(texts: Iterable[str]) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for text in filter(None, (text.strip() for text in texts)):
         try:
-            found[str(ipaddress.ip_network(text, strict=False))] = None
+            found[str(_network(text))] = None
         except ValueError as error:
             shown = text[:_MAX_NAME]
             raise InvalidKey(
@@ -395,6 +395,13 @@ def _networks(texts: Iterable[str]) -> tuple[str, ...]:
     if len(found) > _MAX_NETWORKS:
         raise InvalidKey(f"a key has at most {_MAX_NETWORKS} networks")
     return tuple(found)
+
+
+def _network(text: str) -> Network:
+    network = ipaddress.ip_network(text, strict=False)
+    if "%" in text:  # the zone of `fe80::1%eth0` may be any text, and is never compared
+        raise ValueError
+    return network
 
 
 def _name(text: str) -> str:

@@ -66,6 +66,7 @@ def test_key_says_who_and_what_it_is_for(alice: User, team: Team) -> None:
     [
         (KeyRules(models=("not a name",)), "no pattern of model names"),
         (KeyRules(networks=("somewhere",)), "'somewhere' is no network"),
+        (KeyRules(networks=("fe80::1%eth0/128",)), "is no network"),
         (KeyRules(networks=tuple(f"10.0.{n}.0/24" for n in range(51))), "at most 50 networks"),
         (KeyRules(team="nobodys"), "alice is in no team 'nobodys'"),
     ],
