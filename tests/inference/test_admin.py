@@ -121,4 +121,5 @@ async def test_models_are_loaded_one_at_a_time(
 
     assert len(tags) > 1
     assert answer.status_code == 404
-    assert node.got(Load) == node.got(Unload) == []
+    assert node.got(Load) == []
+    assert node.got(Unload) == []
