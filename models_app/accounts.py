@@ -2,12 +2,16 @@
 
 import secrets
 from dataclasses import dataclass
+from typing import Final
 
 from models_app import audit
 from models_app.keys import create_key
-from models_app.models import User
+from models_app.models import Team, User
 from models_app.permissions import Principal
 from models_app.site_names import take_name
+from ollamasite.errors import Conflict
+
+_MOST_SERVICE_ACCOUNTS: Final = 50  # of a team, that are open
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +50,9 @@ def create_first_admin() -> FirstAdmin | None:
     user = create_user("admin", password, is_admin=True)
     _, api_key = create_key(user, "first key")
     return FirstAdmin(username=user.username, password=password, api_key=api_key)
+
+
+def require_room_for_service_account(team: Team) -> None:
+    """Raise Conflict where a team, whose row is locked, has as many as it may have."""
+    if team.service_accounts.filter(is_active=True).count() >= _MOST_SERVICE_ACCOUNTS:
+        raise Conflict(f"a team has at most {_MOST_SERVICE_ACCOUNTS} service accounts")

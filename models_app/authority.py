@@ -3,7 +3,7 @@
 `by` None is the site itself, or whoever has a shell on its machine: they may do everything.
 """
 
-from models_app.errors import TeamNotFound
+from models_app.errors import KeyHasLimits, TeamNotFound
 from models_app.permissions import Principal, Scope, TeamRole
 from ollamasite.errors import Forbidden
 
@@ -22,7 +22,7 @@ def require_admin(by: Principal | None) -> None:
 def require_unlimited(by: Principal | None) -> None:
     """Raise Forbidden for a key with limits, which would give more than it is itself."""
     if by is not None and not by.is_unlimited:
-        raise Forbidden("a key with limits of its own cannot do this: use one without, or sign in")
+        raise KeyHasLimits
 
 
 def require_operator(by: Principal | None) -> None:

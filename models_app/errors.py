@@ -60,6 +60,12 @@ class InvalidKey(BadRequest):
     code = "invalid_key"
 
 
+class KeyHasLimits(Forbidden):
+    """A key would give more than it is itself: the owner may, by another credential."""
+
+    default_message = "a key with limits of its own cannot do this: use one without, or sign in"
+
+
 class KeyTooWide(Forbidden):
     """A key would give more than the credential that asks for it."""
 

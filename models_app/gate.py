@@ -20,6 +20,7 @@ from django.utils.http import urlencode
 
 from models_app import key_uses, policy
 from models_app.auth import known_principal, principal_of_request
+from models_app.errors import KeyHasLimits
 from models_app.permissions import Principal
 from ollamasite.error_responses import Dialect, dialect_of, to_response
 from ollamasite.errors import BadRequest, Forbidden, ServiceError, Unauthenticated
@@ -60,8 +61,8 @@ async def _admitted(request: HttpRequest, rule: policy.Rule) -> Principal:
     principal = known_principal(request)
     if principal is None:
         principal = await sync_to_async(_admit)(request, rule)
-    elif not rule.admits(principal, request.method or ""):
-        raise Forbidden
+    else:
+        _require(principal, rule, request.method or "")
     key_uses.write_soon()
     return principal
 
@@ -87,9 +88,14 @@ def admit_scope(scope: Mapping[str, Any], route: str) -> Principal:
 def _admit(request: HttpRequest, rule: policy.Rule) -> Principal:
     is_change = rule.is_change(request.method or "")
     principal = principal_of_request(request, is_change=is_change)
-    if not rule.admits(principal, request.method or ""):
-        raise Forbidden
+    _require(principal, rule, request.method or "")
     return principal
+
+
+def _require(principal: Principal, rule: policy.Rule, method: str) -> None:
+    if rule.admits(principal, method):
+        return
+    raise KeyHasLimits if rule.admits_owner(principal, method) else Forbidden
 
 
 def _no_view(request: HttpRequest) -> HttpResponseBase:

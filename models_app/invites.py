@@ -218,7 +218,7 @@ def _held_good(invite_id: int) -> Invite:
     """Lock a good invite and its team. Raises InviteNotFound."""
     found = Invite.objects.filter(pk=invite_id).values_list("team_id", flat=True).first()
     if found is not None:  # teams are locked before invites, by everybody
-        Team.objects.select_for_update().filter(pk=found).first()
+        Team.objects.select_for_update(no_key=True).filter(pk=found).first()
     rows = Invite.objects.select_for_update(of=("self",)).select_related("team", "created_by")
     row = rows.filter(_is_good(), pk=invite_id).first()
     if row is None or not _may_still(row):

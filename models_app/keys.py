@@ -93,7 +93,7 @@ def create_key(
     """
     held = hold_owner(owner.pk)
     if held is None or not held.is_active:
-        raise Forbidden
+        raise Forbidden(f"{owner.username} has no account that is open")
     if by is not None:
         _require_may_make(owner, as_now(by))
     _require_room(held)

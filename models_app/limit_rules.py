@@ -13,7 +13,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from models_app import audit
-from models_app.authority import require_admin, require_auditor
+from models_app.authority import require_admin, require_auditor, require_unlimited
 from models_app.errors import (
     KeyNotFound,
     LimitRuleNotFound,
@@ -79,6 +79,7 @@ def put_rule(by: Principal | None, new: NewRule) -> RuleRecord:
     Raises Forbidden, BadRequest, NotFound.
     """
     require_admin(by)
+    require_unlimited(by)  # a key would take its own limits away
     which = {"subject": _subject(new), "unit": _unit(new), "period": _period(new)}
     amount = _amount(new.amount)
     with audit.act():
@@ -99,6 +100,7 @@ def put_rule(by: Principal | None, new: NewRule) -> RuleRecord:
 def change_amount(by: Principal | None, rule_id: int, amount: int) -> RuleRecord:
     """Let a limit be about another amount. Raises Forbidden, LimitRuleNotFound, BadRequest."""
     require_admin(by)
+    require_unlimited(by)
     with audit.act():
         rule = _held(rule_id)
         before, rule.amount = rule.amount, _amount(amount)
@@ -112,6 +114,7 @@ def change_amount(by: Principal | None, rule_id: int, amount: int) -> RuleRecord
 def remove_rule(by: Principal | None, rule_id: int) -> None:
     """Remove a limit. Raises Forbidden, LimitRuleNotFound."""
     require_admin(by)
+    require_unlimited(by)
     with audit.act():
         rule = _held(rule_id)
         told = str(rule)

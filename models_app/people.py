@@ -11,7 +11,7 @@ from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
 
 from models_app import audit, authority, site_locks
-from models_app.accounts import create_user
+from models_app.accounts import create_user, require_room_for_service_account
 from models_app.errors import UserNotFound
 from models_app.job_cancel import cancel_jobs_of
 from models_app.key_lines import end_made_keys
@@ -45,6 +45,7 @@ def add_user(
     authority.require_admin(by)
     authority.require_unlimited(by)
     user = create_user(name, None, is_admin=is_admin, by=by)
+    _require_still_admin(by)
     if site_role is not SiteRole.NONE:
         set_role(name, site_role=site_role, by=by)
     return user
@@ -91,7 +92,7 @@ def set_role(
     authority.require_admin(by)
     authority.require_unlimited(by)
     user = _held(name, is_about_admins=is_admin is False)
-    authority.require_admin(as_now(by) if by else None)  # not who was one before the wait
+    _require_still_admin(by)
     could_operate = _may_operate(user)
     if user.service_of_id is not None:
         raise Conflict(f"{user.username} is a service account: it has no role for the whole site")
@@ -121,6 +122,7 @@ def deactivate(name: str, *, by: Principal | None) -> None:
     service accounts too, and registered client keys are ended for good: whoever is let in again
     makes new ones. Raises UserNotFound, Conflict.
     """
+    _hold_teams_of(name)
     user = _held(name, is_about_admins=True)
     _require_rule_over(user, by)
     _require_other_admin(user)
@@ -137,12 +139,18 @@ def deactivate(name: str, *, by: Principal | None) -> None:
 
 @audit.act()
 def activate(name: str, *, by: Principal | None) -> None:
-    """Let somebody in again who was deactivated. By those who may deactivate them."""
+    """Let somebody in again who was deactivated. By those who may deactivate them.
+
+    Raises UserNotFound, Conflict.
+    """
+    _hold_teams_of(name)
     user = _held(name)
     _require_rule_over(user, by)
     authority.require_unlimited(by)
     if user.awaits_approval:
         raise Conflict(f"{user.username} waits for approval")
+    if user.service_of is not None and not user.is_active:
+        require_room_for_service_account(user.service_of)
     user.is_active = True
     user.save(update_fields=["is_active"])
     audit.record("user.activate", user.username, by=by)
@@ -179,11 +187,11 @@ def delete_user(name: str, *, with_models: bool = False, by: Principal | None) -
     Raises UserNotFound, and Conflict for the last administrator, for the last owner of a team and
     where there are models and they are not to go too.
     """
-    teams = _held_teams_owned(name)
+    _hold_teams_of(name)
     user = _held(name, is_about_admins=True)
     _require_admin_or_self(user, by)
     _require_other_admin(user)
-    _require_other_owners(teams, user)
+    _require_other_owners(user)
     models = owned_models(user)
     count = models.count()
     if count and not with_models:
@@ -219,6 +227,7 @@ def password_link(name: str, *, by: Principal | None) -> str:
     authority.require_admin(by)
     authority.require_unlimited(by)
     user = _held(name)
+    _require_still_admin(by)
     if not user.is_active or user.service_of_id is not None:
         raise Conflict(f"nobody can sign in as {user.username}")
     encoded = urlsafe_base64_encode(force_bytes(user.pk))
@@ -274,32 +283,35 @@ def _held(name: str, *, is_about_admins: bool = False) -> User:
     """
     if is_about_admins:
         site_locks.hold(site_locks.ADMINS)
-    rows = User.objects.select_for_update(of=("self",))
+    rows = User.objects.select_for_update(no_key=True, of=("self",))
     user = rows.filter(username__iexact=findable(name)).first()
     if user is None:
         raise UserNotFound(name)
     return user
 
 
-def _held_teams_owned(name: str) -> list[Team]:
-    """Lock the teams that somebody is an owner of. Teams are locked before users, by everybody."""
-    owned = Membership.objects.filter(
-        user__username__iexact=findable(name), role=TeamRole.OWNER, user__is_active=True
-    )
-    rows = Team.objects.select_for_update(no_key=True).filter(pk__in=owned.values("team"))
-    return list(rows.order_by("pk"))
+def _hold_teams_of(name: str) -> None:
+    """Lock the teams that somebody is in. Teams are locked before users, by everybody."""
+    places = Membership.objects.filter(user__username__iexact=findable(name))
+    rows = Team.objects.select_for_update(no_key=True).filter(pk__in=places.values("team"))
+    list(rows.order_by("pk").values_list("pk"))
 
 
-def _require_other_owners(teams: list[Team], user: User) -> None:
-    """Raise Conflict for the last owner of a team."""
+def _require_other_owners(user: User) -> None:
+    """Raise Conflict for the last owner of a team; their teams are locked."""
     owners = Membership.objects.filter(role=TeamRole.OWNER, user__is_active=True)
-    kept = set(owners.filter(team__in=teams).exclude(user=user).values_list("team_id", flat=True))
-    left = [team.name for team in teams if team.pk not in kept]
+    others = owners.exclude(user=user).values("team")
+    left = owners.filter(user=user).exclude(team__in=others).values_list("team__name", flat=True)
     if left:
         raise Conflict(
             f"{user.username} is the last owner of {', '.join(left)}: make somebody else one "
             "first, or delete the team"
         )
+
+
+def _require_still_admin(by: Principal | None) -> None:
+    """Raise Forbidden for who was an administrator only before the wait for a lock."""
+    authority.require_admin(as_now(by) if by else None)
 
 
 def _may_operate(user: User) -> bool:

@@ -81,7 +81,8 @@ class Principal:
     granted: frozenset[str] | None = None
     client_key_id: int | None = None  # the registered ed25519 key, where one has signed
     key_name: str = ""  # what the key is called, and its prefix
-    # Whether the key is good from some networks alone, until some day, or for so much use.
+    # Whether the key is good from some networks alone, until some day, for so much use, or as long
+    # as its owner is in a team.
     is_bounded: bool = False
     # Of a session: its key, and what it must know of the account to be good still.
     session: tuple[str, str] | None = field(default=None, repr=False)

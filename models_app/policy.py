@@ -63,8 +63,11 @@ class Rule:
 
     def admits(self, principal: Principal, method: str) -> bool:
         """Whether a caller who is known may pass."""
-        if method in self.unlimited_methods and not principal.is_unlimited:
-            return False
+        is_enough = method not in self.unlimited_methods or principal.is_unlimited
+        return is_enough and self.admits_owner(principal, method)
+
+    def admits_owner(self, principal: Principal, method: str) -> bool:
+        """Whether a caller may pass, or may with a credential that has no limits of its own."""
         if self.access is Access.STAFF and not (principal.is_operator or principal.is_auditor):
             return False
         if self.access in {Access.ACCOUNT, Access.AUDITOR}:
@@ -161,17 +164,17 @@ ROUTES: Final[dict[str, Rule]] = {
     "api/users/<str:name>/deactivate": _ACCOUNT.asking(POST=Demand.SERVICE),
     "api/users/<str:name>/sessions/end": _ACCOUNT.asking(POST=Demand.OWN_OR_ADMIN),
     "api/users/<str:name>/password-link": _RECORDS.unlimited("POST"),
-    "api/teams": _ACCOUNT.asking(POST=Demand.ADMIN),
+    "api/teams": _ACCOUNT.asking(POST=Demand.ADMIN).unlimited("POST"),
     "api/teams/<str:name>": _ACCOUNT.asking(
         GET=Demand.IN_TEAM, PATCH=Demand.TEAM_OWNER, DELETE=Demand.TEAM_OWNER
     ),
     "api/teams/<str:name>/members": _ACCOUNT.asking(GET=Demand.IN_TEAM),
     "api/teams/<str:name>/members/<str:user>": _ACCOUNT.asking(
         PUT=Demand.TEAM_OWNER, DELETE=Demand.MEMBER
-    ),
+    ).unlimited("PUT"),
     "api/teams/<str:name>/service-accounts": _ACCOUNT.asking(
         GET=Demand.IN_TEAM, POST=Demand.TEAM_OWNER
-    ),
+    ).unlimited("POST"),
     "api/invites": _ACCOUNT.asking(POST=Demand.INVITER).unlimited("POST"),
     "api/invites/<str:invite_id>": _ACCOUNT.asking(DELETE=Demand.INVITE),
     "api/me/export": _ACCOUNT.unlimited("GET"),
@@ -183,8 +186,8 @@ ROUTES: Final[dict[str, Rule]] = {
     "api/keys/<str:prefix>/rotate": _OWN_KEY.asking(POST=Demand.KEY_MAKER),
     "api/access": _READ_OR_SHARE.asking(GET=Demand.MODEL_MANAGE, PATCH=Demand.MODEL_MANAGE),
     "api/limits": _OWN_LIMITS,
-    "api/limit-rules": _RECORDS,
-    "api/limit-rules/<int:rule_id>": _RECORDS,
+    "api/limit-rules": _RECORDS.unlimited("PUT"),
+    "api/limit-rules/<int:rule_id>": _RECORDS.unlimited("PATCH", "DELETE"),
     "api/jobs": _READ_OR_POST,
     "api/jobs/<str:job_id>": _READ.asking(GET=Demand.OWN_OR_OPERATOR),
     "api/jobs/<str:job_id>/cancel": _WRITE.asking(POST=Demand.OWN_OR_OPERATOR),

@@ -104,7 +104,7 @@ def holder_of_key(**which: str | int) -> KeyHolder | None:
         kind=CredentialKind.KEY,
         key_id=pk,
         key_name=f"{name} ({prefix})",
-        is_bounded=bool(networks or expires_at or has_limits),
+        is_bounded=bool(networks or expires_at or has_limits or team_id),
         scopes=frozenset(Scope(scope) for scope in scopes),
         site_role=SiteRole(site_role),
         teams=teams,

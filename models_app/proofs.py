@@ -2,8 +2,9 @@
 
 Registry tokens and signed URLs are such papers: signed data, not rows. A proof is what they keep of
 the credential; whoever gives a paper out signs it. At every use the paper is good only while the
-credential is: a revoked key, an ended session, a removed client key, a closed account and a new
-password end it at once, and a key's networks hold for it too. Knows no paper and no HTTP.
+credential is: a revoked key, an ended session, a removed client key and a closed account end it at
+once, a session's also a new password, and a key's networks hold for it too. Knows no paper and no
+HTTP.
 """
 
 import base64

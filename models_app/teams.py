@@ -12,7 +12,7 @@ from django.db.models.functions import Lower
 from django.utils import timezone
 
 from models_app import audit, authority
-from models_app.accounts import create_user
+from models_app.accounts import create_user, require_room_for_service_account
 from models_app.errors import MemberNotFound, TeamNotFound, UserNotFound
 from models_app.job_cancel import cancel_jobs_of
 from models_app.key_lines import end_keys, end_made_keys, hold_owner
@@ -32,7 +32,6 @@ from models_app.site_names import findable, retire_names, take_name
 from ollamasite.errors import Conflict
 
 _SERVICE_ROLES: Final = (TeamRole.MEMBER, TeamRole.MAINTAINER)
-_MOST_SERVICE_ACCOUNTS: Final = 50
 _MAX_DESCRIPTION: Final = 200
 _MAX_PATTERNS_TEXT: Final = 1000
 
@@ -44,6 +43,7 @@ def create_team(name: str, *, description: str = "", owner: str = "", by: Princi
     Raises ValidationError for the name, UserNotFound.
     """
     authority.require_admin(by)
+    authority.require_unlimited(by)
     take_name(name, of="team")
     team = Team.objects.create(name=name, description=_one_line(description))
     audit.record("team.create", team.name, by=by)
@@ -111,6 +111,7 @@ def set_member(team_name: str, username: str, role: TeamRole, *, by: Principal |
     TeamNotFound, UserNotFound, MemberNotFound, and Conflict where the team would have no owner any
     longer and for what no service account can be.
     """
+    authority.require_unlimited(by)
     team = held_team(team_name, by, TeamRole.OWNER)
     user, before = _member_to_be(team, username, role, by)
     if role is not TeamRole.OWNER:
@@ -127,8 +128,8 @@ def remove_member(team_name: str, username: str, *, by: Principal | None) -> Non
     """Put somebody out of a team, with their keys, invites and jobs for it. Everybody may leave.
 
     The keys that they have made for its service accounts end too. By owners and administrators
-    otherwise. Raises TeamNotFound, UserNotFound, and Conflict for
-    the last owner and for service accounts, which are deactivated instead.
+    otherwise. Raises TeamNotFound, UserNotFound, and Conflict for the last owner and for service
+    accounts, which are deactivated instead.
     """
     is_leaving = by is not None and by.username.lower() == username.lower()
     is_own = is_leaving and by is not None and by.is_for_account
@@ -168,10 +169,10 @@ def create_service_account(
     By owners and administrators. It shares the names of users. `models_app.people` deactivates it.
     Raises TeamNotFound, ValidationError, and Conflict for another role and for one too many.
     """
+    authority.require_unlimited(by)
     team = held_team(team_name, by, TeamRole.OWNER)
     _require_service_role(name, role)
-    if team.service_accounts.count() >= _MOST_SERVICE_ACCOUNTS:
-        raise Conflict(f"a team has at most {_MOST_SERVICE_ACCOUNTS} service accounts")
+    require_room_for_service_account(team)
     user = create_user(name, None, by=by)
     user.service_of = team
     user.save(update_fields=["service_of"])

@@ -232,7 +232,7 @@ def _view_of(by: Principal | None, question: UsageQuestion) -> _View:
         view = _team_view(by, question.team)
     else:
         view = _View(narrowed=Q() if by is None else Q(user_id=by.user_id))
-    if question.model and view.shown(question.model) == OTHER:
+    if question.model and view.shown(question.model) != question.model:
         # What it is called is not told, so there is nothing of that name.
         return replace(view, narrowed=Q(pk__in=[]))
     return replace(view, narrowed=view.narrowed & _narrowed(question))

@@ -73,7 +73,7 @@ def _moment(query: Mapping[str, str], name: str) -> datetime | None:
     text = query.get(name, "")
     try:
         return parse_moment(text) if text else None
-    except (ValueError, OverflowError) as error:
+    except ValueError as error:
         raise BadRequest(f'"{name}" must be a day or a time, such as 2026-01-31') from error
 
 

@@ -101,8 +101,7 @@ GROUPS = {
     "pages": [part for part in PARTS if part not in {"v1", "v2"}],
     "v1": ["v1"],
     "v2": ["v2"],
-    "api 1": API_PARTS[::2],
-    "api 2": API_PARTS[1::2],
+    **{f"api {number}": API_PARTS[number::5] for number in range(5)},
 }
 
 

@@ -106,9 +106,9 @@ def run_schemathesis(host: str, key: str, model: str, home: Path) -> str:
         "--header": f"Authorization: Bearer {key}",
         "--checks": ",".join(_CHECKS),
         "--phases": "examples,fuzzing",
-        "--max-examples": "10",
+        "--max-examples": "5",
         "--seed": "1",
-        "--request-timeout": "10",
+        "--request-timeout": "60",
         "--workers": "2",
     }
     words = [word for option in options.items() for word in option]

@@ -124,7 +124,7 @@ def test_llm_prints_the_answer_to_options_and_a_system_text(
     printed = llm("-m", f"ollama/{model}", *words, "Hello")
     request = site.wait_for(Generate)
 
-    assert printed.strip() == "Hello."
+    assert printed.split() == ["word"] * 5
     assert [message.role for message in request.prompt.messages] == ["system", "user"]
     assert (request.sampling.temperature, request.sampling.num_predict) == (0.0, 5)
 

@@ -153,6 +153,7 @@ async def test_example_is_answered_as_described(
 
 @pytest.mark.slow
 @pytest.mark.beside
+@pytest.mark.timeout(500)
 def test_no_request_that_the_document_allows_finds_it_wrong(
     site: RunningSite, model: str, alice: User, make_model: MakeModel, tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ from models_app.errors import UserNotFound
 from models_app.invites import create_invite
 from models_app.jobs import JobKind, NewJob, add_or_share
 from models_app.keys import KeyRules, create_key
-from models_app.limit_rules import NewRule, put_rule
+from models_app.limit_rules import NewRule, change_amount, put_rule, remove_rule
 from models_app.models import (
     ApiKey,
     ClientKey,
@@ -386,6 +386,7 @@ def seen_by_key(user: User, limited_by: str) -> Principal:
     return holder.principal
 
 
+A_LIMIT = NewRule(subject="site", unit="tokens", period="month", amount=10**9)
 GIVING: dict[str, Callable[[Principal], object]] = {
     "an account": lambda by: people.add_user("carol", by=by),
     "an account and its link": lambda by: people.add_user_with_link(
@@ -396,16 +397,28 @@ GIVING: dict[str, Callable[[Principal], object]] = {
     "an approval": lambda by: people.approve("waiting", by=by),
     "an account again": lambda by: people.activate("left", by=by),
     "an invite": lambda by: create_invite(by=by),
+    "a team": lambda by: create_team("vision", owner="bob", by=by),
+    "a place in a team": lambda by: set_member("lab", "bob", TeamRole.OWNER, by=by),
+    "a service account": lambda by: create_service_account("lab", "ci", by=by),
+    "a limit": lambda by: put_rule(by, A_LIMIT),
+    "more of a limit": lambda by: change_amount(by, any_rule(), 5),
+    "no limit": lambda by: remove_rule(by, any_rule()),
 }
+
+
+def any_rule() -> int:
+    """Return the number of a limit that holds: one of the whole site, made here."""
+    return put_rule(None, A_LIMIT).rule_id
 
 
 @pytest.fixture
 def waiting(settings: Settings) -> None:
-    """One who waits to be let in, and one who has been put out."""
+    """One who waits to be let in, one who has been put out, and a team."""
     settings.SIGN_UP = "approval"
     sign_up("waiting", PASSWORD)
     create_user("left", PASSWORD)
     people.deactivate("left", by=None)
+    create_team("lab", by=None)
 
 
 @pytest.mark.parametrize("limited_by", LIMITED)

@@ -9,7 +9,7 @@ from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.management import CommandError, call_command
 from pytest_django.fixtures import Settings
 
-from models_app import invites, keys, people, teams
+from models_app import accounts, invites, keys, people, teams
 from models_app.auth import Credentials, authenticate
 from models_app.directory import find_team, find_user, list_members, list_teams
 from models_app.errors import AccessEnded, MemberNotFound, TeamNotFound, UserNotFound
@@ -213,13 +213,17 @@ def test_inactive_user_joins_nothing(alice: User, bob: User) -> None:
 def test_number_of_service_accounts_is_limited(
     alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(teams, "_MOST_SERVICE_ACCOUNTS", 1)
+    monkeypatch.setattr(accounts, "_MOST_SERVICE_ACCOUNTS", 1)
     make_team("vision", owner=alice)
     make_team("speech", owner=alice)
     teams.create_service_account("vision", "ci", by=seen_as(alice))
     with pytest.raises(Conflict, match="at most 1 service accounts"):
         teams.create_service_account("vision", "cron", by=seen_as(alice))
     teams.create_service_account("speech", "cron", by=seen_as(alice))
+    people.deactivate("ci", by=seen_as(alice))
+    teams.create_service_account("vision", "nightly", by=seen_as(alice))
+    with pytest.raises(Conflict, match="at most 1 service accounts"):
+        people.activate("ci", by=seen_as(alice))
 
 
 @pytest.mark.parametrize("home", [None, "speech"])

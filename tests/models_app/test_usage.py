@@ -114,6 +114,12 @@ def test_team_is_not_told_what_people_call_their_own_models(
     assert {record.digest for record in page if record.model == OTHER} == {""}
 
 
+def test_model_that_is_called_other_is_found(alice: User) -> None:
+    ledger.write([use("a", alice, model_name=OTHER)])
+
+    assert usage.sums(of(alice), UsageQuestion(model=OTHER))[0].requests == 1
+
+
 @pytest.mark.parametrize("name", ["alice/secret:latest", "alice/nothing:latest"])
 def test_team_learns_nothing_by_asking_for_a_model_that_it_is_not_told(
     lab: Team, alice: User, bob: User, name: str

@@ -5,6 +5,7 @@ What each client can do in detail is in tests/contract; here it is shown that it
 
 import signal
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 

@@ -218,6 +218,8 @@ def test_lists_cost_as_many_queries_for_few_as_for_many(db: None, many: int) -> 
         ("POST", "/api/users", {"name": "x", "is_admin": True}),
         ("PATCH", "/api/users/alice", {"is_admin": True}),
         ("POST", "/api/invites", {}),
+        ("POST", "/api/teams", {"name": "lab"}),
+        ("DELETE", "/api/limit-rules/1", None),
     ],
 )
 async def test_admins_key_with_limits_makes_no_way_in_without_them(
@@ -228,7 +230,8 @@ async def test_admins_key_with_limits_makes_no_way_in_without_them(
     client = AsgiClient({"authorization": f"Bearer {secret}"})
 
     assert (await client.request("GET", "/api/users")).status == 200
-    assert (await client.request(method, path, data=body)).status == 403
+    answer = await client.request(method, path, data=body)
+    assert (answer.status, "a key with limits of its own" in answer.text) == (403, True)
 
 
 async def test_account_is_made_with_its_link_or_not_at_all(as_admin: Caller) -> None:
