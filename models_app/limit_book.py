@@ -10,7 +10,7 @@ second; one small query tells whether anything changed. Sync. Knows no Redis and
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from django.conf import settings
@@ -46,7 +46,7 @@ class RuleBook:
         found: dict[tuple[Unit, Period], Limit] = {}
         asked = (*_settings(), *self.rules.get(_EACH_USER, ()), *self.rules.get(user, ()))
         for limit in asked:
-            found[limit.unit, limit.period] = Limit(user, limit.unit, limit.period, limit.amount)
+            found[limit.unit, limit.period] = replace(limit, subject=user)
         return tuple(found.values())
 
 
@@ -139,10 +139,17 @@ def _stamp() -> object:
 def _read() -> RuleBook:
     rules: dict[str, tuple[Limit, ...]] = {}
     firsts = first_keys()
-    for row in LimitRule.objects.select_related("model"):
+    counted_as: dict[tuple[str, str, str], int] = {}  # those of a line of keys share one
+    for row in LimitRule.objects.select_related("model").order_by("pk"):
         subject = _counted(row)
         counted = subject if row.key_id is None else f"key:{firsts.get(row.key_id, row.key_id)}"
-        limit = Limit(counted, Unit(row.unit), Period(row.period), max(1, min(MOST, row.amount)))
+        limit = Limit(
+            counted,
+            Unit(row.unit),
+            Period(row.period),
+            max(1, min(MOST, row.amount)),
+            counted_as.setdefault((counted, row.unit, row.period), row.pk),
+        )
         rules[subject] = (*rules.get(subject, ()), limit)
     return RuleBook(rules)
 

@@ -4,7 +4,7 @@ Pure: knows no table, no setting and no Redis; `models_app.limit_store` counts.
 """
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -47,12 +47,17 @@ _WHOSE: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """`amount` of a unit in a period, for whatever `subject` names: `user:5`, `site`."""
+    """`amount` of a unit in a period, for whatever `subject` names: `user:5`, `site`.
+
+    `rule` is the row that says so, 0 for a setting. Nothing is counted while no rule holds, so
+    that of a day or a month begins anew, with what the ledger has, when another row says it.
+    """
 
     subject: str
     unit: Unit
     period: Period
     amount: int
+    rule: int = field(default=0, compare=False)
 
     @property
     def kind(self) -> str:
@@ -73,7 +78,8 @@ class Limit:
         if self.period is Period.MINUTE:
             return Spec(key=key, period=_MINUTE_MS, **common)
         begins, ends = _day(now_ms) if self.period is Period.DAY else _month(now_ms)
-        return Spec(key=f"{key}:{begins // _DAY_MS}", begins=begins, ends=ends, **common)
+        key = f"{key}:{begins // _DAY_MS}:{self.rule}"
+        return Spec(key=key, begins=begins, ends=ends, **common)
 
     def _name(self) -> str:
         whose = _WHOSE.get(self.kind, "")

@@ -31,6 +31,7 @@ from ollamasite.errors import Forbidden
 # How often a session that is used is written anew, as a part of how long it lasts.
 _RENEWED_AFTER: Final = 0.05
 _RENEWED_AT: Final = "renewed_at"
+_MAX_COUNTED_NAME: Final = 255
 
 
 def require_try(request: HttpRequest) -> None:
@@ -67,7 +68,8 @@ def counted_address(request: HttpRequest) -> str | None:
 def counted_name(request: HttpRequest, credentials: dict[str, Any] | None) -> str:
     """Return the name that wrong passwords are counted by (AXES_USERNAME_CALLABLE)."""
     del request
-    return str((credentials or {}).get("username") or "").lower()
+    # As long as the column is: nobody has a longer one.
+    return str((credentials or {}).get("username") or "").lower()[:_MAX_COUNTED_NAME]
 
 
 def locked_out(

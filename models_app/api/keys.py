@@ -17,7 +17,7 @@ from models_app.keys import KeyRecord, KeyRules, NewKey
 from models_app.limit_rules import NewLimit
 from models_app.permissions import Principal, Scope
 from ollamasite import query_fields
-from ollamasite.api_views import NATIVE_EMPTY_BODY, CallView, read_body
+from ollamasite.api_views import NATIVE_EMPTY_BODY, CallView, raw_body, read_body
 from ollamasite.durations import parse_duration_s
 from ollamasite.errors import BadRequest
 from ollamasite.http import json_response
@@ -151,7 +151,9 @@ class RotateKeyView(CallView):
 
     async def post(self, request: Any, prefix: str) -> HttpResponse:
         """Make a key that takes another's place; the answer has its secret, once."""
-        body = await read_body(request, RotateKeyBody, "Request", empty_message=NATIVE_EMPTY_BODY)
+        body = RotateKeyBody()
+        if raw_body(request):
+            body = await read_body(request, RotateKeyBody, "Request", empty_message="")
         overlap = _duration("overlap", body.overlap)
         new = await sync_to_async(keys.rotate_key)(request.user, prefix, overlap=overlap)
         return _new_key_response(new)

@@ -69,7 +69,7 @@ async def test_key_that_is_ended_takes_its_successors_along_unless_asked_not_to(
     holder: Holder, query: str, left: int
 ) -> None:
     old = (await ask(holder, "POST", "/api/keys", NEW)).json()["prefix"]
-    new = (await ask(holder, "POST", f"/api/keys/{old}/rotate", {})).json()["key"]
+    new = (await ask(holder, "POST", f"/api/keys/{old}/rotate")).json()["key"]
 
     assert (await ask(holder, "DELETE", f"/api/keys/{old}{query}")).status == 204
     assert (await AsgiClient({"x-api-key": new}).get("/api/tags")).status == left

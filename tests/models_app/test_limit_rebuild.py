@@ -18,7 +18,7 @@ from models_app.ledger_journal import Begin, End, Figures
 from models_app.limit_kinds import Limit, Period, Unit
 from models_app.limit_rules import NewRule
 from models_app.limit_store import Attempt, Spec
-from models_app.models import LedgerHour
+from models_app.models import LedgerHour, LimitRule
 from models_app.permissions import CredentialKind, Principal, TeamPlace, TeamRole
 from tests.limited import redis_socket, redis_url
 
@@ -224,6 +224,17 @@ async def test_new_limit_counts_what_was_used_before_it(site: Any) -> None:
     site.REQUESTS_PER_MINUTE = 100
     await limits.reserve(CALLER, tokens=1)
     await sync_to_async(write_row)("one", 300, ago=timedelta())
+    await put("each user")
+
+    assert await left() == 700
+
+
+async def test_limit_that_is_set_again_counts_what_was_used_without_it(site: Any) -> None:
+    await put("each user")
+    assert await left() == 1000
+    rule = await LimitRule.objects.aget()
+    await sync_to_async(limit_rules.remove_rule)(ADMIN, rule.pk)
+    await sync_to_async(write_row)("meanwhile", 300, ago=timedelta())
     await put("each user")
 
     assert await left() == 700

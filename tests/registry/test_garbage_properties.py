@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pytest_django.fixtures import Settings
 
-from models_app import models, repositories, revisions, selectors, services, stored_files
+from models_app import audit, models, repositories, revisions, selectors, services, stored_files
 from models_app import upload_sessions as session_rows
 from models_app.accounts import create_user
 from models_app.models import User
@@ -429,7 +429,7 @@ def test_nothing_that_is_needed_is_ever_missing(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     settings.BLOBS_DIR = tmp_path_factory.mktemp("blobs")
-    with time_machine.travel(START, tick=False) as clock, transaction.atomic():
+    with time_machine.travel(START, tick=False) as clock, audit.act():
         users = {name: create_user(name, PASSWORD) for name in ("alice", "bob")}
         set_rules(
             NamespaceRules(name=KEEPING_ONE, quota_bytes=None, immutable_tags="", kept_tags=1)

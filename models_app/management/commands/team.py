@@ -26,7 +26,7 @@ class Command(BaseCommand):
         create.add_argument("--description", default="")
         delete = acts.add_parser("delete", help="a team is no more; its people stay")
         delete.add_argument("team")
-        delete.add_argument("--with-models", action="store_true")
+        delete.add_argument("--with-models", action="store_true", help="its models go too")
         add = acts.add_parser("add", help="somebody joins, or has another role")
         add.add_argument("team")
         add.add_argument("user")

@@ -9,6 +9,7 @@ import pytest
 from models_app import registry_tokens
 from models_app.errors import InsufficientScope, ModelNotFound
 from models_app.grants import AccessChange, Granted, change_access
+from models_app.keys import create_key
 from models_app.models import LanguageModel, User, Visibility
 from models_app.names import ModelName
 from models_app.permissions import Principal, Verb
@@ -144,7 +145,9 @@ def test_token_reaches_the_teams_repository_as_far_as_its_owner(pushed: TeamCast
         ("member", ["done", "not_your_model", "insufficient_scope"]),
         ("stranger", ["model_not_found", "model_not_found", "insufficient_scope"]),
     ):
-        token = registry_tokens.issue_token(seen(getattr(pushed, who)), asked)
+        key, _ = create_key(getattr(pushed, who), "token")
+        asker = seen(getattr(pushed, who), key_id=key.pk)
+        token = registry_tokens.issue_token(asker, asked)
         principal = registry_tokens.principal_of_token(token.text)
 
         assert found(principal, PATH) == outcomes
