@@ -33,4 +33,4 @@ def database_settings(data_dir: Path) -> dict[str, str]:
 
 
 def _at(server_url: str, name: str) -> str:
-    return urlsplit(server_url)._replace(path=f"/{name}", scheme="postgres").geturl()
+    return f"postgres:///{name}?{urlsplit(server_url).query}"  # the query has the socket's folder
