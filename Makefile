@@ -18,10 +18,10 @@ DJLINT := $(BIN)/djlint --quiet
 export CMAKE_ARGS := $(CMAKE_ARGS) -DCMAKE_CXX_FLAGS='-include $(CURDIR)/inference/engine/llama/native/amx_tile_config.h'
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test coverage check lint format types bench
+.PHONY: help install run test test-postgres coverage check static lint format types bench
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 install: $(STAMP) ## Make .venv with everything; quick when nothing has changed
 
@@ -53,14 +53,21 @@ test: install $(CLIENTS_STAMP) ## Run every test
 	$(BIN)/python -m pytest -m "slow and beside" -q -n 3 --dist loadfile --no-loadscope-reorder
 	$(BIN)/python -m pytest -m "slow and not beside" --durations=15
 
+test-postgres: install $(CLIENTS_STAMP) ## Run every test on a PostgreSQL that is started for them
+	$(BIN)/python -m pytest -p tests.postgres -m "not slow" -q -n 2 --dist worksteal
+	$(BIN)/python -m pytest -p tests.postgres -m "slow and beside" -q -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -p tests.postgres -m "slow and not beside" --durations=15
+
 coverage: install $(CLIENTS_STAMP) ## Run every test and print the coverage; takes half as long again
 	$(BIN)/python -m pytest -m "not slow" -q -n 2 --dist worksteal --cov --cov-report=
 	$(BIN)/python -m pytest -m "slow and beside" -q -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-append --cov-report=
 	$(BIN)/python -m pytest -m "slow and not beside" --cov --cov-append --cov-report=term
 
-check: install lint types ## Everything that must hold before a commit: format, lint, types, imports, migrations, fast tests
-	$(DUMMY_SETTINGS) $(BIN)/ollamasite makemigrations --check --dry-run
+check: static ## Everything that must hold before a commit: what `static` looks at, and the fast tests
 	$(BIN)/python -m pytest -m "not slow" -q -n 2 --dist worksteal
+
+static: lint types ## Check format, lint rules, types, imports and migrations, without a test
+	$(DUMMY_SETTINGS) $(BIN)/ollamasite makemigrations --check --dry-run
 
 lint: install ## Check format, lint rules, import directions and templates
 	$(BIN)/ruff format --check .

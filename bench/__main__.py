@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from bench import (
+    access,
     compare,
     compare_report,
     fairness,
@@ -25,7 +26,7 @@ from bench.workplace import MODELS, PEER_PYTHON, PLACE
 
 # What an idle machine uses for itself, at most.
 _QUIET_CPUS: Final = 0.2
-_DEFAULT: Final = ("compare", "fairness", "overhead", "translation", "transfer")
+_DEFAULT: Final = ("compare", "fairness", "overhead", "translation", "transfer", "access")
 _ON_DEMAND: Final = ("repeat", "soak")
 
 
@@ -34,6 +35,7 @@ def main() -> None:
     asked = _read_command_line()
     PLACE.mkdir(exist_ok=True)
     measurements = {
+        "access": _access,
         "compare": _compare,
         "fairness": _fairness,
         "overhead": _overhead,
@@ -70,6 +72,10 @@ def _read_command_line() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=10.0, help="for soak")
     parser.add_argument("--no-document", action="store_true", help="only print")
     return parser.parse_args()
+
+
+def _access(_: argparse.Namespace) -> str:
+    return access.to_markdown(access.measure())
 
 
 def _compare(asked: argparse.Namespace) -> str:

@@ -62,7 +62,8 @@ def _create_model(wanted: WantedModel) -> None:
 
 
 def _create_user(name: str) -> str:
-    from models_app.accounts import create_key, create_user
+    from models_app.accounts import create_user
+    from models_app.keys import create_key
 
     user = create_user(name, f"{name} of the benchmark")
     _, secret = create_key(user, "benchmark")

@@ -10,7 +10,8 @@ import itertools
 import logging
 import os
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 from weakref import WeakKeyDictionary
@@ -20,6 +21,7 @@ from inference.frames import FrameDecoder, ProtocolError, encode
 from inference.messages import (
     PROTOCOL_VERSION,
     Cancel,
+    Counters,
     Embed,
     Event,
     Events,
@@ -28,6 +30,7 @@ from inference.messages import (
     Finished,
     FromNode,
     Generate,
+    GetCounters,
     GetQueue,
     Hello,
     ListLoaded,
@@ -48,9 +51,15 @@ logger = logging.getLogger(__name__)
 HEARTBEAT_S: Final = 5.0
 SILENCE_S: Final = 20.0
 CONNECT_TIMEOUT_S: Final = 5.0
+# How long a process that goes waits for the ends of requests that it has cancelled.
+LAST_WORDS_S: Final = 1.0
+_LOOK_S: Final = 0.02
 READ_BYTES: Final = 256 * 1024
 
 Submittable = Generate | Embed | Load | Unload
+# Hears every event of a request as it arrives, and its end in every case: also after the stream
+# was left, and when the connection is lost. Must not raise.
+Observer = Callable[[Event], None]
 
 FAILURES: Final[dict[FailureCode, type[ServiceError]]] = {
     FailureCode.BAD_REQUEST: BadRequest,
@@ -66,6 +75,11 @@ FAILURES: Final[dict[FailureCode, type[ServiceError]]] = {
 }
 
 
+def _ignore(event: Event) -> None:
+    """Take no note of a request's events."""
+    del event
+
+
 def to_service_error(failed: Failed) -> ServiceError:
     """Return the error a client is told for an engine's failure."""
     return FAILURES[failed.code](failed.message)
@@ -78,25 +92,42 @@ class EngineStream:
     Finished or Embedded… and Finished, and raises the ServiceError of a Failed.
     """
 
-    def __init__(self, connection: "_Connection", request_id: str) -> None:
+    def __init__(self, connection: "_Connection", request_id: str, observe: Observer) -> None:
         self.request_id = request_id
+        self.node = connection.node
+        self._observe = observe
         self._connection = connection
         self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._failure: ServiceError | None = None
         self._has_ended = False
 
     def put(self, event: Event) -> None:
         """Add an event that arrived."""
-        self._events.put_nowait(event)
+        self._observe(event)
+        if not self._has_ended:
+            self._events.put_nowait(event)
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         """Yield events until the request ends."""
         while not self._has_ended:
             event = await self._events.get()
+            if self._failure is not None:
+                self._has_ended = True
+                raise self._failure
             if isinstance(event, Failed):
                 self._has_ended = True
                 raise to_service_error(event)
             self._has_ended = isinstance(event, Finished)
             yield event
+
+    def fail(self, error: ServiceError) -> None:
+        """Cancel the request and raise `error` in the place of all that was not heard yet."""
+        if not self._has_ended and self._failure is None:
+            self._failure = error
+            self._connection.cancel(self.request_id)
+            cancelled = FailureCode.CANCELLED
+            # Wakes it; the end that the node will tell is for the observer.
+            self._events.put_nowait(Failed(request_id=self.request_id, code=cancelled, message=""))
 
     def close(self) -> None:
         """Cancel the request unless it has ended. Safe to call at any time, more than once."""
@@ -108,7 +139,10 @@ class EngineStream:
 class _Connection:
     """One open connection to a node."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, node: str
+    ) -> None:
+        self.node = node
         self._reader = reader
         self._writer = writer
         self._streams: dict[str, EngineStream] = {}
@@ -129,8 +163,8 @@ class _Connection:
         except (OSError, TimeoutError, ProtocolError) as error:
             raise errors.EngineUnavailable from error
         match welcome:
-            case [Welcome(protocol=protocol)] if protocol == PROTOCOL_VERSION:
-                return cls(reader, writer)
+            case [Welcome(protocol=protocol, node=node)] if protocol == PROTOCOL_VERSION:
+                return cls(reader, writer, node)
             case [Welcome()]:
                 reason = "the inference service speaks another protocol version"
             case _:  # it is going down, or it is something else
@@ -138,17 +172,17 @@ class _Connection:
         writer.close()
         raise errors.EngineUnavailable(reason)
 
-    def submit(self, request: Submittable) -> EngineStream:
+    def submit(self, request: Submittable, observe: Observer) -> EngineStream:
         """Send a request and return the stream of its events. Raises BodyTooLarge."""
         try:
             self._send(request)  # first: what cannot be sent has no stream
         except ProtocolError as error:
             raise BodyTooLarge from error
-        stream = EngineStream(self, request.request_id)
+        stream = EngineStream(self, request.request_id, observe)
         self._streams[request.request_id] = stream
         return stream
 
-    async def ask(self, question: ListLoaded | GetQueue) -> Wire:
+    async def ask(self, question: ListLoaded | GetQueue | GetCounters) -> Wire:
         """Send a question and return its answer. Raises EngineUnavailable."""
         answer: asyncio.Future[Wire] = asyncio.get_running_loop().create_future()
         self._questions[question.request_id] = answer
@@ -162,9 +196,16 @@ class _Connection:
             self._questions.pop(question.request_id, None)
 
     def cancel(self, request_id: str) -> None:
-        """Tell the node that nobody waits for a request any more."""
-        if self._streams.pop(request_id, None) is not None and self.is_open:
+        """Tell the node that nobody waits for a request any more. Its end is still to come."""
+        if request_id in self._streams and self.is_open:
             self._send(Cancel(request_id=request_id))
+
+    async def wait_for_ends(self) -> None:
+        """Wait until every request has ended, for LAST_WORDS_S at most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS_S):
+                while self._streams and self.is_open:  # noqa: ASYNC110 - once, at the very end
+                    await asyncio.sleep(_LOOK_S)
 
     def close(self, code: FailureCode, message: str) -> None:
         """End the connection; what is still open fails with this code."""
@@ -192,7 +233,11 @@ class _Connection:
             case Events(events=events):
                 for event in events:
                     self._deliver(event)
-            case LoadedModels(request_id=request_id) | QueueState(request_id=request_id):
+            case (
+                LoadedModels(request_id=request_id)
+                | QueueState(request_id=request_id)
+                | Counters(request_id=request_id)
+            ):
                 question = self._questions.get(request_id)
                 if question is not None and not question.done():
                     question.set_result(message)
@@ -203,9 +248,9 @@ class _Connection:
         stream = self._streams.get(event.request_id)
         if stream is None:
             return
-        stream.put(event)
         if isinstance(event, Finished | Failed):
             del self._streams[event.request_id]
+        stream.put(event)
 
     async def _beat(self) -> None:
         loop = asyncio.get_running_loop()
@@ -242,9 +287,9 @@ class EngineClient:
         self._opening: asyncio.Task[_Connection] | None = None
         self._numbers = itertools.count(1)
 
-    async def submit(self, request: Submittable) -> EngineStream:
+    async def submit(self, request: Submittable, observe: Observer = _ignore) -> EngineStream:
         """Send a request. Raises BodyTooLarge, EngineUnavailable where no node answers."""
-        return (await self._connected()).submit(request)
+        return (await self._connected()).submit(request, observe)
 
     async def list_loaded(self) -> tuple[LoadedModel, ...]:
         """Return what is in memory. Raises EngineUnavailable."""
@@ -262,11 +307,25 @@ class EngineClient:
             raise errors.EngineUnavailable
         return answer
 
+    async def get_counters(self) -> Counters:
+        """Return what has been used since the node began. Raises EngineUnavailable."""
+        connection = await self._connected()
+        answer = await connection.ask(GetCounters(request_id=self._question_id()))
+        if not isinstance(answer, Counters):
+            raise errors.EngineUnavailable
+        return answer
+
     def close(self) -> None:
         """Close the connection; requests that are still open end in SHUTTING_DOWN."""
         if self._connection is not None:
             message = "the service is shutting down, please try again"
             self._connection.close(FailureCode.SHUTTING_DOWN, message)
+
+    async def finish(self) -> None:
+        """Close, but wait a moment for the ends of what nobody hears any more."""
+        if self._connection is not None:
+            await self._connection.wait_for_ends()
+        self.close()
 
     def _question_id(self) -> str:
         return f"question-{next(self._numbers)}"

@@ -69,6 +69,7 @@ class ChatConsumer(AdmittedConsumer):
 
     async def disconnect(self, code: int) -> None:
         """End every answer."""
+        await super().disconnect(code)
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

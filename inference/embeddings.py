@@ -6,6 +6,7 @@ here. Knows no HTTP and no wire shape.
 """
 
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 from msgspec import structs
 
-from inference import charging
+from inference import access, charging, recording
 from inference import options as option_table
 from inference.assembly import model_ref
 from inference.client import EngineStream, engine_client, new_request_id
@@ -65,22 +66,26 @@ async def embed(caller: Caller, request: EmbeddingRequest) -> Embeddings:
 
     Ends the request in the engine when the caller is cancelled. Raises EmbeddingModelNotFound,
     InvalidModelName, InvalidOption, BadRequest, EngineUnavailable, RateLimited, QuotaExceeded,
-    LimitsUnavailable and what the engine fails with.
+    LimitsUnavailable, LedgerUnavailable and what the engine fails with.
     """
     started_ns = time.perf_counter_ns()
     if len(request.inputs) > MAX_INPUTS:
         raise BadRequest(f"a request may have at most {MAX_INPUTS} inputs")
     model = await _resolve(caller.principal, request.model)
     message = _engine_message(caller, model, request)
-    [share] = await charging.reserve(caller, [message])
+    shares = await charging.reserve(caller, [message], model.full_name)
+    [part] = recording.begin(caller, model, "embed", [message], shares)
     try:
-        stream = await engine_client(settings.ENGINE_SOCKET).submit(message)
-        prepared_ns = time.perf_counter_ns() - started_ns
+        stream = await engine_client(settings.ENGINE_SOCKET).submit(message, part.note)
+    except BaseException as error:  # also where the client has left meanwhile
+        part.give_up(error)
+        raise
+    part.submitted(stream.node)
+    charging.end_when_exceeded(shares, [stream.fail])
+    prepared_ns = time.perf_counter_ns() - started_ns
+    with closing(access.watch(caller.principal, model, stream.fail)):
         rows, finished = await _collect(stream)
-        share.note(finished)
-        await share.settle_soon()
-    finally:
-        share.settle()
+    await shares[0].settle_soon()
     return Embeddings(
         vectors=_cut(_vectors(rows), request.dimensions),
         prompt_tokens=finished.usage.prompt_tokens,

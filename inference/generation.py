@@ -13,13 +13,15 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 from msgspec import structs
 
-from inference import charging
+from inference import access, charging, recording
 from inference.assembly import engine_message
 from inference.charging import Share, Submittable
 from inference.client import EngineClient, EngineStream, engine_client, new_request_id
 from inference.errors import EngineFailed, EngineUnavailable, PromptTooLong
-from inference.messages import Event, Finished, LoadedModel, Rendered
-from inference.requests import Caller, GenerationRequest
+from inference.messages import Counters, Event, Finished, LoadedModel, Rendered
+from inference.recording import Part
+from inference.requests import Caller, ChatRequest, GenerationRequest
+from models_app.access_watch import Watch
 from models_app.permissions import Verb
 from registry import library
 from registry.library import ResolvedModel
@@ -39,12 +41,12 @@ class Generation:
     prepared_ns: int  # from arrival until the engine had the request
     stream: EngineStream
     share: Share
+    access: Watch
     prompt_field: str  # what a request's prompt is called
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         """Yield the events and the end."""
         async for event in self._heard():
-            self.share.note(event)
             if isinstance(event, Finished):
                 await self.share.settle_soon()
                 # load_duration runs from the request's start until the model is ready.
@@ -67,16 +69,16 @@ class Generation:
         return time.perf_counter_ns() - self.started_ns
 
     def close(self) -> None:
-        """Cancel what has not ended, and settle what was used."""
+        """Cancel what has not ended. What was used is settled when the engine has told it."""
+        self.access.close()
         self.stream.close()
-        self.share.settle()
 
 
 async def start(caller: Caller, request: GenerationRequest) -> Generation:
     """Submit a request for a caller.
 
     Raises ModelNotFound, UnsupportedByModel, InvalidOption, BadRequest, EngineUnavailable,
-    RateLimited, QuotaExceeded, LimitsUnavailable.
+    RateLimited, QuotaExceeded, LimitsUnavailable, LedgerUnavailable.
     """
     [running] = await start_all(caller, (request,))
     return running
@@ -85,13 +87,17 @@ async def start(caller: Caller, request: GenerationRequest) -> Generation:
 async def start_all(caller: Caller, requests: Sequence[GenerationRequest]) -> list[Generation]:
     """Submit what is one call of a caller and asks one model. Raises as `start`.
 
-    The call is charged as a whole. When it fails, all that was submitted is ended.
+    The call is charged as a whole. When it fails, all that was submitted is ended. When the
+    caller's access ends, so does it, in AccessEnded.
     """
     started_ns = time.perf_counter_ns()
     model = await sync_to_async(library.resolve)(caller.principal, requests[0].model, Verb.USE)
     messages = [engine_message(new_request_id(), caller, model, request) for request in requests]
-    shares = await charging.reserve(caller, messages)
-    streams = await _submit_all(messages, shares)
+    shares = await charging.reserve(caller, messages, model.full_name)
+    kind = "chat" if isinstance(requests[0], ChatRequest) else "generate"
+    parts = recording.begin(caller, model, kind, messages, shares)
+    streams = await _submit_all(messages, parts)
+    charging.end_when_exceeded(shares, [stream.fail for stream in streams])
     return [
         Generation(
             model=model,
@@ -99,25 +105,25 @@ async def start_all(caller: Caller, requests: Sequence[GenerationRequest]) -> li
             prepared_ns=time.perf_counter_ns() - started_ns,
             stream=stream,
             share=share,
+            access=access.watch(caller.principal, model, stream.fail),
             prompt_field=request.prompt_field,
         )
         for request, stream, share in zip(requests, streams, shares, strict=True)
     ]
 
 
-async def _submit_all(
-    messages: Sequence[Submittable], shares: Sequence[Share]
-) -> list[EngineStream]:
+async def _submit_all(messages: Sequence[Submittable], parts: Sequence[Part]) -> list[EngineStream]:
     streams: list[EngineStream] = []
     try:
-        for message in messages:
-            stream = await _client().submit(message)
+        for message, part in zip(messages, parts, strict=True):
+            stream = await _client().submit(message, part.note)
+            part.submitted(stream.node)
             streams.append(stream)
-    except BaseException:  # also where the client has left meanwhile
+    except BaseException as error:  # also where the client has left meanwhile
         for stream in streams:
             stream.close()
-        for share in shares:
-            share.settle()
+        for part in parts[len(streams) :]:
+            part.give_up(error)
         raise
     return streams
 
@@ -140,6 +146,11 @@ async def count_tokens(caller: Caller, request: GenerationRequest) -> int:
     return count
 
 
+async def engine_counters() -> Counters:
+    """Return what the node has counted since its start. Raises EngineUnavailable."""
+    return await _client().get_counters()
+
+
 async def loaded_models() -> tuple[LoadedModel, ...]:
     """Return what is in memory. Raises EngineUnavailable."""
     return await _client().list_loaded()
@@ -158,6 +169,11 @@ async def engine_is_ready() -> bool:
 def end_all() -> None:
     """End every request of this process in an error, so that no client is left without an end."""
     _client().close()
+
+
+async def finish() -> None:
+    """End what is still open of this event loop; what was cancelled just now may tell its end."""
+    await _client().finish()
 
 
 def _client() -> EngineClient:

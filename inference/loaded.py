@@ -6,8 +6,9 @@ from typing import Protocol, TypeVar
 from msgspec import structs
 
 from inference.messages import LoadedModel
+from models_app.model_access import is_within_key, may_write_namespace
 from models_app.names import DEFAULT_HOST, LIBRARY, ModelName
-from models_app.permissions import Principal, may_write_library
+from models_app.permissions import Principal
 
 
 class NamedModel(Protocol):
@@ -49,7 +50,6 @@ def visible_loaded(
 
 def _is_own_name(principal: Principal, name: str) -> bool:
     parsed = ModelName.parse(name)
-    namespace = (parsed.namespace or LIBRARY).lower()
-    if namespace == LIBRARY:
-        return may_write_library(principal)
-    return parsed.host == DEFAULT_HOST and namespace == principal.namespace.lower()
+    if parsed.host != DEFAULT_HOST or not is_within_key(principal, parsed):
+        return False
+    return may_write_namespace(principal, parsed.namespace or LIBRARY)

@@ -250,6 +250,12 @@ class GetQueue(Wire, frozen=True):
     request_id: str
 
 
+class GetCounters(Wire, frozen=True):
+    """Ask what has been used since the node began. Answered by one Counters."""
+
+    request_id: str
+
+
 class Ping(Wire, frozen=True):
     """Heartbeat; answered by Pong."""
 
@@ -303,6 +309,7 @@ class Usage(Part, frozen=True):
     queue_ns: int = 0  # of the time before the start, what was spent waiting for a turn
     cached_tokens: int = 0  # of the prompt's tokens, those that were in the cache
     reasoning_tokens: int = 0  # of the completion's tokens, those of the thinking
+    compute_ns: int = 0  # its share of the time that steps have taken; the node fills it in
 
 
 class Started(Wire, frozen=True):
@@ -398,11 +405,12 @@ class Finished(Wire, frozen=True):
 
 
 class Failed(Wire, frozen=True):
-    """A request's bad end."""
+    """A request's bad end. `usage`: what it has used until then; the node fills it in."""
 
     request_id: str
     code: FailureCode
     message: str
+    usage: Usage = Usage()
 
 
 class LoadedModel(Part, frozen=True):
@@ -446,6 +454,18 @@ class QueueState(Wire, frozen=True):
     slots: int  # of the loaded models together
 
 
+class Counters(Wire, frozen=True):
+    """Answer to GetCounters: sums over all requests that have ended since the node began."""
+
+    request_id: str
+    ended: int = 0
+    failed: int = 0  # of those that have ended; cancelled ones too
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    compute_ns: int = 0
+
+
 class Events(Wire, frozen=True):
     """All events of one decode step for one connection."""
 
@@ -456,5 +476,7 @@ class Events(Wire, frozen=True):
 
 Request = Generate | Embed | Load
 Event = Started | PromptScored | Rendered | Token | ChoiceEnded | Embedded | Finished | Failed
-ToNode = Hello | Generate | Embed | Load | Unload | Cancel | ListLoaded | GetQueue | Ping
-FromNode = Welcome | Pong | Events | LoadedModels | QueueState
+ToNode = (
+    Hello | Generate | Embed | Load | Unload | Cancel | ListLoaded | GetQueue | GetCounters | Ping
+)
+FromNode = Welcome | Pong | Events | LoadedModels | QueueState | Counters

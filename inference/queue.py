@@ -1,7 +1,7 @@
 """Who waits for what: the part of the engine's queue that a principal may know of.
 
-Everybody sees their own requests and how many there are in all; an administrator sees all of
-them, but never the name of a model that they could not use. Knows no HTTP and no wire shape.
+Everybody sees their own requests and how many there are in all; an operator of the site sees all
+of them, but never the name of a model that they could not use. Knows no HTTP and no wire shape.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from django.conf import settings
 
 from inference.client import engine_client
 from inference.messages import QueueEntry, QueueState
-from models_app.permissions import Principal, Scope
+from models_app.permissions import Principal
 from registry import library
 from registry.library import ListedModel
 
@@ -46,7 +46,7 @@ async def queue_of(principal: Principal) -> Queue:
 
 def sees_all(principal: Principal) -> bool:
     """Whether a principal is told of other people's requests."""
-    return principal.may(Scope.ADMIN)
+    return principal.may_operate
 
 
 def visible_queue(principal: Principal, state: QueueState, listed: Sequence[ListedModel]) -> Queue:

@@ -9,16 +9,21 @@ from typing import Any
 
 from inference.messages import ChatMessage, Priority
 from models_app.permissions import Principal
+from ollamasite.error_responses import Dialect
 from ollamasite.errors import ServiceError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who asks and in which class; requests of one `idempotency_key` are tries of the same call."""
+    """Who asks and in which class; requests of one `idempotency_key` are tries of the same call.
+
+    `dialect`: in whose words they ask, for limits' headers and the ledger.
+    """
 
     principal: Principal
     priority: Priority
     idempotency_key: str = ""
+    dialect: Dialect = Dialect.NATIVE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

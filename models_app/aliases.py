@@ -1,21 +1,29 @@
 """Aliases: names that stand for a model everywhere on the site. The writes and their rules.
 
-Who may write has been decided before. Raises ValidationError with sentences for the person who
-typed; knows nothing of HTTP.
+Raises ValidationError with sentences for the person who typed; knows nothing of HTTP.
 """
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from models_app import selectors
+from models_app import audit, selectors
+from models_app.authority import require_operator
 from models_app.errors import InvalidModelName
 from models_app.models import Alias
 from models_app.names import DEFAULT_HOST, ModelName
+from models_app.permissions import Principal
 
 
-def set_alias(name: str, target: str) -> Alias:
-    """Make a name stand for a model, whatever it has stood for. Raises as `check_alias`."""
-    return write_alias(*check_alias(name, target))
+@audit.act()
+def set_alias(name: str, target: str, *, by: Principal | None = None) -> Alias:
+    """Make a name stand for a model, whatever it has stood for.
+
+    Raises Forbidden, or as `check_alias`.
+    """
+    require_operator(by)
+    row = write_alias(*check_alias(name, target))
+    audit.record("alias.set", row.name, by=by, target=row.target)
+    return row
 
 
 def check_alias(name: str, target: str) -> tuple[ModelName, ModelName]:
@@ -41,12 +49,15 @@ def write_alias(alias: ModelName, model: ModelName) -> Alias:
     return row
 
 
-def remove_alias(name: str) -> None:
-    """Delete an alias; the model stays. Raises ValidationError where there is none."""
+@audit.act()
+def remove_alias(name: str, *, by: Principal | None = None) -> None:
+    """Delete an alias; the model stays. Raises Forbidden, or ValidationError for no alias."""
+    require_operator(by)
     alias = _parse("name", name)
     deleted, _ = Alias.objects.filter(name__iexact=alias.short).delete()
     if not deleted:
         raise _wrong("name", f"There is no alias {alias.short}.")
+    audit.record("alias.remove", alias.short, by=by)
 
 
 def _parse(field: str, text: str) -> ModelName:

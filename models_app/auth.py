@@ -1,5 +1,8 @@
 """Any credential → one Principal. The only place where a credential is checked.
 
+What a key gives is the business of `models_app.keys`; keys that were looked up a moment ago are
+known without a query (`models_app.principal_cache`).
+
 Bearer key, `x-api-key`, Basic with the key as password, and the session cookie all end in
 `authenticate`; HTTP requests and WebSocket scopes are only two ways to fill `Credentials`. Below
 /v2 a registry token is a Bearer credential too. Signatures with a registered ed25519 key are for
@@ -8,31 +11,34 @@ HTTP requests alone: what is signed is the request.
 
 import base64
 import binascii
-import hmac
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import CsrfViewMiddleware, RejectRequest
-from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
-from models_app import signatures
-from models_app.accounts import hash_secret, key_prefix
+from models_app import attempts, audit, key_uses, principal_cache, sign_ins, signatures
+from models_app.attempts import Attempt
 from models_app.errors import InvalidToken
-from models_app.models import ApiKey, User
-from models_app.permissions import CredentialKind, Principal, Scope
+from models_app.key_secrets import key_prefix
+from models_app.models import User
+from models_app.permissions import CredentialKind, Principal
+from models_app.principals import KeyHolder, principal_of_user
 from models_app.registry_tokens import principal_of_token
 from models_app.signatures import Signature, parse_signature
+from ollamasite import client_address
 from ollamasite.challenges import TOKEN_PATH, asked_of_request, is_own_address
+from ollamasite.client_address import is_from_networks
 from ollamasite.error_responses import Dialect, dialect_of
 from ollamasite.errors import Unauthenticated
 
-# Writing on every request would cost more than the request: a minute is exact enough.
-_LAST_USED_STEP: Final = timedelta(minutes=1)
+# How often it is worth a row that somebody has a key and is where it is not for.
+_FOREIGN_STEP_S: Final = 600.0
+_MOST_FOREIGN: Final = 10_000
 _UNSURE: Final = (
     "the address in this signed request may be another machine's: whoever runs the site can name "
     "it in OLLAMASITE_ALLOWED_HOSTS"
@@ -43,11 +49,13 @@ _UNSURE: Final = (
 class Credentials:
     """What a caller presented. `session_user` is set only where the cookie may be trusted.
 
-    `is_bearer`: the key came as Bearer, so it may be a registry token.
+    `is_bearer`: the key came as Bearer, so it may be a registry token. `address`: from where.
     """
 
     key: str | None = None
     session_user: User | None = None
+    session_key: str = ""
+    address: str | None = None
     signature: Signature | None = None
     is_bearer: bool = False
 
@@ -57,19 +65,19 @@ class Credentials:
         return self.key is None and self.signature is None
 
 
-def credentials_of_headers(headers: Mapping[str, str]) -> Credentials:
+def credentials_of_headers(headers: Mapping[str, str], address: str | None = None) -> Credentials:
     """Read the key or signature out of `Authorization` or `X-Api-Key` (names in lower case)."""
     if authorization := headers.get("authorization", "").strip():
         scheme, _, value = authorization.partition(" ")
         if scheme.lower() == "basic":
-            return Credentials(key=_basic_password(value))
+            return Credentials(key=_basic_password(value), address=address)
         if scheme.lower() == "bearer":
-            return Credentials(key=value.strip(), is_bearer=True)
+            return Credentials(key=value.strip(), is_bearer=True, address=address)
         if signature := parse_signature(authorization):
-            return Credentials(signature=signature)
-        return Credentials(key=authorization)
+            return Credentials(signature=signature, address=address)
+        return Credentials(key=authorization, address=address)
     key = headers.get("x-api-key")
-    return Credentials(key=key.strip() if key is not None else None)
+    return Credentials(key=key.strip() if key is not None else None, address=address)
 
 
 def authenticate(credentials: Credentials) -> Principal:
@@ -79,16 +87,25 @@ def authenticate(credentials: Credentials) -> Principal:
     tokens are nobody's here.
     """
     if credentials.key is not None:
-        return _principal_of_key(credentials.key)
+        return _principal_of_key(credentials.key, credentials.address)
     user = credentials.session_user
     if user is None or not user.is_active:
         raise Unauthenticated
-    return Principal(
-        user_id=user.pk,
-        username=user.username,
-        is_admin=user.is_superuser,
-        kind=CredentialKind.SESSION,
-    )
+    return principal_of_user(user, CredentialKind.SESSION, session_key=credentials.session_key)
+
+
+def known_principal(request: HttpRequest) -> Principal | None:
+    """Return who presents a key that has been looked up a moment ago. No query, no waiting.
+
+    None for every other request, good or bad: ask `principal_of_request`.
+    """
+    credentials = _credentials_of(request)
+    if not credentials.key:
+        return None
+    known = principal_cache.find(credentials.key)
+    if known is None or not is_from_networks(credentials.address, known.networks):
+        return None
+    return _used(known, credentials.address)
 
 
 def principal_of_request(request: HttpRequest, *, is_change: bool) -> Principal:
@@ -96,12 +113,13 @@ def principal_of_request(request: HttpRequest, *, is_change: bool) -> Principal:
 
     `is_change`: the request changes something, so that a signature is good for it only once.
     """
-    headers = {name.lower(): value for name, value in request.headers.items()}
-    credentials = credentials_of_headers(headers)
+    credentials = _credentials_of(request)
     if credentials.signature is not None:
         return _principal_of_signature(credentials.signature, request, is_change=is_change)
     if credentials.is_empty and request.user.is_authenticated and _is_cookie_trusted(request):
-        credentials = Credentials(session_user=request.user)
+        session_key = request.session.session_key or ""
+        credentials = Credentials(session_user=request.user, session_key=session_key)
+        sign_ins.renew(request.session)
     if credentials.is_bearer and dialect_of(request.path_info) is Dialect.REGISTRY:
         return _principal_of_bearer(credentials)
     return authenticate(credentials)
@@ -110,18 +128,26 @@ def principal_of_request(request: HttpRequest, *, is_change: bool) -> Principal:
 def principal_of_scope(scope: Mapping[str, Any]) -> Principal:
     """Authenticate a WebSocket whose Origin has been checked. Raises Unauthenticated."""
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-    credentials = credentials_of_headers(headers)
+    credentials = credentials_of_headers(headers, client_address.address_of_scope(scope))
     user = scope.get("user")
     if credentials.is_empty and isinstance(user, User):
-        credentials = Credentials(session_user=user)
+        session = scope.get("session")
+        session_key = (session.session_key if session is not None else None) or ""
+        credentials = Credentials(session_user=user, session_key=session_key)
     return authenticate(credentials)
+
+
+def _credentials_of(request: HttpRequest) -> Credentials:
+    names = {"authorization": "HTTP_AUTHORIZATION", "x-api-key": "HTTP_X_API_KEY"}
+    headers = {name: request.META[key] for name, key in names.items() if key in request.META}
+    return credentials_of_headers(headers, client_address.address_of_request(request))
 
 
 def _principal_of_bearer(credentials: Credentials) -> Principal:
     """Return who presents a key or a registry token. Raises InvalidToken."""
     text = credentials.key or ""
     if not key_prefix(text):
-        return principal_of_token(text)
+        return principal_of_token(text, credentials.address)
     try:
         return authenticate(credentials)
     except Unauthenticated as error:
@@ -144,13 +170,7 @@ def _principal_of_signature(
     key = signatures.client_key_of(signature, text, asked.query)
     if is_change or is_for_token:
         signatures.use_once(signature, text)
-    return Principal(
-        user_id=key.owner.pk,
-        username=key.owner.username,
-        is_admin=key.owner.is_superuser,
-        kind=CredentialKind.SIGNATURE,
-        client_key_id=key.pk,
-    )
+    return principal_of_user(key.owner, CredentialKind.SIGNATURE, client_key_id=key.pk)
 
 
 def _basic_password(encoded: str) -> str:
@@ -161,28 +181,40 @@ def _basic_password(encoded: str) -> str:
     return text.partition(":")[2]
 
 
-def _principal_of_key(secret: str) -> Principal:
-    prefix = key_prefix(secret)
-    key = ApiKey.objects.usable().select_related("owner").filter(prefix=prefix or "").first()
-    # The hash is computed and compared also where there is no such key.
-    is_right = hmac.compare_digest(hash_secret(secret), key.secret_hash if key else "")
-    if key is None or not is_right:
-        raise Unauthenticated
-    _note_use(key)
-    return Principal(
-        user_id=key.owner.pk,
-        username=key.owner.username,
-        is_admin=key.owner.is_superuser,
-        kind=CredentialKind.KEY,
-        key_id=key.pk,
-        scopes=frozenset(Scope(scope) for scope in key.scopes),
-    )
+def _principal_of_key(secret: str, address: str | None) -> Principal:
+    known = principal_cache.find(secret) or principal_cache.look_up(secret)
+    if known is None:
+        _refuse_key(address)
+    if not is_from_networks(address, known.networks):
+        _note_foreign(known, address)
+        _refuse_key(address)
+    return _used(known, address)
 
 
-def _note_use(key: ApiKey) -> None:
-    now = timezone.now()
-    if key.last_used_at is None or now - key.last_used_at > _LAST_USED_STEP:
-        ApiKey.objects.filter(pk=key.pk).update(last_used_at=now)
+def _used(known: KeyHolder, address: str | None) -> Principal:
+    if known.principal.key_id is not None:
+        key_uses.note(known.principal.key_id, address, known.last_used_at)
+    return known.principal
+
+
+def _refuse_key(address: str | None) -> NoReturn:
+    """Raise the same for every key that does not hold, or TooManyAttempts for too many."""
+    attempts.note(Attempt.WRONG_KEY, address)
+    raise Unauthenticated
+
+
+_foreign_s: Final[dict[str, float]] = {}  # by prefix
+
+
+def _note_foreign(known: KeyHolder, address: str | None) -> None:
+    """Record, once in a while, that a key is presented from where it is not for: has it leaked?"""
+    now_s = time.monotonic()
+    if now_s - _foreign_s.get(known.prefix, float("-inf")) < _FOREIGN_STEP_S:
+        return
+    if len(_foreign_s) >= _MOST_FOREIGN:
+        _foreign_s.clear()
+    _foreign_s[known.prefix] = now_s
+    audit.record("key.refuse", known.principal.key_name, by=None, tried_from=address or "")
 
 
 def _no_view(_request: HttpRequest) -> HttpResponse:

@@ -10,9 +10,11 @@ import re
 from typing import Final
 
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
 
+from models_app import audit
 from models_app.models import ClientKey, User
+from models_app.permissions import Principal
 
 ALGORITHM: Final = "ssh-ed25519"
 # Two strings, each after its length in four bytes: the algorithm and the key itself.
@@ -46,7 +48,9 @@ def fingerprint_of(key: bytes) -> str:
     return hashlib.sha256(_HEAD + key).hexdigest()
 
 
-def add_client_key(owner: User, text: str, name: str = "") -> ClientKey:
+def add_client_key(
+    owner: User, text: str, name: str = "", *, by: Principal | None = None
+) -> ClientKey:
     """Register a key: a whole `ssh-ed25519 AAAA… comment` line, or its middle word.
 
     Without a name it gets the comment's. Raises ValidationError with a sentence; of a key that is
@@ -61,13 +65,15 @@ def add_client_key(owner: User, text: str, name: str = "") -> ClientKey:
     if owner.client_keys.count() >= _MAX_KEYS:
         raise ValidationError(f"A user has at most {_MAX_KEYS} keys: remove one first.")
     try:
-        with transaction.atomic():
-            return ClientKey.objects.create(
+        with audit.act():
+            added = ClientKey.objects.create(
                 owner=owner,
                 name=_printable(name) or _printable(comment) or "ollama",
                 public_key=base64.b64encode(_HEAD + key).decode(),
                 fingerprint=fingerprint_of(key),
             )
+            audit.record("client-key.add", _subject(added), by=by)
+            return added
     except IntegrityError as error:
         raise ValidationError(_KNOWN) from error
 
@@ -77,10 +83,21 @@ def client_keys_of(owner_id: int) -> list[ClientKey]:
     return list(ClientKey.objects.filter(owner_id=owner_id).order_by("name", "pk"))
 
 
-def remove_client_key(owner_id: int, key_id: int) -> bool:
+@audit.act()
+def remove_client_key(owner_id: int, key_id: int, *, by: Principal | None = None) -> bool:
     """Remove a key of the user's. Return whether there was one."""
-    deleted, _ = ClientKey.objects.filter(pk=key_id, owner_id=owner_id).delete()
-    return bool(deleted)
+    rows = ClientKey.objects.select_for_update(of=("self",)).select_related("owner")
+    key = rows.filter(pk=key_id, owner_id=owner_id).first()
+    if key is None:
+        return False
+    subject = _subject(key)
+    key.delete()
+    audit.record("client-key.remove", subject, by=by)
+    return True
+
+
+def _subject(key: ClientKey) -> str:
+    return f"{key.owner.username}: {key.name} ({key.fingerprint[:12]})"
 
 
 def _split(text: str) -> tuple[str, str]:

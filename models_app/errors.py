@@ -38,6 +38,64 @@ class ModelNotFound(NotFound):
         super().__init__(f"model '{name}' not found", param="model")
 
 
+class AccessEnded(Unauthenticated):
+    """The credential was good when the request came, and is not any longer."""
+
+    code = "access_ended"
+    default_message = "unauthorized: access has ended"
+
+
+class KeyNotFound(NotFound):
+    """There is no such key, or it is not the caller's to see: the same answer for both."""
+
+    code = "key_not_found"
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__(f"key '{prefix}' not found")
+
+
+class InvalidKey(BadRequest):
+    """A key cannot be like this, or not be changed like this."""
+
+    code = "invalid_key"
+
+
+class KeyHasLimits(Forbidden):
+    """A key would give more than it is itself: the owner may, by another credential."""
+
+    default_message = "a key with limits of its own cannot do this: use one without, or sign in"
+
+
+class KeyTooWide(Forbidden):
+    """A key would give more than the credential that asks for it."""
+
+    code = "key_too_wide"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"a key cannot give more than the credential that makes it: {what}")
+
+
+class NotYourModel(Forbidden):
+    """The caller may see the model, or name its namespace, and not do this with it."""
+
+    code = "not_your_model"
+
+
+class InvalidAccess(BadRequest):
+    """What somebody wants others to be allowed makes no sense for this model."""
+
+    code = "invalid_access"
+
+
+class GranteeNotFound(NotFound):
+    """There is nobody of this name to give a right to: no user, and no team that one knows of."""
+
+    code = "grantee_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no user '{name}', and no team of this name that you are in")
+
+
 class InvalidToken(Unauthenticated):
     """A registry token or key that was presented to the registry does not hold (any longer)."""
 
@@ -96,6 +154,30 @@ class QuotaExceeded(LimitReached):
         self.headers["x-should-retry"] = "false"
 
 
+class TooManyAtOnce(LimitReached):
+    """As many requests as may be are under way."""
+
+    code = "too_many_at_once"
+
+
+class LimitRuleNotFound(NotFound):
+    """There is no such rule of a limit."""
+
+    code = "limit_rule_not_found"
+    default_message = "there is no such limit"
+
+
+class TooManyAttempts(ServiceError):
+    """Somebody at this address has guessed too often. `wait_s`: until they may try again."""
+
+    code = "too_many_attempts"
+    status = 429
+
+    def __init__(self, *, wait_s: int) -> None:
+        message = f"too many attempts from this address; please try again in {wait_s}s"
+        super().__init__(message, headers={"Retry-After": str(wait_s)})
+
+
 class LimitsUnavailable(ServiceError):
     """What has been used cannot be counted, so nothing is let through."""
 
@@ -105,6 +187,51 @@ class LimitsUnavailable(ServiceError):
 
     def __init__(self, message: str = "") -> None:
         super().__init__(message, headers={"Retry-After": "2"})
+
+
+class LedgerUnavailable(ServiceError):
+    """What is used cannot be written down, so nothing is let in."""
+
+    code = "ledger_unavailable"
+    status = 503
+
+    def __init__(self) -> None:
+        message = "requests cannot be recorded at the moment, please try again"
+        super().__init__(message, headers={"Retry-After": "2"})
+
+
+class UserNotFound(NotFound):
+    """There is no such user, or the caller may not know of them: the same answer for both."""
+
+    code = "user_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"user '{name}' not found")
+
+
+class MemberNotFound(NotFound):
+    """There is nobody of this name in the team; whether there is elsewhere is not told."""
+
+    code = "member_not_found"
+
+    def __init__(self, name: str, team: str) -> None:
+        super().__init__(f"there is no '{name}' in '{team}': whoever is to come in gets an invite")
+
+
+class TeamNotFound(NotFound):
+    """There is no such team, or the caller is not in it: the same answer for both."""
+
+    code = "team_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"team '{name}' not found")
+
+
+class InviteNotFound(NotFound):
+    """There is no such invite, or it is not good any longer, or somebody else's business."""
+
+    code = "invite_not_found"
+    default_message = "this invite does not exist or is not good any longer"
 
 
 class ResponseNotFound(NotFound):

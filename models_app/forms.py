@@ -8,6 +8,7 @@ from django.core.exceptions import ValidationError
 
 from models_app.client_keys import add_client_key
 from models_app.models import ClientKey, User
+from models_app.permissions import Principal
 
 
 class SignInForm(AuthenticationForm):
@@ -67,13 +68,13 @@ class ClientKeyForm(forms.Form):
         widget=forms.TextInput(attrs={"autocomplete": "off", "placeholder": "laptop"}),
     )
 
-    def register(self, owner: User) -> ClientKey | None:
+    def register(self, owner: User, *, by: Principal | None = None) -> ClientKey | None:
         """Register the key, or say what is wrong with it and return None."""
         if not self.is_valid():
             return None
         fields = self.cleaned_data
         try:
-            return add_client_key(owner, fields["public_key"], fields["name"])
+            return add_client_key(owner, fields["public_key"], fields["name"], by=by)
         except ValidationError as error:
             self.add_error("public_key", error)
             return None

@@ -18,8 +18,9 @@ from django.shortcuts import redirect
 from django.urls import Resolver404, resolve
 from django.utils.http import urlencode
 
-from models_app import policy
-from models_app.auth import principal_of_request
+from models_app import key_uses, policy
+from models_app.auth import known_principal, principal_of_request
+from models_app.errors import KeyHasLimits
 from models_app.permissions import Principal
 from ollamasite.error_responses import Dialect, dialect_of, to_response
 from ollamasite.errors import BadRequest, Forbidden, ServiceError, Unauthenticated
@@ -46,8 +47,8 @@ class GateMiddleware:
         principal: Principal | None = None
         if not rule.is_open(request.method or ""):
             try:
-                principal = await sync_to_async(_admit)(request, rule)
-            except (Unauthenticated, Forbidden) as error:
+                principal = await _admitted(request, rule)
+            except ServiceError as error:
                 return _refuse(request, error)
         request.principal = principal  # type: ignore[attr-defined]
         if route is None and (target := _without_slash(request)):
@@ -55,10 +56,21 @@ class GateMiddleware:
         return await self._get_response(request)
 
 
+async def _admitted(request: HttpRequest, rule: policy.Rule) -> Principal:
+    """Return who asks. Raises Unauthenticated, Forbidden, TooManyAttempts."""
+    principal = known_principal(request)
+    if principal is None:
+        principal = await sync_to_async(_admit)(request, rule)
+    else:
+        _require(principal, rule, request.method or "")
+    key_uses.write_soon()
+    return principal
+
+
 def admit_scope(scope: Mapping[str, Any], route: str) -> Principal:
     """Return who sends a request that does not go through Django's handler.
 
-    Reads no byte of its body. Raises Unauthenticated, Forbidden, BadRequest.
+    Reads no byte of its body. Raises Unauthenticated, Forbidden, BadRequest, TooManyAttempts.
     """
     # What the body is said to be is left out: looking for a form's CSRF token would parse it.
     headers = [item for item in scope["headers"] if item[0] not in _BODY_HEADERS]
@@ -68,15 +80,22 @@ def admit_scope(scope: Mapping[str, Any], route: str) -> Principal:
         raise BadRequest("the query is not UTF-8") from error
     SessionMiddleware(_no_view).process_request(request)
     AuthenticationMiddleware(_no_view).process_request(request)
-    return _admit(request, policy.ROUTES[route])
+    principal = _admit(request, policy.ROUTES[route])
+    key_uses.write()  # there is a thread for it already
+    return principal
 
 
 def _admit(request: HttpRequest, rule: policy.Rule) -> Principal:
     is_change = rule.is_change(request.method or "")
     principal = principal_of_request(request, is_change=is_change)
-    if not rule.admits(principal, request.method or ""):
-        raise Forbidden
+    _require(principal, rule, request.method or "")
     return principal
+
+
+def _require(principal: Principal, rule: policy.Rule, method: str) -> None:
+    if rule.admits(principal, method):
+        return
+    raise KeyHasLimits if rule.admits_owner(principal, method) else Forbidden
 
 
 def _no_view(request: HttpRequest) -> HttpResponseBase:

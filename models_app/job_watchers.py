@@ -10,7 +10,8 @@ from typing import Final
 from django.db import transaction
 from django.utils import timezone
 
-from models_app.jobs import EXPECTED, JobRecord, cancel_held, read_job
+from models_app.job_cancel import cancel_held
+from models_app.jobs import EXPECTED, JobRecord, read_job
 from models_app.models import Job, JobWatcher
 
 LIVE_S: Final = 15.0

@@ -10,7 +10,7 @@ import json
 import secrets
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -18,8 +18,10 @@ from django.db import IntegrityError, transaction
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
+from models_app.job_cancel import cancel_held
 from models_app.models import ACTIVE_STATES, Job, JobKind, JobState, User
-from models_app.permissions import CredentialKind, Principal, Scope
+from models_app.permissions import CredentialKind, Principal
+from models_app.principals import principal_of_user
 from ollamasite.errors import Unauthenticated
 
 # Others know the words, not the tables.
@@ -82,6 +84,8 @@ class NewJob:
     model_name: str
     share_key: str  # 64 hex
     arguments: str
+    model_patterns: tuple[str, ...] = ()  # of the key by which it is asked
+    key_id: int | None = None  # of that key
     is_detached: bool = False
 
 
@@ -95,13 +99,16 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimedJob:
-    """A job for whoever runs it. `principal` is its owner as they are now; None: the site."""
+    """A job for whoever runs it. `principal` is its owner as they are now; None: the site.
+
+    `is_wanted`: neither is the owner's account closed nor the key revoked that has asked for it.
+    """
 
     claim: Claim
     record: JobRecord
     arguments: str
     principal: Principal | None
-    is_owner_active: bool
+    is_wanted: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +132,7 @@ class Recovered:
 
 # ------------------------------------------------------------------ reading
 def find_job(principal: Principal, job_id: str) -> JobRecord | None:
-    """Return a job that the principal may see: their own; an administrator every one."""
+    """Return a job that the principal may see: their own; operators every one."""
     row = _visible(principal).filter(job_id=_id(job_id)).first()
     return _record(row) if row else None
 
@@ -163,7 +170,7 @@ def read_version(job_id: str) -> int | None:
 def read_versions(principal: Principal) -> dict[str, int]:
     """Return the versions of the principal's jobs that have not ended, or only just have."""
     just_now = timezone.now() - _JUST_ENDED
-    rows = Job.objects.filter(owner_id=principal.user_id)
+    rows = _visible(principal).filter(owner_id=principal.user_id)
     rows = rows.filter(Q(state__in=ACTIVE_STATES) | Q(ended_at__gte=just_now))
     return dict(rows.order_by("created_at", "pk").values_list("job_id", "version"))
 
@@ -202,6 +209,8 @@ def add_or_share(new: NewJob, *, most_queued: int) -> JobRecord | None:
                 kind=new.kind,
                 owner_id=new.owner_id,
                 model_name=new.model_name[:_MAX_NAME],
+                model_patterns=list(new.model_patterns),
+                key_id=new.key_id,
                 share_key=new.share_key,
                 arguments=new.arguments,
                 is_detached=new.is_detached,
@@ -224,24 +233,12 @@ def ask_cancel(job_id: str) -> JobRecord | None:
     return read_job(job_id)
 
 
-def cancel_held(row: Job) -> bool:
-    """Cancel a job whose row the caller has locked; return whether there was anything to cancel."""
-    if row.state == JobState.QUEUED:
-        changes: dict[str, Any] = _ended(JobState.CANCELLED)
-    elif row.state == JobState.RUNNING:
-        # Whoever asks for the same thing from now on gets a job that is not about to end.
-        changes = {"is_cancel_asked": True, "share_key": secrets.token_hex(32)}
-    else:
-        return False
-    Job.objects.filter(pk=row.pk).update(**changes, version=F("version") + 1)
-    return True
-
-
-def queue_again(job_id: str, *, most_queued: int) -> JobRecord | None:
+def queue_again(job_id: str, *, most_queued: int, key_id: int | None = None) -> JobRecord | None:
     """Queue a job again that failed or was cancelled; from then on it goes on by itself.
 
-    Other jobs are left as they are. Where somebody has asked for the same thing meanwhile, that
-    job is returned. None where it is gone, or would be one too many in its owner's line.
+    `key_id`: of the key that asks for it. Other jobs are left as they are. Where somebody has asked
+    for the same thing meanwhile, that job is returned. None where it is gone, or would be one too
+    many in its owner's line.
     """
     row = Job.objects.filter(job_id=_id(job_id)).first()
     if row is None:
@@ -253,7 +250,7 @@ def queue_again(job_id: str, *, most_queued: int) -> JobRecord | None:
             _hold_owner(row.owner_id)
             if row.owner_id is not None and _queued(row.owner_id) >= most_queued:
                 return None
-            _requeue(row)
+            _requeue(row, key_id)
     except IntegrityError:
         same = Job.objects.select_related("owner").filter(share_key=row.share_key)
         active = same.filter(state__in=ACTIVE_STATES).first()
@@ -261,9 +258,10 @@ def queue_again(job_id: str, *, most_queued: int) -> JobRecord | None:
     return read_job(job_id)
 
 
-def _requeue(row: Job) -> None:
+def _requeue(row: Job, key_id: int | None) -> None:
     Job.objects.filter(pk=row.pk, state=row.state).update(
         state=JobState.QUEUED,
+        key_id=key_id,
         is_detached=True,
         is_cancel_asked=False,
         events="[]",
@@ -290,6 +288,8 @@ def _share(new: NewJob) -> JobRecord | None:
     if row.state == JobState.QUEUED and row.owner is not None and not row.owner.is_active:
         # It would fail with the account of whoever asked first.
         changes["owner_id"] = new.owner_id
+    if row.key_id is not None and row.key_id != new.key_id:
+        changes["key_id"] = None  # now it hangs on no single key
     if changes:
         Job.objects.filter(pk=row.pk).update(**changes, version=F("version") + 1)
         row = rows.get(pk=row.pk)
@@ -436,23 +436,18 @@ def _running_of(owner_id: int | None) -> int:
 
 
 def _claimed(claim: Claim) -> ClaimedJob:
-    row = Job.objects.select_related("owner").get(pk=claim.pk)
-    owner = row.owner
+    row = Job.objects.select_related("owner", "key").get(pk=claim.pk)
+    owner, principal = row.owner, None
+    if owner is not None:
+        # With the rights of now, but for no models that the key was not for.
+        known = principal_of_user(owner, CredentialKind.SESSION)
+        principal = replace(known, model_patterns=tuple(row.model_patterns))
     return ClaimedJob(
         claim=claim,
         record=_record(row),
         arguments=row.arguments,
-        principal=_principal(owner) if owner else None,
-        is_owner_active=owner is None or owner.is_active,
-    )
-
-
-def _principal(owner: User) -> Principal:
-    return Principal(
-        user_id=owner.pk,
-        username=owner.username,
-        is_admin=owner.is_superuser,
-        kind=CredentialKind.SESSION,
+        principal=principal,
+        is_wanted=(owner is None or owner.is_active) and not (row.key and row.key.revoked_at),
     )
 
 
@@ -467,8 +462,12 @@ def _ended(state: JobState) -> dict[str, Any]:
 # ------------------------------------------------------------------ rows
 def _visible(principal: Principal) -> QuerySet[Job]:
     rows = Job.objects.select_related("owner")
-    own = Q(owner_id=principal.user_id)
-    return rows if principal.may(Scope.ADMIN) else rows.filter(own)
+    if principal.may_operate:
+        return rows
+    own = rows.filter(owner_id=principal.user_id)
+    # A key for some models knows of what such keys have asked for.
+    patterns = list(principal.model_patterns)
+    return own.filter(model_patterns=patterns) if patterns else own
 
 
 def _id(job_id: str) -> str:

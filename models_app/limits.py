@@ -1,126 +1,133 @@
 """Limits of use: what a request may take is reserved before it runs and settled after.
 
-    charge = await reserve(principal, tokens=estimate)   # RateLimited, QuotaExceeded
-    …                                                    # charge.used_tokens grows
-    charge.settle()                                      # exactly once counts
+    charge = await reserve(principal, tokens=estimate, model=name)   # RateLimited, QuotaExceeded, …
+    charge.use(tokens)                                               # … as they are used
+    charge.settle()                                                  # exactly once counts
 
-All limits of a request hold together. Today they are the site's settings, for each user; whoever
-adds keys, teams or models adds lines to `limits_of`. Limits of a minute refill all the time; those
-of a day begin anew at midnight UTC. Without any limit Redis is not asked.
+All limits of a request hold together; `models_app.limit_book` knows which they are. Limits of a
+minute refill all the time; those of a day or a month begin anew at midnight UTC; what may be under
+way at once is there again when a request ends. Without any limit Redis is not asked.
+
+What is used beyond what was reserved is reserved as it is used. Where a day or a month has no more,
+the request is ended; a minute is owed it, and a request for more than a limit allows at all is let
+in alone.
 
 When Redis is lost nothing can be counted, so nothing is let through: but for the first few requests
-of every process, which get over a restart. Those are still counted if Redis is back when they end.
-How the counting is done is known by `models_app.limit_store` alone. Knows no HTTP but for names of
-headers, no engine and no prompt.
+of every process, which get over a restart. Those are counted as soon as Redis is back.
+What a Redis that comes back empty knows no more is read from the ledger
+(`models_app.limit_rebuild`). How the counting is done is known by `models_app.limit_store` alone.
+Knows no HTTP, no engine and no prompt.
 """
 
 import asyncio
-import enum
 import hashlib
 import logging
+import math
 import secrets
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+import msgspec
+from asgiref.sync import sync_to_async
 from django.conf import settings
 
-from models_app.errors import LimitsUnavailable, QuotaExceeded, RateLimited
+from models_app import limit_book, limit_rebuild
+from models_app.errors import (
+    LimitReached,
+    LimitsUnavailable,
+    QuotaExceeded,
+    RateLimited,
+    TooManyAtOnce,
+)
+from models_app.limit_headers import anthropic_headers, openai_headers
+from models_app.limit_kinds import Limit, Unit, model_subject
 from models_app.limit_store import (
+    Attempt,
     LimitStore,
+    Past,
     Spec,
     State,
     StoreLost,
     close_stores,
     limit_store,
 )
+from models_app.names import ModelName
 from models_app.permissions import Principal
+from ollamasite.error_responses import Dialect
 
 logger = logging.getLogger(__name__)
 
 # Requests in a row that a process lets through uncounted while Redis does not answer.
 GRACE_REQUESTS: Final = 16
-# As large as the store can count exactly.
-MOST: Final = 10**11
-_SECOND_MS: Final = 1000
-_DAY_MS: Final = 24 * 60 * 60 * _SECOND_MS
-# Pauses between attempts to settle while Redis does not answer.
-_SETTLE_PAUSES_S: Final = (0.0, 1.0, 4.0)
+# How many tokens more are reserved at a time, and with how many left.
+MORE_TOKENS: Final = 128
+_MARGIN_TOKENS: Final = MORE_TOKENS // 2
+_NOTHING: Final[Mapping[str, int]] = {}
 # How long the end of an answer waits for its settlement, so that the next request finds it done.
 _WAIT_S: Final = 0.25
 
 
-class Unit(enum.StrEnum):
-    """What is counted."""
-
-    REQUESTS = "requests"
-    TOKENS = "tokens"
-
-
-class Period(enum.Enum):
-    """How soon a limit is there again: its length in milliseconds."""
-
-    MINUTE = 60_000
-    DAY = _DAY_MS
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """`amount` of a unit in a period, for whatever `subject` names: "user:5"."""
-
-    subject: str
-    unit: Unit
-    period: Period
-    amount: int
-
-    def spec(self, now_ms: int) -> Spec:
-        """Return the limit in the store's terms."""
-        period = self.period.name.lower()
-        name = f"{self.unit} per {period}"
-        common: dict[str, Any] = {"name": name, "unit": self.unit.value, "amount": self.amount}
-        key = f"{self.subject}:{self.unit}:{period}"
-        if self.period is Period.MINUTE:
-            return Spec(key=key, period=self.period.value, **common)
-        day = now_ms // _DAY_MS
-        return Spec(key=f"{key}:{day}", ends=(day + 1) * _DAY_MS, **common)
-
-
-def limits_of(principal: Principal) -> tuple[Limit, ...]:
-    """Return every limit that a request of a principal has to keep."""
-    subject = f"user:{principal.user_id}"
-    asked = (
-        (Unit.REQUESTS, Period.MINUTE, settings.REQUESTS_PER_MINUTE),
-        (Unit.TOKENS, Period.MINUTE, settings.TOKENS_PER_MINUTE),
-        (Unit.TOKENS, Period.DAY, settings.TOKENS_PER_DAY),
-    )
-    return tuple(
-        Limit(subject, unit, period, min(MOST, amount)) for unit, period, amount in asked if amount
-    )
-
-
 class Charge:
-    """What one request holds. Whoever reserved it adds to `used_tokens` and settles it.
+    """What one request holds. Whoever reserved it says what is used and settles it.
 
-    `headers` tell the client what is left.
+    `request_id` is one of the request's own, with and without limits: the ledger's. `headers` tell
+    the client what is left. All methods must be called on the event loop.
     """
 
-    def __init__(self, headers: Mapping[str, str], bill: "_Bill | None") -> None:
+    def __init__(
+        self,
+        headers: Mapping[str, str],
+        bill: "_Bill | None",
+        request_id: str = "",
+        granted_tokens: float = math.inf,
+    ) -> None:
+        self.request_id = bill.attempt.attempt if bill is not None else request_id
         self.headers = headers
         self.used_tokens = 0
+        self._granted_tokens = granted_tokens
         self._bill = bill
+        self._when_settled: Callable[[], None] = _do_nothing
+        self._when_exceeded: Callable[[LimitReached], None] | None = None
+        self._exceeded: LimitReached | None = None
+        self._asking: asyncio.Task[None] | None = None
         self._settling: asyncio.Task[None] | None = None
+
+    def record(self) -> dict[str, Any] | None:
+        """Return, as JSON, what `settle_record` needs should this process die; None: nothing."""
+        if self._bill is None:
+            return None
+        found: dict[str, Any] = msgspec.to_builtins(self._bill.attempt)
+        return found
+
+    def tell_settled(self, when_settled: Callable[[], None]) -> None:
+        """Have somebody told when it is settled, and no process needs its record any more."""
+        self._when_settled = when_settled
+
+    def tell_exceeded(self, when_exceeded: Callable[[LimitReached], None]) -> None:
+        """Have somebody told that a day or a month is used up, who then ends the request."""
+        self._when_exceeded = when_exceeded
+        self._end_exceeded()
+
+    def use(self, tokens: int) -> None:
+        """Count tokens as used; reserve more where they may not be enough."""
+        self.used_tokens += tokens
+        self._end_exceeded()
+        is_short = self.used_tokens > self._granted_tokens - _MARGIN_TOKENS
+        if is_short and self._bill is not None and not (self._asking or self._settling):
+            self._asking = _in_background(self._reserve_more(self._bill))
 
     def settle(self) -> None:
         """Count what was used in place of what was held, from now on and in the background.
 
-        Only the first call counts. Must be called on the event loop.
+        Only the first call counts.
         """
-        if self._bill is None or self._settling is not None:
-            return
-        self._settling = asyncio.create_task(_settle(self._bill, self.used_tokens))
-        _open_settlements.add(self._settling)
-        self._settling.add_done_callback(_open_settlements.discard)
+        self._settle(_amounts(self.used_tokens))
+
+    def give_back(self) -> None:
+        """Settle as if nothing was asked."""
+        self._settle(_NOTHING)
 
     async def settle_soon(self) -> None:
         """Settle, and wait a moment for it: the client's next request shall find it done."""
@@ -128,63 +135,183 @@ class Charge:
         if self._settling is not None:
             await asyncio.wait([self._settling], timeout=_WAIT_S)
 
+    def _settle(self, amounts: Mapping[str, int]) -> None:
+        if self._bill is not None and self._settling is None:
+            self._settling = _in_background(self._bill.settle(amounts, self._tell_settled))
 
-_open_settlements: set[asyncio.Task[None]] = set()
+    def _tell_settled(self) -> None:
+        self._when_settled()
+
+    async def _reserve_more(self, bill: "_Bill") -> None:
+        """Reserve what was used and some more; what waits for that is not refused any more."""
+        wanted = self.used_tokens + MORE_TOKENS
+        try:
+            reply = await bill.store.resume(bill.attempt, _amounts(wanted), now_ms=_now_ms())
+        except StoreLost:
+            self._granted_tokens = wanted  # what is under way goes on
+        else:
+            over = [state for state in reply.states if state.wait > 0 and state.spec.ends]
+            if over:
+                self._exceeded = _refusal_of(over, self.headers)
+                self._end_exceeded()
+                return  # it asks no more
+            self._granted_tokens = wanted
+        self._asking = None
+        self.use(0)
+
+    def _end_exceeded(self) -> None:
+        """End the request once it has used all that it was granted, and there is no more."""
+        is_due = self._exceeded is not None and self.used_tokens >= self._granted_tokens
+        if is_due and self._when_exceeded is not None and self._exceeded is not None:
+            self._when_exceeded(self._exceeded)
+            self._when_exceeded = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+def _do_nothing() -> None:
+    """Nobody wants to know."""
+
+
+_tasks: set[asyncio.Task[None]] = set()
+
+
+def _in_background(doing: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """Do something that `close` waits for."""
+    task = asyncio.create_task(doing)
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
+    return task
+
+
+@dataclass(frozen=True, slots=True)
 class _Bill:
-    """A try of a call, as the store knows it."""
+    """A try of a call, and where it is counted."""
 
     store: LimitStore
-    call: str
-    attempt: str
-    specs: tuple[Spec, ...]
-    repeats: bool
+    attempt: Attempt
+
+    async def settle(self, amounts: Mapping[str, int], when_settled: Callable[[], None]) -> None:
+        """Settle it now; where Redis stays away, the store does when it is back."""
+        try:
+            await self.store.settle(
+                self.attempt, amounts, now_ms=_now_ms(), when_settled=when_settled
+            )
+        except StoreLost as error:
+            logger.warning("tokens are counted later: %s", error.reason, exc_info=error)
 
 
-async def reserve(principal: Principal, *, tokens: int, same_call: str = "") -> Charge:
+async def reserve(
+    principal: Principal,
+    *,
+    tokens: int,
+    model: str = "",
+    same_call: str = "",
+    dialect: Dialect = Dialect.NATIVE,
+) -> Charge:
     """Hold one request and some tokens, at most as many as each limit allows at all.
 
-    Requests with one text `same_call` are tries of one call: it counts once, with the tokens of
-    the dearest try. Empty: a call of its own. Raises RateLimited, QuotaExceeded, LimitsUnavailable.
+    `model` is its full name. Requests with one text `same_call` are tries of one call: it counts
+    once, with the tokens of the dearest try. Empty: a call of its own. `dialect`: in whose words
+    headers are. Raises RateLimited, QuotaExceeded, TooManyAtOnce, LimitsUnavailable.
     """
-    limits = limits_of(principal)
-    if not limits:
-        return Charge({}, None)
-    now_ms = _now_ms()
     attempt = secrets.token_hex(12)
-    bill = _Bill(
-        store=limit_store(settings.REDIS_URL),
+    models = (model_subject(ModelName.parse(model)),) if model else ()
+    limits = (await _rules()).limits_of(principal, models)
+    if not limits:
+        return Charge({}, None, attempt)
+    now_ms = _now_ms()
+    named = Attempt(
         call=_call_id(principal, same_call) if same_call else attempt,
         attempt=attempt,
         specs=tuple(limit.spec(now_ms) for limit in limits),
         repeats=bool(same_call),
     )
-    amounts = _amounts(min([tokens, *_least(limits, Unit.TOKENS)]))
+    bill = _Bill(_store(), named)
+    return await _reserve(bill, min([tokens, *_least(limits, Unit.TOKENS)]), now_ms, dialect)
+
+
+async def _reserve(bill: _Bill, tokens: int, now_ms: int, dialect: Dialect) -> Charge:
+    granted_tokens = _granted(bill.attempt.specs, tokens)
     try:
-        reply = await bill.store.reserve(
-            bill.call, attempt, bill.specs, amounts, now_ms=now_ms, repeats=bill.repeats
-        )
+        reply = await bill.store.reserve(bill.attempt, _amounts(tokens), now_ms=now_ms)
     except StoreLost as error:
-        charge = Charge({}, bill)
         if _grace.take(error):
-            return charge
-        charge.settle()  # whether it was reserved is not known
+            bill.store.let_in(bill.attempt, _amounts(tokens), now_ms=now_ms)
+            return Charge({}, bill, granted_tokens=granted_tokens)
+        bill.store.give_up(bill.attempt)  # whether it was reserved is not known
         raise LimitsUnavailable from error
     except asyncio.CancelledError:
-        Charge({}, bill).settle()  # nor here
+        Charge({}, bill).give_back()  # nor here
         raise
     _grace.restore()
-    headers = _headers(reply.states)
-    _refuse(reply.states, headers)
-    return Charge(headers, replace(bill, call=reply.call))
+    headers = openai_headers(reply.states)
+    if dialect is Dialect.ANTHROPIC:
+        headers |= anthropic_headers(reply.states, now_ms)
+    over = [state for state in reply.states if state.wait > 0]
+    if over:
+        raise _refusal_of(over, headers)
+    bill = replace(bill, attempt=msgspec.structs.replace(bill.attempt, call=reply.call))
+    return Charge(headers, bill, granted_tokens=granted_tokens)
+
+
+def _granted(specs: Iterable[Spec], tokens: int) -> float:
+    """Return how many tokens may be used before more have to be reserved: where none count, all."""
+    return tokens if any(spec.unit == Unit.TOKENS for spec in specs) else math.inf
+
+
+async def settle_record(
+    record: Mapping[str, Any], *, used_tokens: int, ended_ms: int | None
+) -> bool:
+    """Settle what a process held that has died, from its `Charge.record`; return whether it is.
+
+    Twice within two hours counts once. `ended_ms` is when it ended or, where that was later, when
+    its row was written; None: its row says that it is lost.
+    """
+    attempt = msgspec.convert(record, Attempt)
+    amounts = _amounts(used_tokens)
+    try:
+        await _store().settle_for(attempt, amounts, now_ms=_now_ms(), ended_ms=ended_ms)
+    except StoreLost as error:
+        logger.warning(
+            "a dead process's tokens are counted later: %s", error.reason, exc_info=error
+        )
+        return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class LimitState:
+    """A limit and what it leaves; `resets_ms`: until all of it is there, from `now_ms` on."""
+
+    limit: Limit
+    remaining: int
+    resets_ms: int
+    now_ms: int
+
+
+async def look(principal: Principal, models: Sequence[str] = ()) -> list[LimitState]:
+    """Return what every limit leaves that concerns a principal, asked for models by full name.
+
+    Changes nothing. Raises LimitsUnavailable.
+    """
+    subjects = tuple(model_subject(ModelName.parse(name)) for name in models)
+    limits = (await _rules()).limits_of(principal, subjects)
+    now_ms = _now_ms()
+    if not limits:
+        return []
+    try:
+        states = await _store().look([limit.spec(now_ms) for limit in limits], now_ms=now_ms)
+    except StoreLost as error:
+        raise LimitsUnavailable from error
+    return [
+        LimitState(limit, state.remaining, state.reset, now_ms)
+        for limit, state in zip(limits, states, strict=True)
+    ]
 
 
 async def close() -> None:
     """Wait for what this event loop still has to settle, and close its connections."""
     loop = asyncio.get_running_loop()
-    own = [task for task in _open_settlements if task.get_loop() is loop]
+    own = [task for task in _tasks if task.get_loop() is loop]
     if own:
         await asyncio.wait(own)
     await close_stores()
@@ -201,7 +328,7 @@ class _Grace:
         if self._used >= GRACE_REQUESTS:
             return False
         self._used += 1
-        logger.warning("limits cannot be counted: Redis does not answer", exc_info=error)
+        logger.warning("limits cannot be counted: %s", error.reason, exc_info=error)
         return True
 
     def restore(self) -> None:
@@ -212,26 +339,20 @@ class _Grace:
 _grace: Final = _Grace()
 
 
-async def _settle(bill: _Bill, used_tokens: int) -> None:
-    for pause_s in _SETTLE_PAUSES_S:
-        await asyncio.sleep(pause_s)
-        try:
-            await bill.store.settle(
-                bill.call,
-                bill.attempt,
-                bill.specs,
-                _amounts(used_tokens),
-                now_ms=_now_ms(),
-                repeats=bill.repeats,
-            )
-        except StoreLost as error:
-            logger.warning("tokens could not be counted: Redis does not answer", exc_info=error)
-        else:
-            return
+async def _rules() -> limit_book.RuleBook:
+    return limit_book.known_rules() or await sync_to_async(limit_book.read_rules)()
+
+
+def _store() -> LimitStore:
+    return limit_store(settings.REDIS_URL, _past_of, _now_ms)
+
+
+async def _past_of(spec: Spec, born_ms: int, now_ms: int) -> Past:
+    return await limit_rebuild.past_of(spec, born_ms, now_ms)
 
 
 def _amounts(tokens: int) -> dict[str, int]:
-    return {Unit.REQUESTS.value: 1, Unit.TOKENS.value: tokens}
+    return {Unit.REQUESTS.value: 1, Unit.TOKENS.value: tokens, Unit.PARALLEL.value: 1}
 
 
 def _least(limits: Iterable[Limit], unit: Unit) -> list[int]:
@@ -247,38 +368,15 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-# ------------------------------------------------------------------ what the client is told
+def _refusal_of(over: Sequence[State], headers: Mapping[str, str]) -> LimitReached:
+    """Return the refusal by the limit that is over for the longest, of those that are over."""
+    worst = max(over, key=lambda state: state.wait)
+    return _refusal(worst.spec)(
+        worst.spec.name, worst.spec.amount, wait_ms=worst.wait, headers=headers
+    )
 
 
-def _headers(states: Sequence[State]) -> dict[str, str]:
-    """Return the headers of OpenAI's API: of each unit, those of its first limit."""
-    headers: dict[str, str] = {}
-    for state in states:
-        unit = state.spec.unit
-        if f"x-ratelimit-limit-{unit}" not in headers:
-            headers[f"x-ratelimit-limit-{unit}"] = str(state.spec.amount)
-            headers[f"x-ratelimit-remaining-{unit}"] = str(state.remaining)
-            headers[f"x-ratelimit-reset-{unit}"] = _written(state.reset)
-    return headers
-
-
-def _written(duration_ms: int) -> str:
-    """Return a duration as OpenAI writes it: 120ms, 7.66s, 6m0s, 1h0m5s."""
-    if 0 < duration_ms < _SECOND_MS:
-        return f"{duration_ms}ms"
-    minutes, rest_ms = divmod(duration_ms, 60 * _SECOND_MS)
-    hours, minutes = divmod(minutes, 60)
-    seconds = f"{rest_ms / _SECOND_MS:.3f}".rstrip("0").rstrip(".") + "s"
-    if hours:
-        return f"{hours}h{minutes}m{seconds}"
-    return f"{minutes}m{seconds}" if minutes else seconds
-
-
-def _refuse(states: Sequence[State], headers: Mapping[str, str]) -> None:
-    """Raise for the limit that is over for the longest, if one is."""
-    worst = max(states, key=lambda state: state.wait, default=None)
-    if worst is None or worst.wait <= 0:
-        return
-    is_over_for_long = worst.spec.period == 0
-    kind = QuotaExceeded if is_over_for_long else RateLimited
-    raise kind(worst.spec.name, worst.spec.amount, wait_ms=worst.wait, headers=headers)
+def _refusal(spec: Spec) -> type[LimitReached]:
+    if spec.unit == Unit.PARALLEL:
+        return TooManyAtOnce
+    return RateLimited if spec.period else QuotaExceeded

@@ -11,10 +11,11 @@ from fnmatch import fnmatchcase
 from typing import Final
 
 from django.core.exceptions import ValidationError
-from django.db import transaction
 from django.db.models import Max, Q, QuerySet, Sum
 from django.db.models.functions import Length
 
+from models_app import audit
+from models_app.authority import require_operator
 from models_app.errors import TagIsImmutable
 from models_app.models import (
     Blob,
@@ -29,6 +30,7 @@ from models_app.models import (
     User,
 )
 from models_app.names import LIBRARY, ModelName
+from models_app.permissions import Principal
 from models_app.selectors import is_mirror_name
 
 _MAX_PATTERN_CHARS: Final = 400
@@ -60,9 +62,10 @@ def rules_of(namespace: str) -> NamespaceRules:
 
 def check_rules(rules: NamespaceRules) -> None:
     """Raise ValidationError, with a sentence, for rules that cannot hold."""
-    is_own = User.objects.filter(username__iexact=rules.name).exists()
-    if not is_own and rules.name.lower() != LIBRARY:
-        raise ValidationError(f"There is no namespace '{rules.name}': it is no user's.")
+    if not rules.name or is_mirror_name(ModelName(model="any", namespace=rules.name)):
+        raise ValidationError(
+            f"There is no namespace '{rules.name}': it is no user's and no team's."
+        )
     if rules.kept_tags == 0:
         raise ValidationError("At least one tag of each model has to stay.")
     if len(_patterns(rules)) > _MAX_PATTERN_CHARS:
@@ -71,9 +74,13 @@ def check_rules(rules: NamespaceRules) -> None:
         raise ValidationError("The quota is larger than any disk.")
 
 
-@transaction.atomic
-def set_rules(rules: NamespaceRules) -> Namespace:
-    """Decide for a namespace and return its row. Raises ValidationError with a sentence."""
+@audit.act()
+def set_rules(rules: NamespaceRules, *, by: Principal | None = None) -> Namespace:
+    """Decide for a namespace and return its row.
+
+    Raises Forbidden, or ValidationError with a sentence.
+    """
+    require_operator(by)
     check_rules(rules)
     values = {
         "quota_bytes": rules.quota_bytes,
@@ -83,7 +90,17 @@ def set_rules(rules: NamespaceRules) -> Namespace:
     row, _ = Namespace.objects.update_or_create(
         name__iexact=rules.name, defaults=values, create_defaults=values | {"name": rules.name}
     )
+    audit.record("namespace.set", row.name, by=by, **values)
     return row
+
+
+@audit.act()
+def remove_rules(namespace: str, *, by: Principal | None = None) -> None:
+    """Have the site's rules hold in a namespace again. Raises Forbidden."""
+    require_operator(by)
+    deleted, _ = Namespace.objects.filter(name__iexact=namespace).delete()
+    if deleted:
+        audit.record("namespace.remove", namespace, by=by)
 
 
 def _patterns(rules: NamespaceRules) -> str:

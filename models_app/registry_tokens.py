@@ -2,22 +2,22 @@
 
 A token is signed data, not a row: who it is of, by which credential it was fetched, and what it is
 for (contract/registry.md 2.4). It holds for an hour, and at every use only while that credential
-would: a revoked key, a closed account or a new password end it. Whether somebody may touch a
-repository is decided where it is touched. Knows nothing of HTTP.
+would (`models_app.proofs`). Whether somebody may touch a repository is decided where it is touched.
+Knows nothing of HTTP.
 """
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from django.core import signing
 from django.utils import timezone
 
 from models_app.errors import InvalidToken
-from models_app.models import ApiKey, ClientKey, User
 from models_app.permissions import CredentialKind, Principal, Scope
+from models_app.proofs import holder_of, proof_of
 from ollamasite.errors import BadRequest
 
 TOKEN_LIFE: Final = timedelta(hours=1)
@@ -47,60 +47,29 @@ def issue_token(principal: Principal, asked: Iterable[str]) -> IssuedToken:
         raise InvalidToken
     granted = tuple(_granted(principal, asked))
     issued_at = timezone.now().astimezone(UTC)
-    held = {"u": principal.user_id, "g": granted, **_proof_of(principal)}
+    held = {"g": granted, **proof_of(principal)}
     return IssuedToken(_signer().sign_object(held), granted, issued_at)
 
 
-def principal_of_token(text: str) -> Principal:
-    """Return who presents a token. Raises InvalidToken."""
+def principal_of_token(text: str, address: str | None = None) -> Principal:
+    """Return who presents a token from an address. Raises InvalidToken.
+
+    What a key's own limits leave, is left of its tokens.
+    """
     try:
         held = _signer().unsign_object(text, max_age=TOKEN_LIFE)
     except (signing.BadSignature, ValueError) as error:
         raise InvalidToken from error
-    user, scopes = _holder(held)
-    return Principal(
-        user_id=user.pk,
-        username=user.username,
-        is_admin=user.is_superuser,
-        kind=CredentialKind.REGISTRY_TOKEN,
-        key_id=held.get("k"),
-        scopes=scopes,
-        granted=frozenset(held["g"]),
-        client_key_id=held.get("c"),
-    )
+    principal = holder_of(held, address)
+    if principal is None:
+        raise InvalidToken
+    granted = frozenset(held["g"])
+    return replace(principal, kind=CredentialKind.REGISTRY_TOKEN, granted=granted)
 
 
 def _signer() -> signing.TimestampSigner:
     # Its default separator is none of the characters that a Bearer token may have (RFC 6750, 2.1).
     return signing.TimestampSigner(salt=_SALT, sep=".")
-
-
-def _proof_of(principal: Principal) -> dict[str, Any]:
-    """Return what a token's life hangs on besides its owner's account."""
-    if principal.key_id is not None:
-        return {"k": principal.key_id}
-    if principal.client_key_id is not None:
-        return {"c": principal.client_key_id}
-    return {"s": User.objects.get(pk=principal.user_id).get_session_auth_hash()}
-
-
-def _holder(held: dict[str, Any]) -> tuple[User, frozenset[Scope]]:
-    """Return whose token it is and what its credential may be used for. Raises InvalidToken."""
-    owner = User.objects.filter(pk=held["u"], is_active=True).first()
-    if owner is None:
-        raise InvalidToken
-    scopes: Iterable[str] = ()
-    if "k" in held:
-        key = ApiKey.objects.usable().filter(pk=held["k"], owner=owner).first()
-        is_good = key is not None
-        scopes = key.scopes if key else ()
-    elif "c" in held:
-        is_good = ClientKey.objects.filter(pk=held["c"], owner=owner).exists()
-    else:
-        is_good = held["s"] == owner.get_session_auth_hash()
-    if not is_good:
-        raise InvalidToken
-    return owner, frozenset(Scope(scope) for scope in scopes)
 
 
 def _granted(principal: Principal, asked: Iterable[str]) -> Iterable[str]:

@@ -8,14 +8,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
 from django.utils import timezone
 
+from models_app import model_access
 from models_app.errors import ModelNotFound
 from models_app.models import LanguageModel, Layer, RepositoryBlob
 from models_app.names import DEFAULT_HOST, LIBRARY, ModelName
-from models_app.permissions import Principal
-from models_app.selectors import visible_models
+from models_app.permissions import Principal, Verb
+from models_app.selectors import models_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,29 +27,43 @@ class RepositoryRecord:
     namespace: str
     name: str
     is_mirror: bool = False
+    is_allowed: bool = True  # who asked may do what they asked for; they may see it in any case
+
+    @property
+    def path(self) -> str:
+        """`<namespace>/<model>`."""
+        return f"{self.namespace}/{self.name}"
 
 
-def find_repository(principal: Principal, name: ModelName) -> RepositoryRecord | None:
+def find_repository(
+    principal: Principal, name: ModelName, verb: Verb = Verb.READ
+) -> RepositoryRecord | None:
     """Return the repository of this name, or None where there is none that the principal may see.
 
-    Names match whatever their case; a tag in it means nothing.
+    Names match whatever their case; a tag in it means nothing. Whether the verb is allowed is told
+    by the record.
     """
-    found = visible_models(principal).filter(
+    found = models_for(principal, Verb.READ).filter(
         host__iexact=DEFAULT_HOST,
         namespace__iexact=name.namespace or LIBRARY,
         name__iexact=name.model,
     )
+    is_allowed = model_access.may(principal, verb, model="", tag="")
     # As in `selectors`: one's own comes first, then what has its name here, then mirrors.
     ordered = sorted(
-        found, key=lambda model: (model.owner_id != principal.user_id, model.is_mirror, model.pk)
+        found.annotate(is_allowed=ExpressionWrapper(is_allowed, output_field=BooleanField())),
+        key=lambda model: (model.owner_id != principal.user_id, model.is_mirror, model.pk),
     )
-    return _record(ordered[0]) if ordered else None
+    if not ordered:
+        return None
+    row = ordered[0]
+    return RepositoryRecord(row.pk, row.namespace, row.name, row.is_mirror, row.is_allowed)
 
 
 def repository_names(principal: Principal) -> set[str]:
-    """Return the names of all repositories that the principal may see and that hold anything."""
+    """Return the names of all repositories that hold anything and that the principal may read."""
     holds = Q(tags__isnull=False) | Q(revisions__isnull=False)
-    found = visible_models(principal).filter(holds, host__iexact=DEFAULT_HOST)
+    found = models_for(principal, Verb.PULL).filter(holds, host__iexact=DEFAULT_HOST)
     rows = found.values_list("namespace", "name").distinct()
     return {f"{namespace}/{name}" for namespace, name in rows}
 
@@ -90,10 +105,6 @@ def unlink_blob(model_id: int, digest: str) -> bool:
     """Let a repository go of a file that was pushed; return whether it had it."""
     deleted, _ = RepositoryBlob.objects.filter(model_id=model_id, digest=digest).delete()
     return deleted > 0
-
-
-def _record(row: LanguageModel) -> RepositoryRecord:
-    return RepositoryRecord(row.pk, row.namespace, row.name, row.is_mirror)
 
 
 def _layers(model_id: int) -> QuerySet[Layer]:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Q, QuerySet, TextField
+from django.db.models import BooleanField, ExpressionWrapper, QuerySet, TextField
 from django.db.models.functions import Cast, Lower
 
+from models_app import model_access
 from models_app.models import (
     Alias,
     Blob,
@@ -18,17 +19,20 @@ from models_app.models import (
     Layer,
     RepositoryBlob,
     Tag,
+    Team,
     Upload,
     User,
-    Visibility,
 )
 from models_app.names import DEFAULT_HOST, LIBRARY, ModelName
-from models_app.permissions import Principal
+from models_app.permissions import Principal, Verb
 
 
 @dataclass(frozen=True, slots=True)
 class TagRecord:
-    """A tag with its model's owner and its manifest."""
+    """A tag with its model's owner and its manifest.
+
+    `is_allowed`: who asked may do what they asked for; they may see it in any case.
+    """
 
     tag_id: int
     name: ModelName
@@ -42,6 +46,7 @@ class TagRecord:
     config: dict[str, Any]
     cache_scope: str
     is_pinned: bool
+    is_allowed: bool = True
     alias: str = ""  # the name it was found by, where that is an alias
 
 
@@ -57,16 +62,16 @@ class ListedTag:
     target: ModelName | None = None  # whose tag it is, where the name is an alias
 
 
-def find_tag(principal: Principal, name: ModelName) -> TagRecord | None:
+def find_tag(principal: Principal, name: ModelName, verb: Verb = Verb.READ) -> TagRecord | None:
     """Return the tag a name stands for, or None where there is none that the principal may see.
 
     Names match whatever their case. A bare name means the own namespace first, then the library,
-    then an alias.
+    then an alias. Whether the verb is allowed is told by the record.
     """
     if name.namespace:
-        return _find_in(principal, name, [name.namespace])
-    found = _find_in(principal, name, [principal.namespace, LIBRARY])
-    return found or _find_by_alias(principal, name)
+        return _find_in(principal, name, [name.namespace], verb)
+    found = _find_in(principal, name, [principal.namespace, LIBRARY], verb)
+    return found or _find_by_alias(principal, name, verb)
 
 
 def find_alias(name: ModelName) -> str | None:
@@ -82,21 +87,24 @@ def is_tag(name: ModelName) -> bool:
     return _tags_named(name, [name.namespace or LIBRARY]).exists()
 
 
-def _find_by_alias(principal: Principal, name: ModelName) -> TagRecord | None:
+def _find_by_alias(principal: Principal, name: ModelName, verb: Verb) -> TagRecord | None:
     target = find_alias(name)
     if target is None:
         return None
     asked = ModelName.parse(target)
     # One hop, and nobody's own namespace: an alias means the same for all.
-    found = _find_in(principal, asked, [asked.namespace or LIBRARY])
+    found = _find_in(principal, asked, [asked.namespace or LIBRARY], verb)
     return None if found is None else replace(found, alias=name.short)
 
 
-def _find_in(principal: Principal, name: ModelName, namespaces: Sequence[str]) -> TagRecord | None:
+def _find_in(
+    principal: Principal, name: ModelName, namespaces: Sequence[str], verb: Verb
+) -> TagRecord | None:
     """Return the visible tag of this name in the first of the namespaces that has one."""
-    tags = _tags_named(name, namespaces).filter(_is_visible(principal))
+    tags = _tags_named(name, namespaces).filter(model_access.may(principal, Verb.READ))
+    is_allowed = ExpressionWrapper(model_access.may(principal, verb), output_field=BooleanField())
     ordered = sorted(
-        tags.select_related("model", "manifest"),
+        tags.select_related("model", "manifest").annotate(is_allowed=is_allowed),
         key=lambda tag: _nearness(principal, (tag.model.is_mirror, tag.model.owner_id, tag.pk)),
     )
     found = {tag.model.namespace.lower(): tag for tag in ordered}
@@ -118,7 +126,8 @@ def _tags_named(name: ModelName, namespaces: Sequence[str]) -> QuerySet[Tag]:
 def visible_tags(principal: Principal) -> list[ListedTag]:
     """Return every tag the principal may see, also under its aliases, the newest first."""
     # Columns and no rows: with a thousand models, making rows of them is most of the time.
-    found = Tag.objects.filter(_is_visible(principal), manifest__is_model=True).values_list(
+    is_visible = model_access.may(principal, Verb.READ)
+    found = Tag.objects.filter(is_visible, manifest__is_model=True).values_list(
         *("model__name", "name", "model__namespace", "model__host"),
         *("modified_at", "manifest__digest", "manifest__size_bytes"),
         Cast("manifest__config", TextField()),
@@ -178,12 +187,13 @@ def blob_gguf(digest: str) -> dict[str, Any]:
     return kept or {}
 
 
-def is_name_taken(name: ModelName, user_id: int) -> bool:
-    """Whether the model of this name, in any spelling, belongs to somebody else."""
+def is_name_taken(name: ModelName, user_id: int, *, team_id: int | None = None) -> bool:
+    """Whether the model of this name, in any spelling, is none of the user's, or of the team's."""
     same_name = LanguageModel.objects.filter(
         host__iexact=name.host, namespace__iexact=name.namespace, name__iexact=name.model
     )
-    return same_name.filter(is_mirror=False).exclude(owner_id=user_id).exists()
+    owned = {"owner_id": user_id} if team_id is None else {"team_id": team_id}
+    return same_name.filter(is_mirror=False).exclude(**owned).exists()
 
 
 def is_mirror_name(name: ModelName) -> bool:
@@ -191,14 +201,15 @@ def is_mirror_name(name: ModelName) -> bool:
     if name.host != DEFAULT_HOST:
         return True
     namespace = name.namespace or LIBRARY
-    is_own = (
-        namespace.lower() == LIBRARY or User.objects.filter(username__iexact=namespace).exists()
+    return not (
+        namespace.lower() == LIBRARY
+        or User.objects.filter(username__iexact=namespace).exists()
+        or Team.objects.filter(name__iexact=namespace).exists()
     )
-    return not is_own
 
 
 def may_use_blob(principal: Principal, digest: str) -> bool:
-    """Whether the principal has brought this file, or may see a model that it is a layer of.
+    """Whether the principal has brought this file, or may have a model that it is a layer of.
 
     To everybody else the file does not exist, whoever's it is.
     """
@@ -208,9 +219,11 @@ def may_use_blob(principal: Principal, digest: str) -> bool:
 
 
 def has_layer(principal: Principal | None, digest: str) -> bool:
-    """Whether the file is a layer of a model that the principal, or the site (None), may see."""
+    """Whether the file is a layer of a model whose files the principal, or the site, may have."""
     tags = Tag.objects.filter(manifest__layers__blob__digest=digest)
-    return (tags if principal is None else tags.filter(_is_visible(principal))).exists()
+    if principal is not None:
+        tags = tags.filter(model_access.may(principal, Verb.PULL))
+    return tags.exists()
 
 
 def wanted_blobs(digests: Iterable[str]) -> set[str]:
@@ -231,15 +244,54 @@ def has_models() -> bool:
     return Tag.objects.filter(manifest__is_model=True).exists()
 
 
-def visible_models(principal: Principal) -> QuerySet[LanguageModel]:
-    """Return the models that the principal may see, with tags or without; for this app alone."""
-    return LanguageModel.objects.filter(_is_visible(principal, model=""))
+def models_for(principal: Principal, verb: Verb) -> QuerySet[LanguageModel]:
+    """Return the models with all of whose tags the principal may do this; for this app alone."""
+    return LanguageModel.objects.filter(model_access.may(principal, verb, model="", tag=""))
 
 
-def _is_visible(principal: Principal, model: str = "model__") -> Q:
-    # The one place that says who sees what. Being an admin opens nobody's private models.
-    is_shared = Q(**{f"{model}visibility": Visibility.EVERYONE})
-    return is_shared | Q(**{f"{model}owner_id": principal.user_id})
+def find_model(principal: Principal, name: ModelName) -> LanguageModel | None:
+    """Return the model of this site that a name stands for, whatever its tag; for this app alone.
+
+    None where there is none that the principal may see. A bare name is looked up as by `find_tag`.
+    """
+    if name.namespace:
+        return _nearest_model(principal, name, [name.namespace])
+    found = _nearest_model(principal, name, [principal.namespace, LIBRARY])
+    target = None if found else find_alias(name)
+    if target is None:
+        return found
+    asked = ModelName.parse(target)
+    return _nearest_model(principal, asked, [asked.namespace or LIBRARY])
+
+
+def _nearest_model(
+    principal: Principal, name: ModelName, namespaces: Sequence[str]
+) -> LanguageModel | None:
+    """Return the visible model of this name in the first of the namespaces that has one."""
+    found = models_for(principal, Verb.READ).alias(namespace_key=Lower("namespace"))
+    found = found.filter(host__iexact=name.host, name__iexact=name.model)
+    wanted = [namespace.lower() for namespace in namespaces]
+    ordered = sorted(
+        found.filter(namespace_key__in=wanted).select_related("owner", "team"),
+        key=lambda model: _nearness(principal, (model.is_mirror, model.owner_id, model.pk)),
+    )
+    nearest = {model.namespace.lower(): model for model in ordered}
+    return next((nearest[key] for key in wanted if key in nearest), None)
+
+
+def may_write_over(principal: Principal, name: ModelName, verb: Verb) -> bool:
+    """Whether a model of this site has the name, and its rights let the principal do this.
+
+    What a key's patterns say to the name has been decided before.
+    """
+    unkeyed = replace(principal, model_patterns=())
+    same = LanguageModel.objects.filter(
+        host__iexact=name.host,
+        namespace__iexact=name.namespace or LIBRARY,
+        name__iexact=name.model,
+        is_mirror=False,
+    )
+    return same.filter(model_access.may(unkeyed, verb, model="", tag="")).exists()
 
 
 def _record(tag: Tag) -> TagRecord:
@@ -256,4 +308,5 @@ def _record(tag: Tag) -> TagRecord:
         config=tag.manifest.config,
         cache_scope=tag.model.cache_scope,
         is_pinned=tag.model.is_pinned,
+        is_allowed=getattr(tag, "is_allowed", True),
     )

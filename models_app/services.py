@@ -10,25 +10,26 @@ from functools import wraps
 from typing import Any, Final, ParamSpec, TypeVar
 
 from django.db import IntegrityError, transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from models_app.errors import ModelNotFound
 from models_app.models import (
     MANIFEST_TYPE,
     Blob,
-    CacheScope,
     LanguageModel,
     Layer,
     Manifest,
     RepositoryManifest,
     Tag,
+    Team,
     Upload,
     User,
     Visibility,
 )
 from models_app.names import LIBRARY, ModelName
 from models_app.namespaces import require_mutable
+from models_app.permissions import SiteRole
 from models_app.revisions import keep_for_now
 from models_app.row_locks import locked
 from models_app.selectors import is_mirror_name
@@ -87,10 +88,12 @@ def _retried(write: Callable[P, R]) -> Callable[P, R]:
 def write_tag(name: ModelName, manifest: NewManifest, *, owner_id: int | None) -> ModelName:
     """Point a name at a manifest, creating what is missing, and return the name as it is stored.
 
-    A name that exists in another spelling is overwritten under its old one. A new model is seen
-    by everyone if it is in the library, or another registry's and an administrator's, by its owner
-    alone elsewhere. Files that the owner has
-    uploaded for it are its layers from now on and uploads no longer.
+    `owner_id` is who writes. A name that exists in another spelling is overwritten under its old
+    one, and stays whose it was. A new model is theirs, or the team's whose namespace it is in. It
+    is seen by everyone if it is in the library, or another registry's and brought by those who run
+    the site; by the team, or its owner alone, elsewhere. Files that they have uploaded for it are
+    its layers from now on and uploads no longer. Raises ModelNotFound where a model of somebody
+    else has been deleted meanwhile.
     """
     stored = _point(name, _manifest(manifest), owner_id)
     if owner_id is not None:
@@ -205,30 +208,6 @@ def record_upload(user_id: int, digest: str, size_bytes: int) -> None:
     )
 
 
-@transaction.atomic
-def set_model(
-    name: ModelName, *, cache_scope: CacheScope | None = None, is_pinned: bool | None = None
-) -> LanguageModel:
-    """Change how a model is served, for all of its tags; None leaves what is there.
-
-    A bare name means the library. Raises ModelNotFound.
-    """
-    model = (
-        LanguageModel.objects.select_for_update()
-        .filter(host__iexact=name.host, namespace__iexact=name.namespace or LIBRARY)
-        .filter(name__iexact=name.model)
-        .first()
-    )
-    if model is None:
-        raise ModelNotFound(name.short)
-    if cache_scope is not None:
-        model.cache_scope = cache_scope
-    if is_pinned is not None:
-        model.is_pinned = is_pinned
-    model.save(update_fields=["cache_scope", "is_pinned"])
-    return model
-
-
 def _point(name: ModelName, manifest: Manifest, owner_id: int | None) -> ModelName:
     model = _model(name, owner_id)
     before = model.tags.filter(name__iexact=name.tag).first()
@@ -248,30 +227,45 @@ def _point(name: ModelName, manifest: Manifest, owner_id: int | None) -> ModelNa
 def _model(name: ModelName, owner_id: int | None) -> LanguageModel:
     namespace = name.namespace or LIBRARY
     is_mirror = is_mirror_name(name)
-    # Locked, as the rows below: a deletion that runs beside this must see what it is used for.
-    model, _ = LanguageModel.objects.select_for_update().get_or_create(
+    same = LanguageModel.objects.filter(
         host__iexact=name.host,
         namespace__iexact=namespace,
         name__iexact=name.model,
         is_mirror=is_mirror,
         **({"owner_id": owner_id} if is_mirror else {}),
-        defaults={
-            "host": name.host,
-            "namespace": namespace,
-            "name": name.model,
-            "owner_id": owner_id,
-            "visibility": _first_visibility(namespace, owner_id, is_mirror=is_mirror),
-        },
     )
+    # Locked, as the rows below: a deletion that runs beside this must see what it is used for.
+    model = same.select_for_update().first()
+    if model is None:
+        written = {"host": name.host, "namespace": namespace, "name": name.model}
+        whose = _whose(name.within(namespace), owner_id, is_mirror=is_mirror)
+        model = LanguageModel.objects.create(**written, is_mirror=is_mirror, **whose)
     return model
 
 
-def _first_visibility(namespace: str, owner_id: int | None, *, is_mirror: bool) -> Visibility:
-    is_shared = namespace.lower() == LIBRARY
-    if is_mirror and owner_id is not None:
+def _whose(name: ModelName, writer_id: int | None, *, is_mirror: bool) -> dict[str, Any]:
+    """Return whose a new model is, and who may see it at first. Raises ModelNotFound."""
+    namespace = name.namespace or LIBRARY
+    if is_mirror:
         # Those who run the site bring models for everybody, whatever their names.
-        is_shared = User.objects.filter(pk=owner_id, is_superuser=True).exists()
-    return Visibility.EVERYONE if is_shared else Visibility.PRIVATE
+        brings = Q(is_superuser=True) | Q(site_role=SiteRole.OPERATOR)
+        # Locked, so that what somebody brings who is losing this role is either left to the site
+        # with the rest or theirs alone.
+        writers = User.objects.select_for_update(no_key=True).filter(brings, pk__in=[writer_id])
+        is_shared = writer_id is None or writers.first() is not None
+        visibility = Visibility.EVERYONE if is_shared else Visibility.PRIVATE
+        return {"owner_id": writer_id, "visibility": visibility}
+    if namespace.lower() == LIBRARY:
+        return {"owner_id": writer_id, "visibility": Visibility.EVERYONE}
+    # Locked, so that a team that is being deleted leaves no model behind.
+    team = Team.objects.select_for_update(no_key=True).filter(name__iexact=namespace).first()
+    if team is not None:
+        return {"team": team, "visibility": Visibility.TEAM}
+    is_own = User.objects.filter(username__iexact=namespace, pk__in=[writer_id]).exists()
+    if not is_own:
+        # They may write over what is there, and not bring it back for its owner.
+        raise ModelNotFound(name.short)
+    return {"owner_id": writer_id, "visibility": Visibility.PRIVATE}
 
 
 def _manifest(new: NewManifest) -> Manifest:

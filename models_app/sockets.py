@@ -3,6 +3,7 @@
 Knows no message: what is said on a socket is its consumer's own affair.
 """
 
+import asyncio
 from importlib import import_module
 from typing import Any, ClassVar, Final
 from urllib.parse import urlsplit
@@ -12,13 +13,17 @@ from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 
+from models_app import access_watch, key_uses
+from models_app.access_watch import Watch
 from models_app.auth import principal_of_scope
+from models_app.errors import TooManyAttempts
 from models_app.permissions import CredentialKind, Principal
 from models_app.policy import WEBSOCKETS
 from ollamasite.errors import Unauthenticated
 
 CLOSE_UNAUTHENTICATED: Final = 4401
 CLOSE_FORBIDDEN: Final = 4403
+CLOSE_TRY_LATER: Final = 1013
 
 
 class AdmittedConsumer(AsyncWebsocketConsumer):
@@ -28,12 +33,29 @@ class AdmittedConsumer(AsyncWebsocketConsumer):
     channel_layer_alias = "none"
     route: ClassVar[str]
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._watch: Watch | None = None
+        self._closing: asyncio.Task[None] | None = None
+
     async def connect(self) -> None:
-        """Accept, so that the closing code reaches the page, and close where nobody may be."""
+        """Accept, so that the closing code reaches the page, and close where nobody may be.
+
+        Whoever is there is seen out when their access ends.
+        """
         await self.accept()
         principal = await self.admit()
         if principal is not None:
+            self._watch = access_watch.watch(principal, self._see_out)
             await self.admitted(principal)
+
+    async def disconnect(self, code: int) -> None:
+        """Watch nobody any longer."""
+        if self._watch is not None:
+            self._watch.close()
+
+    def _see_out(self) -> None:
+        self._closing = asyncio.create_task(self.close(CLOSE_UNAUTHENTICATED))
 
     async def admitted(self, principal: Principal) -> None:
         """Say or start what comes first."""
@@ -48,6 +70,10 @@ class AdmittedConsumer(AsyncWebsocketConsumer):
         except Unauthenticated:
             await self.close(CLOSE_UNAUTHENTICATED)
             return None
+        except TooManyAttempts:
+            await self.close(CLOSE_TRY_LATER)
+            return None
+        key_uses.write_soon()
         is_foreign = principal.kind is CredentialKind.SESSION and not _is_same_site(self.scope)
         if is_foreign or not WEBSOCKETS[self.route].admits(principal, "GET"):
             await self.close(CLOSE_FORBIDDEN)

@@ -2,11 +2,20 @@
 
 from django.urls import path
 
-from models_app import views
+from models_app import joining_views, views
 
 urlpatterns = [
     path("signin", views.SignInView.as_view(), name="signin"),
     path("signout", views.sign_out, name="signout"),
+    path("signup", joining_views.signup, name="signup"),
+    path("invite", joining_views.invite, name="invite"),
+    path("invite/<str:secret>", joining_views.open_invite, name="open-invite"),
+    path("password", joining_views.OwnPasswordView.as_view(), name="own-password"),
+    path(
+        "password/<uidb64>/<token>",
+        joining_views.NewPasswordView.as_view(),
+        name="new-password",
+    ),
     path("client-keys", views.client_keys, name="client-keys"),
     path("client-keys/<int:key_id>/remove", views.remove_key, name="remove-client-key"),
 ]

@@ -1,4 +1,4 @@
-"""The ASGI application: request context → CORS → guard → static files → Django, Channels or blobs.
+"""The ASGI application: context, proxy, headers, CORS, guard, files → Django, Channels or blobs.
 
 Knows no feature. Static files are served here and not by a view, so that they need neither a
 thread nor the gate.
@@ -16,9 +16,11 @@ from django.urls import re_path
 from servestatic.asgi import ServeStaticASGI  # type: ignore[import-untyped]
 
 from ollamasite.cors import Cors
+from ollamasite.forwarded_proto import ForwardedProto
 from ollamasite.guard import Guard
 from ollamasite.key_handler import KeyHandler, carries_key
 from ollamasite.request_context import RequestContext
+from ollamasite.security_headers import SecurityHeaders
 
 # Apps are loaded here; what follows imports their models.
 _django = get_asgi_application()
@@ -86,13 +88,11 @@ def _with_static_files(application: Any) -> Any:
 _no_such_route: Any = _refuse_socket
 _routes: Any = [*inference_sockets, *registry_sockets, re_path("", _no_such_route)]
 _sockets = AuthMiddlewareStack(URLRouter(_routes))
+_guarded = Guard(
+    _with_static_files(ProtocolTypeRouter({"http": _http, "websocket": _sockets})),
+    site_hosts=settings.SITE_HOSTS,
+    body_limit=_body_limit,
+)
 application = RequestContext(
-    Cors(
-        Guard(
-            _with_static_files(ProtocolTypeRouter({"http": _http, "websocket": _sockets})),
-            site_hosts=settings.SITE_HOSTS,
-            body_limit=_body_limit,
-        ),
-        origins=settings.ORIGINS,
-    )
+    ForwardedProto(SecurityHeaders(Cors(_guarded, origins=settings.ORIGINS)))
 )

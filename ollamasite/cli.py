@@ -28,10 +28,18 @@ usage: ollamasite COMMAND [options]
   worker       background jobs alone
   create-user  an account; --admin for an administrator
   create-key   an API key for a user, printed once
+  invite       a link by which one person makes an account or joins a team
+  team         make, change and list teams
+  deactivate-user  end an account's use at once; --activate lets the person in again
+  password-link  a link by which a user chooses a new password
   add-client-key  a user's ollama CLI is known by its public key
   set-model    how a model is served: shared cache, pinned in memory
   alias        a name for everybody that stands for a model; --remove
   namespace    what a namespace may hold, which tags stay as they are
+  ledger       what was used, as CSV or JSON: export --csv --group-by user
+  audit        what administrators did and who signed in: list, verify
+  policy       who may use which route, as a table
+  personal-data  all that is known of a user: export, delete
   gc           remove what nobody needs any longer
   verify       hash every file again; --set-aside for damaged ones
   site-key     the public key by which other registries can know this site

@@ -7,6 +7,7 @@
     │   └── id_ed25519      by which other registries know this site
     ├── db.sqlite3          the default database (WAL)
     ├── blobs/              content-addressed files, see registry.blobs
+    ├── ledger/             journals of running requests, see models_app.ledger_journal
     ├── redis/              the private Redis' append-only file
     ├── run/                sockets and marks of running processes, see `run_dir`
     └── serve.lock          held by the one `ollamasite serve`

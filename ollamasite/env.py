@@ -3,6 +3,7 @@
 Only `ollamasite.settings` uses this module. Knows nothing of what the values mean.
 """
 
+import ipaddress
 import os
 import warnings
 from collections.abc import Callable, Collection, Mapping
@@ -91,6 +92,19 @@ class Environment:
                     "images.example:8443 or http://images.lan, or * for every public host."
                 ) from error
         return items
+
+    def networks(self, name: str) -> list[str]:
+        """Return a comma-separated list of addresses and CIDR blocks, IPv4 and IPv6."""
+        found = []
+        for item in self.names_list(name):
+            try:
+                found.append(str(ipaddress.ip_network(item, strict=False)))
+            except ValueError as error:
+                raise ImproperlyConfigured(
+                    f"{name}: {item!r} cannot be used: write addresses or networks such as "
+                    "127.0.0.1, 10.0.0.0/8 or fd00::/8."
+                ) from error
+        return found
 
     def secrets_by_host(self, name: str) -> dict[str, str]:
         """Return `host[:port]=user:password` items by host. Refusals do not repeat them."""

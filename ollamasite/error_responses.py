@@ -14,7 +14,12 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.core.exceptions import (
     BadRequest as DjangoBadRequest,
 )
-from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.core.exceptions import (
+    PermissionDenied,
+    RequestDataTooBig,
+    SuspiciousOperation,
+    ValidationError,
+)
 from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
@@ -52,6 +57,8 @@ _OPENAI_CODES: Final = {
     "prompt_too_long": "context_length_exceeded",
     "previous_response_not_found": "previous_response_not_found",
     "rate_limited": "rate_limit_exceeded",
+    "too_many_at_once": "rate_limit_exceeded",
+    "too_many_attempts": "rate_limit_exceeded",
     "quota_exceeded": "insufficient_quota",
 }
 _ANTHROPIC_TYPES: Final = {
@@ -123,8 +130,15 @@ def to_service_error(error: Exception) -> errors.ServiceError:
             return errors.Forbidden()
         case RequestDataTooBig():
             return errors.BodyTooLarge()
-        case DjangoBadRequest() | UnreadablePostError() | drf.ParseError():
-            return errors.BadRequest()
+        case (
+            ValidationError()
+            | SuspiciousOperation()
+            | DjangoBadRequest()
+            | UnreadablePostError()
+            | drf.ParseError()
+        ):
+            # What a form would say beside its fields; the others have nothing to say.
+            return errors.BadRequest(" ".join(getattr(error, "messages", [])))
     error_id = current_request_id()
     logger.error("unexpected error %s", error_id, exc_info=error)
     return errors.ServiceError(f"internal server error (id {error_id})")

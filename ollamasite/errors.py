@@ -7,6 +7,7 @@
     ├── Forbidden             403 forbidden
     ├── NotFound              404 not_found
     ├── MethodNotAllowed      405 method_not_allowed
+    ├── Conflict              409 conflict            (what is there stands in the way)
     ├── BodyTooLarge          413 body_too_large
     ├── OutboundFailed        502 outbound_failed     (a request of ours to another machine)
     │   ├── OutboundRefused   403 outbound_refused
@@ -90,6 +91,14 @@ class MethodNotAllowed(ServiceError):
     code = "method_not_allowed"
     status = 405
     default_message = "405 method not allowed"
+
+
+class Conflict(ServiceError):
+    """The request is right, and what is there now stands in its way: the sentence says what."""
+
+    code = "conflict"
+    status = 409
+    default_message = "this cannot be done as things are"
 
 
 class BodyTooLarge(ServiceError):

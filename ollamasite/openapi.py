@@ -122,11 +122,16 @@ def _operations(route: str) -> Iterator[tuple[str, dict[str, Any]]]:
             "operationId": _operation_id(route, method),
             "tags": [dialect_of(f"/{route}").value],
             "summary": summary,
-            "description": f"A key needs the scope `{_scope(route, method)}`.",
+            "description": _access(route, method),
             "parameters": [*_path_parameters(route), *_query_parameters(operation)],
             "responses": dict(_responses(route, method, operation)),
         }
         yield method, described | _request_body(operation)
+
+
+def _access(route: str, method: str) -> str:
+    scope = _scope(route, method)
+    return f"A key needs the scope `{scope}`." if scope else "Every key will do."
 
 
 def _scope(route: str, method: str) -> Scope | None:

@@ -16,6 +16,9 @@ from inference.api.anthropic import schemas as anthropic_schemas
 from inference.api.openai import chat_schemas, completions_schemas, embeddings
 from inference.api.responses import objects as responses_objects
 from inference.api.responses import schemas as responses_schemas
+from models_app.api import access, audit, keys, limits, own_data, people_schemas, usage
+from models_app.directory import USER_STATES
+from models_app.usage import GROUPS, RequestRecord
 from ollamasite.http import EVENT_STREAM, NDJSON
 from registry.api import create, job_schemas, storage, transfers
 from registry.api import schemas as registry_schemas
@@ -66,6 +69,61 @@ _JOBS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
 )
 
 
+_LINE: Final[dict[str, Any]] = {"type": "string", "maxLength": 200, "pattern": r"^[^\x00]*$"}
+_AUDIT: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
+    ("actor", _LINE),
+    ("action", _LINE),
+    ("q", _LINE),
+    ("since", {"type": "string", "format": "date-time"}),
+    ("until", {"type": "string", "format": "date-time"}),
+    ("before", {"type": "integer", "minimum": 1, "maximum": 10**18 - 1}),
+    ("limit", {"type": "integer", "minimum": 1, "maximum": 500, "default": 50}),
+)
+
+
+_BY_NAME: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
+    ("limit", {"type": "integer", "minimum": 1, "maximum": 500, "default": 50}),
+    ("after", {"type": "string"}),
+)
+_SEARCH: Final = (("q", {"type": "string"}), *_BY_NAME)
+_USERS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
+    ("state", {"type": "string", "enum": [*filter(None, USER_STATES)]}),
+    *_SEARCH,
+)
+_INVITES: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
+    ("team", {"type": "string"}),
+    ("state", {"type": "string", "enum": ["open", "all"], "default": "open"}),
+    ("before", {"type": "integer", "minimum": 1}),
+    ("limit", {"type": "integer", "minimum": 1, "maximum": 500, "default": 50}),
+)
+_WITH_MODELS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
+    ("with_models", {"type": "string", "enum": ["0", "1"], "default": "0"}),
+)
+_KEEP_SUCCESSORS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
+    ("keep_successors", {"type": "string", "enum": ["0", "1"], "default": "0"}),
+)
+_OWNER: Final[tuple[tuple[str, dict[str, Any]], ...]] = (("owner", {"type": "string"}),)
+_DONE: Final = Operation(statuses=(204,))
+_PASSWORD_LINK: Final = Operation(reply=people_schemas.PasswordLinkReply, statuses=(201,))
+
+
+_WHOSE_USE: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
+    ("since", {"type": "string"}),
+    ("until", {"type": "string"}),
+    ("team", {"type": "string"}),
+    ("all", {"type": "string", "enum": ["0", "1"], "default": "0"}),
+    ("user", {"type": "string"}),
+    ("key", {"type": "string"}),
+    ("model", {"type": "string"}),
+)
+_USAGE: Final = (*_WHOSE_USE, ("group_by", {"type": "string", "enum": list(GROUPS)}))
+_REQUESTS: Final = (
+    *_WHOSE_USE,
+    ("limit", {"type": "integer", "minimum": 1, "maximum": 500, "default": 50}),
+    ("after", {"type": "string"}),
+)
+_EXPORT: Final = (*_WHOSE_USE, ("format", {"type": "string", "enum": ["csv", "json"]}))
+
 # Keys are routes as the URLconf spells them, then methods in lower case.
 OPERATIONS: Final[dict[str, dict[str, Operation]]] = {
     "api/version": {"get": Operation(reply=replies.VersionReply)},
@@ -95,6 +153,134 @@ OPERATIONS: Final[dict[str, dict[str, Operation]]] = {
     "api/blobs/<str:digest>": {
         "head": Operation(),
         "post": Operation(takes_bytes=True, statuses=(200, 201), summary="Send a file."),
+    },
+    "api/usage": {"get": Operation(reply=usage.UsageReply, query=_USAGE)},
+    "api/usage/requests": {"get": Operation(reply=usage.RequestsReply, query=_REQUESTS)},
+    "api/usage/export": {
+        "get": Operation(reply=list[RequestRecord], stream="text/csv", query=_EXPORT)
+    },
+    "api/audit": {"get": Operation(reply=audit.AuditReply, query=_AUDIT)},
+    "api/me": {
+        "get": Operation(reply=people_schemas.MeReply),
+        "patch": _takes(people_schemas.ChangeMeBody, people_schemas.MeReply, home_team=""),
+    },
+    "api/users": {
+        "get": Operation(reply=people_schemas.UsersReply, query=_USERS),
+        "post": Operation(
+            body=people_schemas.NewUserBody,
+            reply=people_schemas.PasswordLinkReply,
+            example={"name": "carol"},
+            statuses=(201,),
+        ),
+    },
+    "api/users/<str:name>": {
+        "get": Operation(reply=people_schemas.UserReply),
+        "patch": _takes(
+            people_schemas.ChangeUserBody, people_schemas.UserReply, site_role="auditor"
+        ),
+        "delete": Operation(query=_WITH_MODELS, statuses=(204,)),
+    },
+    "api/users/<str:name>/approve": {"post": Operation(reply=people_schemas.UserReply)},
+    "api/users/<str:name>/activate": {"post": _DONE},
+    "api/users/<str:name>/deactivate": {"post": _DONE},
+    "api/users/<str:name>/sessions/end": {"post": _DONE},
+    "api/users/<str:name>/password-link": {"post": _PASSWORD_LINK},
+    "api/teams": {
+        "get": Operation(reply=people_schemas.TeamsReply, query=_SEARCH),
+        "post": Operation(
+            body=people_schemas.NewTeamBody,
+            reply=people_schemas.TeamReply,
+            example={"name": "vision"},
+            statuses=(201,),
+        ),
+    },
+    "api/teams/<str:name>": {
+        "get": Operation(reply=people_schemas.TeamReply),
+        "patch": _takes(
+            people_schemas.ChangeTeamBody, people_schemas.TeamReply, description="pictures"
+        ),
+        "delete": Operation(query=_WITH_MODELS, statuses=(204,)),
+    },
+    "api/teams/<str:name>/members": {
+        "get": Operation(reply=people_schemas.MembersReply, query=_BY_NAME)
+    },
+    "api/teams/<str:name>/members/<str:user>": {
+        "put": Operation(body=people_schemas.RoleBody, example={"role": "member"}, statuses=(204,)),
+        "delete": _DONE,
+    },
+    "api/teams/<str:name>/service-accounts": {
+        "get": Operation(reply=people_schemas.MembersReply, query=_BY_NAME),
+        "post": Operation(
+            body=people_schemas.NewServiceAccountBody,
+            example={"name": "nightly-tests"},
+            statuses=(201,),
+        ),
+    },
+    "api/invites": {
+        "get": Operation(reply=people_schemas.InvitesReply, query=_INVITES),
+        "post": Operation(
+            body=people_schemas.NewInviteBody,
+            reply=people_schemas.NewInviteReply,
+            example={"note": "for Carol"},
+            statuses=(201,),
+        ),
+    },
+    "api/invites/<str:invite_id>": {"delete": _DONE},
+    "api/keys": {
+        "get": Operation(reply=keys.KeysReply, query=_OWNER),
+        "post": Operation(
+            body=keys.NewKeyBody,
+            reply=keys.NewKeyReply,
+            example={"name": "laptop", "scopes": ["use"], "expires_in": "30d"},
+            statuses=(201,),
+        ),
+    },
+    "api/keys/<str:prefix>": {
+        "get": Operation(reply=keys.KeyReply),
+        "patch": _takes(keys.ChangeKeyBody, keys.KeyReply, name="laptop"),
+        "delete": Operation(query=_KEEP_SUCCESSORS, statuses=(204,)),
+    },
+    "api/keys/<str:prefix>/rotate": {
+        "post": Operation(
+            body=keys.RotateKeyBody,
+            reply=keys.NewKeyReply,
+            example={"overlap": "1h"},
+            statuses=(201,),
+        ),
+    },
+    "api/me/export": {"get": Operation(reply=dict)},
+    "api/me/delete": {
+        "post": Operation(
+            body=own_data.DeleteMeBody,
+            example={"password": "the one I sign in with"},
+            statuses=(204,),
+        )
+    },
+    "api/limits": {
+        "get": Operation(reply=limits.LimitsReply, query=(("model", {"type": "string"}),))
+    },
+    "api/limit-rules": {
+        "get": Operation(reply=limits.RulesReply),
+        "put": Operation(
+            body=limits.RuleBody,
+            reply=limits.RuleReply,
+            example={
+                "subject": "user",
+                "name": "alice",
+                "unit": "tokens",
+                "period": "day",
+                "amount": 100_000,
+            },
+        ),
+    },
+    "api/limit-rules/<int:rule_id>": {"delete": Operation(statuses=(204,))},
+    "api/access": {
+        "get": Operation(reply=access.AccessReply, query=(("model", {"type": "string"}),)),
+        "patch": Operation(
+            body=access.AccessBody,
+            reply=access.AccessReply,
+            example={"model": "alice/tuned", "add": [{"to": "bob", "verb": "use"}]},
+        ),
     },
     "api/jobs": {
         "get": Operation(reply=job_schemas.JobsReply, query=_JOBS),

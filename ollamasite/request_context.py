@@ -1,4 +1,4 @@
-"""What belongs to the request that is being answered: its id, and headers that its answer gets.
+"""What belongs to the request that is being answered: its id, its client, and headers to add.
 
 The outermost layer of the ASGI application, so that what is answered before Django is reached
 (static files, refusals, uploads, preflights) has an id too: in `x-request-id`, in error texts and
@@ -10,6 +10,8 @@ import secrets
 from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any, Final
+
+from ollamasite import client_address
 
 _ID: Final = "x-request-id"
 # The headers by name in lower case. Tasks and threads of a request share its dict.
@@ -45,10 +47,11 @@ class RequestContext:
                 event = {**event, "headers": [*others, *ours.items()]}
             await send(event)
 
-        before = _headers.set(added)
+        before, came_from = _headers.set(added), client_address.enter(scope)
         try:
             await self._application(scope, receive, send_with_headers)
         finally:
+            client_address.leave(came_from)
             _headers.reset(before)
 
 

@@ -5,6 +5,7 @@ a test compares the two.
 """
 
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
@@ -18,6 +19,8 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = env.path("OLLAMASITE_DATA_DIR", data_dir.default_data_dir())
 RUN_DIR = data_dir.run_dir(DATA_DIR)
 BLOBS_DIR = DATA_DIR / "blobs"
+# Journals of requests that are not in the ledger yet.
+LEDGER_DIR = DATA_DIR / "ledger"
 # Present while `serve` does its first-start work; /readyz stays 503 until it is gone.
 STARTING_MARK = RUN_DIR / "starting"
 
@@ -52,16 +55,35 @@ ORIGINS = [
     ),
     *("app://*", "file://*", "tauri://*", "vscode-webview://*", "vscode-file://*"),
 ]
+# Proxies whose word is taken for who the client is (X-Forwarded-For).
+TRUSTED_PROXIES = env.networks("OLLAMASITE_TRUSTED_PROXIES")
+_is_https = env.flag("OLLAMASITE_HTTPS", default=False)
+if _is_https and not TRUSTED_PROXIES:
+    # Somebody speaks TLS for this site: unless it is said who, it is a program on this machine.
+    TRUSTED_PROXIES = ["127.0.0.0/8", "::1/128"]
 MAX_BODY_BYTES = env.integer("OLLAMASITE_MAX_BODY_BYTES", 100 * 1024 * 1024, minimum=1024)
 MAX_BLOB_BYTES = env.size("OLLAMASITE_MAX_BLOB", 1024**4)
 # Answers of /v1/responses that clients may come back to: how long, and how much of each user's.
 RESPONSES_KEPT_S = env.seconds("OLLAMASITE_RESPONSES_KEPT", 30 * 86400.0)
 RESPONSES_BYTES = env.size("OLLAMASITE_RESPONSES_SIZE", 256 * 1024**2)
 DRAIN_S = env.seconds("OLLAMASITE_DRAIN_TIMEOUT", 30.0)
+# Rows of the ledger; its hourly sums stay.
+LEDGER_KEPT_S = env.seconds("OLLAMASITE_LEDGER_KEPT", 400 * 86400.0)
 # For each user; 0: no limit.
 REQUESTS_PER_MINUTE = env.integer("OLLAMASITE_REQUESTS_PER_MINUTE", 0)
 TOKENS_PER_MINUTE = env.integer("OLLAMASITE_TOKENS_PER_MINUTE", 0)
 TOKENS_PER_DAY = env.integer("OLLAMASITE_TOKENS_PER_DAY", 0)
+TOKENS_PER_MONTH = env.integer("OLLAMASITE_TOKENS_PER_MONTH", 0)
+PARALLEL_REQUESTS = env.integer("OLLAMASITE_PARALLEL_REQUESTS", 0)
+# From each address; 0: as many as somebody likes.
+SIGN_INS_PER_MINUTE = env.integer("OLLAMASITE_SIGN_INS_PER_MINUTE", 30)
+WRONG_KEYS_PER_MINUTE = env.integer("OLLAMASITE_WRONG_KEYS_PER_MINUTE", 60)
+SIGN_UPS_PER_HOUR = env.integer("OLLAMASITE_SIGN_UPS_PER_HOUR", 20)
+# Who may ask for an account: nobody, anybody whom an administrator then lets in, or anybody.
+SIGN_UP = env.choice("OLLAMASITE_SIGN_UP", "off", ("off", "approval", "open"))
+# Patterns of the shared models that those may use who are in no team with a list; none: all.
+ALLOWED_MODELS = env.names_list("OLLAMASITE_ALLOWED_MODELS")
+INVITES_KEPT_S = env.seconds("OLLAMASITE_INVITES_KEPT", 7 * 86400.0)
 # `ollamasite.guard` refuses foreign Host headers before Django is reached, with rules (IP
 # addresses, *.local) that ALLOWED_HOSTS cannot express.
 ALLOWED_HOSTS = ["*"]
@@ -114,6 +136,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "axes",
     "rest_framework",
     "channels",
     "ollamasite",
@@ -131,6 +154,7 @@ MIDDLEWARE = [
     "models_app.gate.GateMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 # For requests with an API key, see `ollamasite.key_handler`.
 KEY_MIDDLEWARE = [
@@ -165,9 +189,19 @@ AUTH_PASSWORD_VALIDATORS = [
     },
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",
+    "django.contrib.auth.backends.ModelBackend",
+]
+# The first one is for new passwords: it takes memory too, which guessing machines lack.
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.ScryptPasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LANGUAGE_CODE = "en-us"
 USE_I18N = False
+FORMAT_MODULE_PATH = "ollamasite.locales"
 USE_TZ = True
 TIME_ZONE = env.time_zone("OLLAMASITE_TIME_ZONE", "UTC")
 # Bodies are limited by `ollamasite.guard` for every route at once.
@@ -204,17 +238,46 @@ CHANNEL_LAYERS = {
     }
 }
 
+# ------------------------------------------------------------------ wrong passwords (django-axes)
+# By name and address together: a stranger keeps nobody out, and no name tells whether it exists.
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_FAILURE_LIMIT = env.integer("OLLAMASITE_WRONG_PASSWORDS", 10, minimum=1)
+AXES_COOLOFF_TIME = timedelta(
+    seconds=max(1.0, min(86400.0, env.seconds("OLLAMASITE_WRONG_PASSWORDS_WAIT", 600.0)))
+)
+AXES_RESET_ON_SUCCESS = True
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_CLIENT_IP_CALLABLE = "models_app.sign_ins.counted_address"
+AXES_USERNAME_CALLABLE = "models_app.sign_ins.counted_name"
+AXES_LOCKOUT_CALLABLE = "models_app.sign_ins.locked_out"
+AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "csrfmiddlewaretoken", "next"]
+# The audit has it all.
+AXES_DISABLE_ACCESS_LOG = True
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
+
 # ------------------------------------------------------------------ sessions and static files
 SESSION_COOKIE_NAME = "ollamasite_session"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
+# Since it was last used (`models_app.sign_ins.renew`).
+SESSION_COOKIE_AGE = int(
+    max(60.0, min(366 * 86400.0, env.seconds("OLLAMASITE_SESSION", 14 * 86400.0)))
+)
 CSRF_COOKIE_SAMESITE = "Lax"
 CSRF_FAILURE_VIEW = "models_app.views.csrf_failed"
-_is_https = env.flag("OLLAMASITE_HTTPS", default=False)
 SESSION_COOKIE_SECURE = _is_https
 CSRF_COOKIE_SECURE = _is_https
 CSRF_TRUSTED_ORIGINS = [f"https://{host}" for host in SITE_HOSTS] if _is_https else []
+# Of anybody but a trusted proxy, `ollamasite.forwarded_proto` takes this header away.
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _is_https else None
+SECURE_SSL_REDIRECT = _is_https
+# What programs on this machine ask, which have no certificate for localhost.
+SECURE_REDIRECT_EXEMPT = ["^$", "^healthz$", "^readyz$"]
+_hsts_s = env.seconds("OLLAMASITE_HSTS", 365 * 86400.0)
+SECURE_HSTS_SECONDS = int(min(_hsts_s, 2 * 365 * 86400.0)) if _is_https else 0
+# Other names below this site's are not for this site to decide about.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 STATIC_URL = "/static/"
@@ -231,6 +294,8 @@ UNFOLD = {
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": _logo}],
     "SITE_URL": "/home",
     "SHOW_VIEW_ON_SITE": False,
+    "SHOW_HISTORY": False,  # the audit has it
+    "STYLES": [f"{STATIC_URL}ollamasite/admin.css"],
     # The green of the other pages (static/ollamasite/site.css).
     "COLORS": {
         "primary": {
@@ -280,5 +345,7 @@ LOGGING = {
         # Each refused request would be a line: error_responses logs what deserves one.
         "django.request": {"level": "ERROR"},
         "django.channels.server": {"level": "WARNING"},
+        # Who signed in, and who failed to, is in the audit.
+        "axes": {"level": "ERROR"},
     },
 }

@@ -3,12 +3,15 @@
 from django.urls import include, path
 from django.views.generic import RedirectView
 
+from inference import admin
 from inference.api import embed, native
 from inference.api import queue as queue_api
 from inference.api.anthropic import views as anthropic
 from inference.api.openai import chat, completions, embeddings
 from inference.api.responses import views as responses
-from models_app import admin
+from models_app.api import access, audit, limits, me, own_data, teams, usage, users
+from models_app.api import invites as invites_api
+from models_app.api import keys as keys_api
 from ollamasite import health
 from ollamasite.openapi import OpenApiView
 from registry.api import blobs, jobs, models, storage, transfers
@@ -38,6 +41,34 @@ urlpatterns = [
     path("api/copy", models.CopyView.as_view()),
     path("api/delete", models.DeleteView.as_view()),
     path("api/blobs/<str:digest>", blobs.BlobView.as_view()),
+    path("api/audit", audit.AuditView.as_view()),
+    path("api/usage", usage.UsageView.as_view()),
+    path("api/usage/requests", usage.RequestsView.as_view()),
+    path("api/usage/export", usage.ExportView.as_view()),
+    path("api/me", me.MeView.as_view()),
+    path("api/users", users.UsersView.as_view()),
+    path("api/users/<str:name>", users.UserView.as_view()),
+    path("api/users/<str:name>/approve", users.ApproveView.as_view()),
+    path("api/users/<str:name>/activate", users.ActivateView.as_view()),
+    path("api/users/<str:name>/deactivate", users.DeactivateView.as_view()),
+    path("api/users/<str:name>/sessions/end", users.EndSessionsView.as_view()),
+    path("api/users/<str:name>/password-link", users.PasswordLinkView.as_view()),
+    path("api/teams", teams.TeamsView.as_view()),
+    path("api/teams/<str:name>", teams.TeamView.as_view()),
+    path("api/teams/<str:name>/members", teams.MembersView.as_view()),
+    path("api/teams/<str:name>/members/<str:user>", teams.MemberView.as_view()),
+    path("api/teams/<str:name>/service-accounts", teams.ServiceAccountsView.as_view()),
+    path("api/invites", invites_api.InvitesView.as_view()),
+    path("api/invites/<str:invite_id>", invites_api.InviteView.as_view()),
+    path("api/me/export", own_data.ExportView.as_view()),
+    path("api/me/delete", own_data.DeleteView.as_view()),
+    path("api/keys", keys_api.KeysView.as_view()),
+    path("api/keys/<str:prefix>", keys_api.KeyView.as_view()),
+    path("api/keys/<str:prefix>/rotate", keys_api.RotateKeyView.as_view()),
+    path("api/access", access.AccessView.as_view()),
+    path("api/limits", limits.LimitsView.as_view()),
+    path("api/limit-rules", limits.LimitRulesView.as_view()),
+    path("api/limit-rules/<int:rule_id>", limits.LimitRuleView.as_view()),
     path("api/jobs", jobs.JobsView.as_view()),
     path("api/jobs/<str:job_id>", jobs.JobView.as_view()),
     path("api/jobs/<str:job_id>/cancel", jobs.CancelJobView.as_view()),

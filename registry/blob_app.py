@@ -12,6 +12,7 @@ from typing import Any, Final
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.db import DatabaseError, connections
 
+from models_app.access_watch import access_kept
 from models_app.gate import admit_scope
 from ollamasite.error_responses import to_service_error
 from ollamasite.errors import ServiceError
@@ -73,7 +74,8 @@ async def _receive_file(scope: Any, receive: Any) -> int:
     draft = await sync_to_async(uploads.begin)(principal, int(length) if is_told else None)
     write = partial(uploads.add, draft, None if is_told else principal.namespace)
     try:
-        await drain(scope, receive, write, idle_s=_IDLE_S)
+        async with access_kept(principal):
+            await drain(scope, receive, write, idle_s=_IDLE_S)
         await sync_to_async(uploads.finish)(principal, draft, asked)
     finally:
         await sync_to_async(draft.close)()

@@ -23,14 +23,13 @@ from msgspec import Struct
 from models_app import jobs
 from models_app.jobs import ACTIVE_STATES
 from models_app.permissions import Principal
-from models_app.sockets import AdmittedConsumer
+from models_app.sockets import CLOSE_TRY_LATER, AdmittedConsumer
 from ollamasite.error_responses import to_service_error
 from ollamasite.http import encode_json
 from registry.api.job_schemas import JobMessage, JobsMessage, job_reply
 from registry.jobs.notices import Listener, owner_group
 
 CLOSE_INTERNAL_ERROR: Final = 1011
-CLOSE_TRY_LATER: Final = 1013
 MOST_SOCKETS: Final = 32
 _PAUSE_S: Final = 0.2
 # Where news are lost, they are this late.
@@ -63,6 +62,7 @@ class JobsConsumer(AdmittedConsumer):
 
     async def disconnect(self, code: int) -> None:
         """Stop reading."""
+        await super().disconnect(code)
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

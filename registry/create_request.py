@@ -44,9 +44,10 @@ def check(principal: Principal, request: CreateRequest) -> None:
 def create(principal: Principal, request: CreateRequest, report: Report) -> ModelName:
     """Create what a caller asks for and return its name as it is stored.
 
-    A base that is not here is pulled first. Raises ModelNotFound for one that the caller may not
-    see and that no registry can have, BlobNotFound for such a file, and what pull_model and
-    create_model raise. Blocks.
+    A base that is not here is pulled first; of one that is, the caller has to be allowed to take
+    the files. Raises ModelNotFound for one that they may not see and that no registry can have,
+    NotYourModel for one that they may not copy, BlobNotFound for such a file, and what pull_model
+    and create_model raise. Blocks.
     """
     check(principal, request)
     contents = {field.name: getattr(request, field.name) for field in fields(NewContents)}
@@ -64,7 +65,7 @@ def run(context: "JobContext", arguments: CreateRequest) -> None:
 
 def _base(principal: Principal, name: str, report: Report) -> ResolvedModel:
     try:
-        return library.resolve(principal, name, Verb.READ)
+        return library.resolve(principal, name, Verb.PULL)
     except ModelNotFound as error:
         return _pulled(principal, name, report, error)
 
@@ -84,7 +85,7 @@ def _pulled(
             report(event)
 
     stored = pull_model(principal, PullArguments(name=name), told)
-    return library.resolve(principal, stored, Verb.READ)
+    return library.resolve(principal, stored, Verb.PULL)
 
 
 def _check_files(principal: Principal, request: CreateRequest) -> None:

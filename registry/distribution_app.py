@@ -9,12 +9,14 @@ told about a file, is the business of `registry.upload_sessions` and `distributi
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.db import DatabaseError, connections
 
-from models_app.errors import InvalidModelName
+from models_app.access_watch import access_kept
+from models_app.errors import AccessEnded, InvalidModelName
 from models_app.gate import admit_scope
 from models_app.permissions import Principal
 from ollamasite.error_responses import dialect_headers, to_service_error
@@ -155,7 +157,8 @@ async def _append(request: BlobRequest, receive: Any) -> Reply:
     principal, repository = await sync_to_async(_pusher_of)(request)
     upload = await sync_to_async(Upload)(principal, repository, request.last)
     try:
-        await _receive_part(request, receive, upload)
+        async with access_kept(principal):
+            await _receive_part(request, receive, upload)
     finally:
         await sync_to_async(upload.close)()
     return Reply(202, _session_headers(request, upload.session_id, upload.received))
@@ -183,7 +186,8 @@ async def _receive_last(
 ) -> None:
     upload = await sync_to_async(Upload)(principal, repository, session)
     try:
-        await _receive_part(request, receive, upload)
+        async with access_kept(principal):
+            await _receive_part(request, receive, upload)
         await sync_to_async(upload.finish)(digest)
     finally:
         await sync_to_async(upload.close)()
@@ -250,14 +254,20 @@ async def _send_reply(reply: Reply, scope: Any, receive: Any, send: Any) -> None
     if reply.file is None:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
         return
-    with reply.file.opened:
-        passage = passage_of(scope)
-        if passage is not None and reply.file.part.size_bytes >= LEAST_BYTES:
-            await _send_past_server(passage, reply.file, send)
-        elif reply.file.is_whole and "http.response.pathsend" in (scope.get("extensions") or {}):
-            await send({"type": "http.response.pathsend", "path": str(reply.file.path)})
-        else:
-            await _send_file(reply.file, receive, send)
+    # Whoever may not be here any longer is cut off: it is too late for words.
+    with suppress(AccessEnded), reply.file.opened:
+        async with access_kept(reply.file.reader):
+            await _send_by_best_way(reply.file, scope, receive, send)
+
+
+async def _send_by_best_way(file: FilePart, scope: Any, receive: Any, send: Any) -> None:
+    passage = passage_of(scope)
+    if passage is not None and file.part.size_bytes >= LEAST_BYTES:
+        await _send_past_server(passage, file, send)
+    elif file.is_whole and "http.response.pathsend" in (scope.get("extensions") or {}):
+        await send({"type": "http.response.pathsend", "path": str(file.path)})
+    else:
+        await _send_file(file, receive, send)
 
 
 async def _send_past_server(passage: Passage, file: FilePart, send: Any) -> None:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
 
-from models_app import accounts
 from models_app.gate import admit_scope
 from models_app.permissions import Principal
+from ollamasite import client_address
 from ollamasite.errors import Unauthenticated
 from registry import removal, repositories, signed_urls
 from registry.blobs import blob_store
@@ -36,6 +36,7 @@ class FilePart:
     opened: IO[bytes]
     part: ByteRange
     is_whole: bool
+    reader: Principal
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +59,9 @@ def reply_with_file(request: BlobRequest) -> Reply:
     if _has_it_already(request, headers["ETag"]):
         return Reply(304, headers)
     # A signed URL is answered with itself: nobody can make it live longer.
-    signature = signed_urls.sign(principal.user_id, request.name, digest)
-    signature = request.query["sig"] if reader else signature
+    signature = (
+        request.query["sig"] if reader else signed_urls.sign(principal, request.name, digest)
+    )
     headers["Location"] = f"{request.url(str(digest))}?sig={signature}"
     part = _asked_part(request, headers["ETag"], size_bytes)
     shown = part or ByteRange(0, size_bytes - 1)
@@ -69,7 +71,8 @@ def reply_with_file(request: BlobRequest) -> Reply:
     file = None
     if request.method == "GET":
         store = blob_store()
-        file = FilePart(store.path(digest), store.open(digest), shown, is_whole=part is None)
+        opened = store.open(digest)
+        file = FilePart(store.path(digest), opened, shown, is_whole=part is None, reader=principal)
     return Reply(206 if part else 200, headers, file)
 
 
@@ -97,9 +100,8 @@ def _signed_reader(request: BlobRequest) -> Principal | None:
     signature = request.query.get("sig")
     if signature is None or "authorization" in request.headers:
         return None
-    user_id = signed_urls.user_of(signature, request.name, parse_digest(request.last))
-    granted = f"repository:{request.name}:{Action.PULL}"
-    reader = None if user_id is None else accounts.principal_granted(user_id, granted)
+    address = client_address.address_of_scope(request.scope)
+    reader = signed_urls.reader_of(signature, request.name, parse_digest(request.last), address)
     if reader is None:
         raise Unauthenticated
     return reader

@@ -1,6 +1,7 @@
 """Refusals about stored files and formats. Knows no dialect; `ollamasite.errors` draws the tree."""
 
 from models_app.errors import ModelNotFound
+from models_app.errors import NotYourModel as NotYourModel
 from models_app.errors import TagIsImmutable as TagIsImmutable
 from ollamasite.errors import BadRequest, Forbidden, MethodNotAllowed, NotFound, ServiceError
 from ollamasite.sizes import print_size
@@ -129,12 +130,6 @@ class ModelRequired(BadRequest):
 
     code = "model_required"
     default_message = "model is required"
-
-
-class NotYourModel(Forbidden):
-    """The caller may see the model, or name its namespace, and not change it."""
-
-    code = "not_your_model"
 
 
 class StarterModelError(ServiceError):

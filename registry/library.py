@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from models_app import selectors, services
+from models_app import audit, model_access, selectors, services
 from models_app.errors import InvalidModelName, ModelNotFound
 from models_app.names import DEFAULT_HOST, LIBRARY, ModelName
 from models_app.permissions import Principal, Verb, may_write_library
@@ -34,6 +34,13 @@ from registry.manifests import LayerRef, Manifest
 _CACHED_MODELS: Final = 128
 _CACHED_CONFIGS: Final = 4096
 _MAX_TEXT_BYTES: Final = 4 * 1024 * 1024
+_DOING: Final[Mapping[Verb, str]] = {
+    Verb.READ: "see",
+    Verb.USE: "use",
+    Verb.PULL: "copy or download",
+    Verb.PUSH: "push to",
+    Verb.MANAGE: "change",
+}
 
 
 class ModelDetails(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,8 +143,8 @@ class StoredManifest:
 
 
 def stored_manifest(principal: Principal, name: str | ModelName) -> StoredManifest:
-    """Return the manifest of a model that the principal may see. Raises as `resolve`."""
-    record = _find(principal, name)
+    """Return the manifest of a model whose files the principal may have. Raises as `resolve`."""
+    record = _find(principal, name, Verb.PULL)
     return StoredManifest(name=record.name, body=record.manifest, media_type=record.media_type)
 
 
@@ -147,9 +154,7 @@ def resolve(principal: Principal, name: str | ModelName, verb: Verb) -> Resolved
     Raises InvalidModelName; ModelNotFound, which names a text as it was given and a ModelName in
     its display form; NotYourModel.
     """
-    record = _find(principal, name)
-    if verb is Verb.MANAGE:
-        _require_manager(principal, record)
+    record = _find(principal, name, verb)
     contents = _contents(record.manifest)
     known = {field.name: getattr(contents, field.name) for field in fields(contents)}
     known["capabilities"] = with_parser(contents.capabilities, record.config.get("parser") or "")
@@ -177,15 +182,18 @@ def copy_model(principal: Principal, source: str, destination: str) -> None:
     """
     source_name = _parse_exactly("source", source)
     target = _parse_exactly("destination", destination)
-    record = selectors.find_tag(principal, source_name)
+    record = selectors.find_tag(principal, source_name, Verb.PULL)
     if record is None:
         raise CopySourceNotFound(source)
+    _require_allowed(record, Verb.PULL)
     target = write_target(principal, target)
     if target.full.lower() == record.name.full.lower():
         return
     manifest = manifests.parse_manifest(record.manifest)
     quotas.require_room(target, principal.user_id, manifest.sizes)
-    services.copy_tag(record.digest, target, owner_id=principal.user_id)
+    with audit.act():
+        services.copy_tag(record.digest, target, owner_id=principal.user_id)
+        audit.record_model_act("model.copy", target, by=principal, source=record.name.short)
     removal.remove_unused()
 
 
@@ -195,35 +203,42 @@ def delete_model(principal: Principal, name: str) -> None:
     Raises NameIsInvalid, ModelNotFound, NotYourModel, TagIsImmutable; IsAlias, as an alias is no
     name of one's own.
     """
-    record = selectors.find_tag(principal, _parse_exactly("name", name))
+    record = selectors.find_tag(principal, _parse_exactly("name", name), Verb.MANAGE)
     if record is None:
         raise ModelNotFound(name)
     if record.alias:
         raise IsAlias(record.alias, record.name.short)
-    _require_manager(principal, record)
-    if not services.delete_tag(record.tag_id):
-        raise ModelNotFound(name)  # somebody else has been quicker
+    _require_allowed(record, Verb.MANAGE)
+    with audit.act():
+        if not services.delete_tag(record.tag_id):
+            raise ModelNotFound(name)  # somebody else has been quicker
+        audit.record_model_act("model.delete", record.name, by=principal)
     removal.remove_unused()
 
 
-def write_target(principal: Principal | None, name: ModelName) -> ModelName:
+def write_target(
+    principal: Principal | None, name: ModelName, verb: Verb = Verb.MANAGE
+) -> ModelName:
     """Return the whole name under which a principal, or the site itself (None), writes.
 
     A bare name goes to the library for those who may write there, else to the own namespace.
-    Under the name of another registry everybody has models of their own. Raises NotYourModel.
+    Under the name of another registry everybody has models of their own. Elsewhere there has to be
+    a model with which one may do what `verb` says: PUSH, which is of all of its tags, or MANAGE.
+    Raises NotYourModel.
     """
     if principal is None:
         return name.within(LIBRARY)
     if name.host != DEFAULT_HOST:
-        return name.within(name.namespace or LIBRARY)
-    may_share = may_write_library(principal)
-    target = name.within(name.namespace or (LIBRARY if may_share else principal.namespace))
-    namespace = (target.namespace or "").lower()
-    if namespace == LIBRARY and may_share:
+        target = name.within(name.namespace or LIBRARY)
+        if not model_access.is_within_key(principal, target):
+            raise _not_writable(target)
         return target
-    is_own = namespace == principal.namespace.lower()
-    if not is_own or selectors.is_name_taken(target, principal.user_id):
-        raise NotYourModel(f"you may not write to the namespace '{target.namespace}'")
+    first = LIBRARY if may_write_library(principal) else principal.namespace
+    target = name.within(name.namespace or first)
+    if not model_access.is_within_key(principal, target, is_whole=verb is Verb.PUSH):
+        raise _not_writable(target)
+    if not (_may_create(principal, target) or selectors.may_write_over(principal, target, verb)):
+        raise _not_writable(target)
     return target
 
 
@@ -234,18 +249,37 @@ def pull_target(principal: Principal, name: ModelName) -> ModelName:
     NotYourModel.
     """
     if name.namespace and selectors.is_mirror_name(name):
+        if not model_access.is_within_key(principal, name):
+            raise _not_writable(name)
         return name
     return write_target(principal, name)
 
 
-def _find(principal: Principal, name: str | ModelName) -> TagRecord:
+def _may_create(principal: Principal, target: ModelName) -> bool:
+    """Whether one may write to a namespace, and no model of the name is there from before."""
+    namespace = target.namespace or LIBRARY
+    if not model_access.may_write_namespace(principal, namespace):
+        return False
+    if namespace.lower() == LIBRARY:
+        return True
+    place = principal.place_in(namespace)
+    team_id = place.team_id if place else None
+    return not selectors.is_name_taken(target, principal.user_id, team_id=team_id)
+
+
+def _not_writable(target: ModelName) -> NotYourModel:
+    return NotYourModel(f"you may not write to the namespace '{target.namespace}'")
+
+
+def _find(principal: Principal, name: str | ModelName, verb: Verb) -> TagRecord:
     shown = name if isinstance(name, str) else name.short
     if not shown.strip():
         raise ModelNotFound(shown)
     parsed = ModelName.parse(name) if isinstance(name, str) else name
-    record = selectors.find_tag(principal, parsed)
+    record = selectors.find_tag(principal, parsed, verb)
     if record is None:
         raise ModelNotFound(shown)
+    _require_allowed(record, verb)
     return record
 
 
@@ -259,15 +293,10 @@ def _parse_exactly(field: str, text: str) -> ModelName:
         raise NameIsInvalid(field, text) from error
 
 
-def _require_manager(principal: Principal, record: TagRecord) -> None:
-    if not _may_manage(principal, record):
-        raise NotYourModel(f"you may not change the model '{record.name.short}'")
-
-
-def _may_manage(principal: Principal, record: TagRecord) -> bool:
-    if (record.name.namespace or LIBRARY).lower() == LIBRARY and not record.is_mirror:
-        return may_write_library(principal)
-    return record.owner_id == principal.user_id
+def _require_allowed(record: TagRecord, verb: Verb) -> None:
+    """Raise NotYourModel for what one may see and not do this with."""
+    if not record.is_allowed:
+        raise NotYourModel(f"you may not {_DOING[verb]} the model '{record.name.short}'")
 
 
 @lru_cache(maxsize=_CACHED_MODELS)

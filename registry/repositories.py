@@ -12,12 +12,12 @@ from typing import Final
 from models_app import repositories, services
 from models_app.errors import InsufficientScope, InvalidModelName, ModelNotFound
 from models_app.names import DEFAULT_HOST, ModelName
-from models_app.permissions import Principal
+from models_app.permissions import Principal, Verb
 from models_app.repositories import RepositoryRecord
 from registry import library
 from registry.blobs import blob_store
 from registry.digest import Digest
-from registry.errors import BlobInUse
+from registry.errors import BlobInUse, NotYourModel
 
 _CATALOG_GRANT: Final = "registry:catalog:*"
 
@@ -28,6 +28,18 @@ class Action(enum.StrEnum):
     PULL = "pull"
     PUSH = "push"
     DELETE = "delete"
+
+    @property
+    def verb(self) -> Verb:
+        """What one has to be allowed to do with the model for it."""
+        return _VERBS[self]
+
+
+_VERBS: Final = {
+    Action.PULL: Verb.PULL,
+    Action.PUSH: Verb.PUSH,
+    Action.DELETE: Verb.MANAGE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +73,20 @@ def find_repository(principal: Principal, path: str, action: Action) -> Reposito
     """Return a repository that is there.
 
     Raises InvalidModelName; InsufficientScope, where the credential is a token for something else;
-    ModelNotFound, also where the caller may not see it; NotYourModel where they may only read.
+    ModelNotFound, also where the caller may not see it; NotYourModel where they may not do this.
     """
     name = parse_path(path)
     require_grant(principal, path, action)
-    record = repositories.find_repository(principal, name)
+    record = repositories.find_repository(principal, name, action.verb)
     if record is None:
         raise _unknown(path)
-    if action is not Action.PULL:
-        library.write_target(principal, name)
-        if record.is_mirror:
-            raise _unknown(path)  # another's, from before there was a user of this name
+    if action is Action.PULL:
+        if not record.is_allowed:
+            raise NotYourModel(f"you may not download the model '{record.path}'")
+        return _repository(record)
+    library.write_target(principal, name, action.verb)
+    if record.is_mirror:
+        raise _unknown(path)  # another's, from before there was a user of this name
     return _repository(record)
 
 
@@ -89,7 +104,7 @@ def push_target(principal: Principal, path: str) -> ModelName:
     """Return the name to push to. Raises as `open_repository`, which also creates it."""
     name = parse_path(path)
     require_grant(principal, path, Action.PUSH)
-    return library.write_target(principal, name)
+    return library.write_target(principal, name, Verb.PUSH)
 
 
 def require_grant(principal: Principal, path: str, action: Action) -> None:

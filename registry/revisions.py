@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
+from models_app import audit, revisions, services
 from models_app import repositories as rows
-from models_app import revisions, services
 from models_app.errors import InvalidModelName, ModelNotFound
 from models_app.names import ModelName
 from models_app.permissions import Principal
@@ -101,7 +101,10 @@ def push_manifest(principal: Principal, path: str, push: Push) -> Pushed:
             push.body, media_type=push.media_type, size_of=_sizes(principal, path)
         )
         require_quota(name.namespace or "", len(push.body))
-        services.push_manifest(name, new, tags=tags, owner_id=principal.user_id)
+        with audit.act():
+            services.push_manifest(name, new, tags=tags, owner_id=principal.user_id)
+            told = {"tags": tags, "digest": new.digest}
+            audit.record_model_act("model.push", name, by=principal, **told)
     # What a tag named until now may be needed by nothing any longer.
     removal.remove_unused()
     return Pushed(
@@ -119,12 +122,15 @@ def delete_manifest(principal: Principal, path: str, reference: str) -> None:
     """
     digest = _digest_of(reference)
     repository = repositories.find_repository(principal, path, Action.DELETE)
-    if digest:
-        was_there = revisions.delete_manifest(repository.model_id, digest.hex)
-    else:
-        was_there = _is_tag(reference) and revisions.delete_tag(repository.model_id, reference)
-    if not was_there:
-        raise ManifestUnknown(reference, is_digest=digest is not None)
+    with audit.act():
+        if digest:
+            was_there = revisions.delete_manifest(repository.model_id, digest.hex)
+        else:
+            was_there = _is_tag(reference) and revisions.delete_tag(repository.model_id, reference)
+        if not was_there:
+            raise ManifestUnknown(reference, is_digest=digest is not None)
+        name = repository.name
+        audit.record_model_act("model.delete", name, by=principal, reference=reference)
     removal.remove_unused()
 
 

@@ -1,40 +1,47 @@
 """URLs of files that carry their own leave: a real Ollama asks for parts without a credential.
 
 It takes the URL from the `Location` of a first, authorised answer (contract/registry.md 0.1, 0.2).
-The signature is for reading one file of one repository, by the user who was given it, until it
-expires. Whether that user may still read it is looked at each time; a key that is revoked meanwhile
-does not end the URLs that were given for it, which is why they do not live long. Knows no HTTP.
+The signature is for reading one file of one repository, until it expires, and only as long as the
+credential is good that it was given to, and from where that may be used (`models_app.proofs`).
+Whether its user may still read the file is looked at where it is read. Knows no HTTP.
 """
 
-import re
-import time
+from dataclasses import replace
 from typing import Final
 
-from django.utils.crypto import constant_time_compare, salted_hmac
+from django.core import signing
 
+from models_app.permissions import CredentialKind, Principal
+from models_app.proofs import holder_of, proof_of
 from registry.digest import Digest
 
 LIFETIME_S: Final = 6 * 3600
 _SALT: Final = "registry.signed_urls"
-_FORM: Final = re.compile(r"([0-9]{1,12})-([0-9]{1,12})-([0-9a-f]{64})")
 
 
-def sign(user_id: int, repository: str, digest: Digest) -> str:
-    """Return the signature by which a user may read a file for LIFETIME_S seconds."""
-    expires_s = int(time.time()) + LIFETIME_S
-    return f"{user_id}-{expires_s}-{_mac(user_id, expires_s, repository, digest)}"
+def sign(principal: Principal, repository: str, digest: Digest) -> str:
+    """Return the signature by which somebody may read a file for LIFETIME_S seconds."""
+    return _signer(repository, digest).sign_object(proof_of(principal))
 
 
-def user_of(signature: str, repository: str, digest: Digest) -> int | None:
-    """Return for which user a signature opens a file; None for one that is not good for it."""
-    found = _FORM.fullmatch(signature)
-    if found is None:
+def reader_of(
+    signature: str, repository: str, digest: Digest, address: str | None
+) -> Principal | None:
+    """Return who reads a file from an address with a signature, and may do nothing else.
+
+    None for a signature that is not good for it, or not any longer.
+    """
+    try:
+        proof = _signer(repository, digest).unsign_object(signature, max_age=LIFETIME_S)
+    except (signing.BadSignature, ValueError):
         return None
-    user_id, expires_s = int(found[1]), int(found[2])
-    is_ours = constant_time_compare(found[3], _mac(user_id, expires_s, repository, digest))
-    return user_id if is_ours and time.time() < expires_s else None
+    holder = holder_of(proof, address)
+    if holder is None:
+        return None
+    granted = frozenset({f"repository:{repository}:pull"})
+    return replace(holder, kind=CredentialKind.REGISTRY_TOKEN, granted=granted)
 
 
-def _mac(user_id: int, expires_s: int, repository: str, digest: Digest) -> str:
-    text = f"{user_id}\n{expires_s}\n{repository.lower()}\n{digest}"
-    return salted_hmac(_SALT, text, algorithm="sha256").hexdigest()
+def _signer(repository: str, digest: Digest) -> signing.TimestampSigner:
+    # What is signed for one file is nonsense for another.
+    return signing.TimestampSigner(salt=f"{_SALT}\n{repository.lower()}\n{digest}", sep=".")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from models_app import namespaces
 from models_app.names import LIBRARY
-from models_app.permissions import Principal, may_write_library
+from models_app.permissions import Principal, TeamRole, may_write_library
 from registry import quotas
 
 
@@ -20,6 +20,8 @@ class NamespaceUse:
 def own_namespaces(principal: Principal) -> list[NamespaceUse]:
     """Return the use of the namespaces to which somebody writes, their own first."""
     names = [principal.namespace]
+    teams = (place.name for place in principal.teams)
+    names += [name for name in teams if principal.reaches_in(name, TeamRole.MAINTAINER)]
     if may_write_library(principal):
         names.append(LIBRARY)
     return [

@@ -17,7 +17,10 @@ from django.db.models.signals import post_migrate
 from django.test import AsyncClient
 from pytest_django.fixtures import Settings
 
-from models_app.accounts import create_key, create_user
+from models_app import key_uses, ledger_writer, principal_cache
+from models_app.accounts import create_user
+from models_app.keys import create_key
+from models_app.limit_book import forget_rules
 from models_app.models import User
 from models_app.permissions import CredentialKind, Principal
 from ollamasite.celery import app as celery
@@ -103,6 +106,35 @@ def django_db_modify_db_settings(
 @pytest.fixture(autouse=True)
 def _quick_passwords(settings: Settings) -> None:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture(autouse=True)
+def _guesses_are_free(settings: Settings) -> None:
+    """All tests come from one address, and some are wrong on purpose."""
+    settings.WRONG_KEYS_PER_MINUTE = 0
+    settings.SIGN_UPS_PER_HOUR = 0
+    settings.SIGN_INS_PER_MINUTE = 0
+
+
+@pytest.fixture(autouse=True)
+def _no_key_is_known() -> None:
+    """Rows that another test has had are gone."""
+    principal_cache.forget_all()
+    key_uses.forget()
+
+
+@pytest.fixture(autouse=True)
+def _limits_are_looked_up() -> None:
+    """No test knows the rules of another."""
+    forget_rules()
+
+
+@pytest.fixture(autouse=True)
+def _own_ledger_journal(settings: Settings, tmp_path: Path) -> Iterator[None]:
+    """What a test has served becomes rows only where the test says so."""
+    settings.LEDGER_DIR = tmp_path / "ledger"
+    yield
+    ledger_writer.finish()
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,9 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from models_app import limits
+from models_app import limit_book, limits
+from models_app.limit_book import RuleBook
+from models_app.limit_store import no_past
 from ollamasite import redis_server
 
 SetLimits = Callable[..., None]
@@ -42,14 +44,33 @@ def redis_url(redis_socket: Path) -> str:
 
 
 @pytest.fixture
-async def set_limits(settings: Any, redis_url: str) -> AsyncIterator[SetLimits]:
-    """Set limits for every user; what is not named has none."""
-    settings.REDIS_URL = redis_url
+def no_rules() -> None:
+    """Nobody has decided on a limit, and the database is not asked."""
+    limit_book._known.keep(RuleBook())
 
-    def set_them(*, requests: int = 0, tokens: int = 0, tokens_a_day: int = 0) -> None:
+
+@pytest.fixture
+async def set_limits(
+    settings: Any, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[SetLimits]:
+    """Set limits for every user; what is not named has none. Nothing was used before."""
+    settings.REDIS_URL = redis_url
+    limit_book._known.keep(RuleBook())
+    monkeypatch.setattr(limits, "_past_of", no_past)
+
+    def set_them(
+        *,
+        requests: int = 0,
+        tokens: int = 0,
+        tokens_a_day: int = 0,
+        tokens_a_month: int = 0,
+        parallel: int = 0,
+    ) -> None:
         settings.REQUESTS_PER_MINUTE = requests
         settings.TOKENS_PER_MINUTE = tokens
         settings.TOKENS_PER_DAY = tokens_a_day
+        settings.TOKENS_PER_MONTH = tokens_a_month
+        settings.PARALLEL_REQUESTS = parallel
 
     yield set_them
     await limits.close()

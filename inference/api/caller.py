@@ -9,6 +9,7 @@ from typing import Any, Final
 from inference.messages import Priority
 from inference.requests import Caller
 from models_app.permissions import CredentialKind, Principal
+from ollamasite.error_responses import dialect_of
 from ollamasite.errors import BadRequest
 
 PRIORITY_HEADER: Final = "X-Priority"
@@ -26,7 +27,12 @@ def caller_of(request: Any) -> Caller:
     if len(key) > MAX_IDEMPOTENCY_KEY:
         raise BadRequest(f"{IDEMPOTENCY_HEADER} must have at most {MAX_IDEMPOTENCY_KEY} characters")
     priority = _asked_priority(request.user, request.headers.get(PRIORITY_HEADER))
-    return Caller(principal=request.user, priority=priority, idempotency_key=key)
+    return Caller(
+        principal=request.user,
+        priority=priority,
+        idempotency_key=key,
+        dialect=dialect_of(request.path),
+    )
 
 
 def _asked_priority(principal: Principal, text: str | None) -> Priority:

@@ -13,6 +13,7 @@ class EngineConfig:
     socket_path: Path
     blobs_dir: Path
     state_dir: Path | None = None  # None: what was measured is forgotten at the end
+    ends_dir: Path | None = None  # where ends of requests are written down; None: nowhere
     name: str = "local"
     parallel: int = 4
     max_loaded: int = 3

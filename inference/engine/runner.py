@@ -12,6 +12,7 @@ import select
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -135,6 +136,7 @@ class Runner:
         """Compute one step of each loop with what is prepared."""
         events, self._refused = self._refused, []
         charges: list[Charge] = []
+        begun_ns = time.perf_counter_ns()
         if self._loop and self._intake:
             for prepared in self._intake.take():
                 if isinstance(prepared, Prepared):
@@ -145,7 +147,8 @@ class Runner:
             new_events, charges = self._loop.step()
             events += new_events
         embedded, embed_charges = self._embeds.step()
-        step = Step(events=(*events, *embedded), charges=(*charges, *embed_charges))
+        shared = _shared([*charges, *embed_charges], time.perf_counter_ns() - begun_ns)
+        step = Step(events=(*events, *embedded), charges=shared)
         model = self._model
         if model is None or model.size_bytes == self._known_size:
             return step
@@ -175,6 +178,20 @@ class Runner:
 
     def _refuse(self, request_id: str, code: FailureCode, message: str) -> None:
         self._refused.append(Failed(request_id=request_id, code=code, message=message))
+
+
+def _shared(charges: list[Charge], step_ns: int) -> tuple[Charge, ...]:
+    """Return the charges of a step, each with its share of the step's time: by its tokens."""
+    left_ns = step_ns
+    left_tokens = sum(charge.prompt_tokens + charge.completion_tokens for charge in charges)
+    shared = []
+    for charge in charges:
+        tokens = charge.prompt_tokens + charge.completion_tokens
+        share_ns = left_ns * tokens // left_tokens if left_tokens else 0
+        left_ns -= share_ns
+        left_tokens -= tokens
+        shared.append(structs.replace(charge, compute_ns=share_ns))
+    return tuple(shared)
 
 
 def main() -> None:

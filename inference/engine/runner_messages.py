@@ -89,11 +89,12 @@ class Resume(Wire, frozen=True):
 
 
 class Charge(Part, frozen=True, array_like=True):
-    """Tokens that were computed for a request in one step."""
+    """Tokens that were computed for a request in one step, and its share of the step's time."""
 
     request_id: str
     prompt_tokens: int
     completion_tokens: int
+    compute_ns: int = 0
 
 
 class Step(Wire, frozen=True):

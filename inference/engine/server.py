@@ -10,12 +10,12 @@ import contextlib
 import logging
 import signal
 import time
-from dataclasses import dataclass
 from typing import Final
 
 from msgspec import structs
 
 from inference.engine import machine
+from inference.engine.accounts import Accounts
 from inference.engine.actions import (
     Action,
     AllowLoad,
@@ -54,6 +54,7 @@ from inference.messages import (
     Failed,
     Finished,
     Generate,
+    GetCounters,
     GetQueue,
     Hello,
     ListLoaded,
@@ -62,27 +63,18 @@ from inference.messages import (
     LoadedModels,
     Ping,
     Pong,
-    Started,
     ToNode,
     Unload,
     Welcome,
     Wire,
 )
+from inference.node_journal import NodeJournal
 
 logger = logging.getLogger(__name__)
 
 _READ_BYTES: Final = 256 * 1024
 _WATCH_EVERY_S: Final = 5.0
 _STORE_SHARE: Final = 8
-
-
-@dataclass(frozen=True, slots=True)
-class _Turn:
-    """What the node knows of a request that it has dispatched. See `actions.Dispatch`."""
-
-    load_ns: int
-    queue_ns: int
-    position: int
 
 
 class Node:
@@ -97,10 +89,11 @@ class Node:
             keep_alive_s=config.keep_alive_s,
             capacity=self._capacity,
         )
+        self._journal = NodeJournal(config.ends_dir) if config.ends_dir else None
+        self._accounts = Accounts(self._journal, time.perf_counter_ns)
         self._memo = ThreadMemo(config.state_dir, cpus=machine.cpu_count())
         self._processes: dict[str, RunnerProcess] = {}
         self._owners: dict[str, Connection] = {}
-        self._turns: dict[str, _Turn] = {}
         self._connections: set[Connection] = set()
         self._expiry: asyncio.TimerHandle | None = None
         self._watch: asyncio.TimerHandle | None = None
@@ -159,9 +152,12 @@ class Node:
                 connection.send(LoadedModels(request_id=request_id, models=self._loaded(now)))
             case GetQueue(request_id=request_id):
                 connection.send(self._scheduler.queue_state(request_id, now))
+            case GetCounters(request_id=request_id):
+                connection.send(self._accounts.counters(request_id))
 
     def _own(self, connection: Connection, request_id: str) -> None:
         self._all_ended.clear()
+        self._accounts.open(request_id)
         self._owners[request_id] = connection
         connection.request_ids.add(request_id)
 
@@ -225,10 +221,11 @@ class Node:
         """A runner has done one step: pass the events on, one frame for each connection."""
         frames: dict[Connection, list[Event]] = {}
         ended = []
-        for event in step.events:
+        self._accounts.charge(step.charges)
+        for event in map(self._accounts.complete, step.events):
             connection = self._owners.get(event.request_id)
             if connection is not None:
-                frames.setdefault(connection, []).append(self._completed(event))
+                frames.setdefault(connection, []).append(event)
             if isinstance(event, Finished | Failed):
                 ended.append(event.request_id)
         for connection, own in frames.items():
@@ -270,18 +267,6 @@ class Node:
             logger.error("runner %s did not start: %s", key[:12], message)
             self._apply(self._scheduler.runner_failed(key, message, now))
 
-    def _completed(self, event: Event) -> Event:
-        """Return a runner's event with what only the node knows."""
-        turn = self._turns.get(event.request_id)
-        if turn is None:
-            return event
-        if isinstance(event, Started):
-            return structs.replace(event, queue_ns=turn.queue_ns, queue_position=turn.position)
-        if isinstance(event, Finished):
-            usage = structs.replace(event.usage, load_ns=turn.load_ns, queue_ns=turn.queue_ns)
-            return structs.replace(event, usage=usage)
-        return event
-
     # ------------------------------------------------------------ actions
 
     def _apply(self, actions: list[Action]) -> None:
@@ -292,7 +277,8 @@ class Node:
                 case StopRunner(key=key, reason=reason):
                     logger.info("runner %s is stopped: %s", key[:12], reason)
                     self._processes[key].stop()
-                case End(event=event):
+                case End():
+                    event = self._accounts.complete(action.event)
                     if connection := self._owners.get(event.request_id):
                         connection.send(Events(events=(event,)))
                     self._disown(event.request_id)
@@ -308,8 +294,12 @@ class Node:
             case AllowLoad(memory_limit_bytes=limit):
                 process.proceed(Proceed(memory_limit_bytes=limit))
             case Dispatch(request=request):
-                turn = _Turn(action.load_ns, action.queue_ns, action.position)
-                self._turns[request.request_id] = turn
+                self._accounts.dispatched(
+                    request.request_id,
+                    load_ns=action.load_ns,
+                    queue_ns=action.queue_ns,
+                    position=action.position,
+                )
                 self._watch_over(process)
                 process.send(request)
             case PauseOnRunner(request_id=request_id):
@@ -381,7 +371,6 @@ class Node:
             self._schedule_watch()
 
     def _disown(self, request_id: str) -> None:
-        self._turns.pop(request_id, None)
         connection = self._owners.pop(request_id, None)
         if connection is not None:
             connection.request_ids.discard(request_id)
@@ -418,6 +407,8 @@ class Node:
         await asyncio.gather(*(process.wait() for process in processes))
         for connection in list(self._connections):
             connection.close()
+        if self._journal is not None:
+            self._journal.close()
 
 
 def _taken(opened: Opened) -> Need:

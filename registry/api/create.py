@@ -113,7 +113,9 @@ class CreateView(CallView):
             request, CreateBody, "CreateRequest", empty_message=NATIVE_EMPTY_BODY
         )
         job = await progress_stream.start(partial(_ask, request.user, body))
-        return await progress_stream.respond(job, is_starter=True, is_streamed=body.stream)
+        return await progress_stream.respond(
+            request.user, job, is_starter=True, is_streamed=body.stream
+        )
 
 
 def _ask(principal: Principal, body: CreateBody) -> JobRecord:

@@ -88,7 +88,8 @@ class JobEventsView(ReadView):
 
     async def get(self, request: Any, job_id: str) -> HttpResponseBase:
         """Tell what a job has reported and reports, a line each, until it has ended."""
-        return progress_stream.tell(await sync_to_async(submit.find)(request.user, job_id))
+        job = await sync_to_async(submit.find)(request.user, job_id)
+        return progress_stream.tell(request.user, job)
 
 
 def _list(principal: Principal, query: Any) -> list[JobRecord]:

@@ -14,7 +14,9 @@ from asgiref.sync import sync_to_async
 from django.http import HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
+from models_app.access_watch import while_access
 from models_app.jobs import JobKind, JobRecord, JobState
+from models_app.permissions import Principal
 from ollamasite.error_responses import Dialect, to_payload, to_service_error
 from ollamasite.errors import ServiceError
 from ollamasite.http import JSON, NDJSON, encode_json, json_response
@@ -39,13 +41,15 @@ async def start(make: Callable[[], JobRecord]) -> JobRecord:
         raise
 
 
-async def respond(job: JobRecord, *, is_starter: bool, is_streamed: bool) -> HttpResponseBase:
-    """Follow a job and return the answer with what it reports.
+async def respond(
+    principal: Principal, job: JobRecord, *, is_starter: bool, is_streamed: bool
+) -> HttpResponseBase:
+    """Follow a job for as long as the caller's access lasts; return the answer with its reports.
 
     `is_starter`: whoever leaves this answer leaves the job, which is cancelled if nobody else
     watches it.
     """
-    records = _follow(job, is_starter=is_starter)
+    records = _follow(principal, job, is_starter=is_starter)
     if not is_streamed:
         return _whole(await _last(job, records))
     first = await _first_told(job, records)
@@ -54,13 +58,13 @@ async def respond(job: JobRecord, *, is_starter: bool, is_streamed: bool) -> Htt
     return _streamed(_lines(_with_first(first, records)))
 
 
-def tell(job: JobRecord) -> StreamingHttpResponse:
+def tell(principal: Principal, job: JobRecord) -> StreamingHttpResponse:
     """Return an answer that only looks on until the job has ended, however it ends."""
-    return _streamed(_lines(_follow(job, is_starter=False)))
+    return _streamed(_lines(_follow(principal, job, is_starter=False)))
 
 
-def _follow(job: JobRecord, *, is_starter: bool) -> _Records:
-    records = follow(job.job_id, is_starter=is_starter)
+def _follow(principal: Principal, job: JobRecord, *, is_starter: bool) -> _Records:
+    records = while_access(principal, follow(job.job_id, is_starter=is_starter))
     task = asyncio.current_task()
     if task is not None:
         # A client may leave before anything iterates, and Django does not close the inner

@@ -45,7 +45,9 @@ class PullView(CallView):
             request, TransferBody, "PullRequest", empty_message=NATIVE_EMPTY_BODY
         )
         job = await progress_stream.start(partial(ask_pull, request.user, body.to_transfer()))
-        return await progress_stream.respond(job, is_starter=True, is_streamed=body.stream)
+        return await progress_stream.respond(
+            request.user, job, is_starter=True, is_streamed=body.stream
+        )
 
 
 class PushView(CallView):
@@ -57,4 +59,6 @@ class PushView(CallView):
             request, TransferBody, "PushRequest", empty_message=NATIVE_EMPTY_BODY
         )
         job = await progress_stream.start(partial(ask_push, request.user, body.to_transfer()))
-        return await progress_stream.respond(job, is_starter=True, is_streamed=body.stream)
+        return await progress_stream.respond(
+            request.user, job, is_starter=True, is_streamed=body.stream
+        )

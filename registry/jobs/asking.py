@@ -13,7 +13,7 @@ from django.conf import settings
 
 from models_app.jobs import JobKind, JobRecord
 from models_app.names import LIBRARY, ModelName
-from models_app.permissions import Principal, Scope, may_write_library
+from models_app.permissions import Principal, may_write_library
 from ollamasite.errors import BadRequest, Forbidden
 from registry import create_request, library, sealing
 from registry.create_request import CreateRequest
@@ -116,7 +116,7 @@ def ask_quantize(principal: Principal, *, source: str, target: str, quantize: st
 
 def ask_verify(principal: Principal) -> JobRecord:
     """Have every stored file hashed again. Raises Forbidden for all but those who run the site."""
-    _require_admin(principal)
+    _require_operator(principal)
     return submit(
         principal,
         JobKind.VERIFY,
@@ -129,7 +129,7 @@ def ask_verify(principal: Principal) -> JobRecord:
 
 def ask_collect(principal: Principal) -> JobRecord:
     """Have what nobody needs removed. Raises Forbidden for all but those who run the site."""
-    _require_admin(principal)
+    _require_operator(principal)
     return submit(
         principal,
         JobKind.COLLECT_GARBAGE,
@@ -140,8 +140,8 @@ def ask_collect(principal: Principal) -> JobRecord:
     )
 
 
-def _require_admin(principal: Principal) -> None:
-    if not principal.may(Scope.ADMIN):
+def _require_operator(principal: Principal) -> None:
+    if not principal.may_operate:
         raise Forbidden
 
 

@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import threading
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -52,27 +53,32 @@ def recover_once() -> None:
         wake()
 
 
-def keep_recovering() -> None:
+def keep_recovering(*chores: Callable[[], object]) -> None:
     """Look at the rows now and every few seconds, as long as the process lives.
 
-    Starts a thread; a second call changes nothing.
+    Each time `chores` are done too: what else one process of a site shall do now and then, with
+    the database. Starts a thread; a second call changes nothing.
     """
     if _threads:
         return
     os.register_at_fork(
         before=_forking.acquire, after_in_parent=_forking.release, after_in_child=_forking.release
     )
-    thread = threading.Thread(target=_recover_always, name="job-recovery", daemon=True)
+    thread = threading.Thread(
+        target=_recover_always, args=(chores,), name="job-recovery", daemon=True
+    )
     _threads.append(thread)
     thread.start()
 
 
-def _recover_always() -> None:
+def _recover_always(chores: Sequence[Callable[[], object]]) -> None:
     pause = threading.Event()
     while True:
         with _forking:
             try:
                 recover_once()
+                for do in chores:
+                    do()
             except AnyDatabaseError as error:
                 logger.warning("jobs could not be looked at: %s", error)
             finally:

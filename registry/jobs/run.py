@@ -58,8 +58,8 @@ def run_next(*, is_inline: bool = False, kinds: Mapping[JobKind, Work] = KINDS) 
 
 def _do(claimed: ClaimedJob, writer: ProgressWriter, work: Work) -> Exception | None:
     """Run the job's function; return what it ended with, None: well."""
-    if not claimed.is_owner_active:
-        return Unauthenticated("the account that asked for this is not active any longer")
+    if not claimed.is_wanted:
+        return Unauthenticated("the account or the key that asked for this is closed")
     context = JobContext(
         job_id=claimed.record.job_id, principal=claimed.principal, report=writer.report
     )

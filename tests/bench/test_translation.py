@@ -55,7 +55,8 @@ def test_the_table_says_whether_the_targets_are_met() -> None:
 
 
 # They stream how far a job is, and generate nothing.
-JOBS = {"api/create", "api/pull", "api/push", "api/jobs/<str:job_id>/events"}
+# Streams of jobs, and a file to take along: no tokens.
+JOBS = {"api/create", "api/pull", "api/push", "api/jobs/<str:job_id>/events", "api/usage/export"}
 
 
 def test_every_generating_route_is_measured() -> None:

@@ -3,21 +3,34 @@
 import asyncio
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import uvicorn
 
 from inference.client import engine_client
 from models_app import limits
-from models_app.accounts import create_key
+from models_app.keys import create_key
 from models_app.models import User
+from models_app.policy import Access, rule_of
 from tests.conftest import MakeModel
 from tests.fakes.engine import SOON_S, FakeNode, running_node
-from tests.inference.conftest import api, bob_api, bobs_model, model, node, stranger
+from tests.fakes.http import AsgiClient
+from tests.inference.conftest import (
+    api,
+    bearer_for,
+    bob_api,
+    bobs_model,
+    model,
+    node,
+    stranger,
+)
+
+# Routes that answer others too, with less.
+FOR_ADMINS: Final = frozenset({"api/teams", "api/invites"})
 
 __all__ = ["api", "bob_api", "bobs_model", "model", "node", "stranger"]
 
@@ -46,6 +59,18 @@ class RunningSite:
         """Wait until the engine got a frame of a kind."""
         waiting = self.node.wait_for(kind, timeout_s=timeout_s)
         return asyncio.run_coroutine_threadsafe(waiting, self.loop).result(timeout_s + 1)
+
+
+@pytest.fixture
+def api_for(api: AsgiClient, admin: User) -> Callable[[str], AsgiClient]:
+    """Make clients: Alice with a key, an administrator for what she may not do."""
+    by_admin = AsgiClient(bearer_for(admin))
+
+    def client(route: str) -> AsgiClient:
+        is_alices = rule_of(route).access not in {Access.STAFF, Access.AUDITOR}
+        return api if is_alices and route not in FOR_ADMINS else by_admin
+
+    return client
 
 
 @pytest.fixture

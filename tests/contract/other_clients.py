@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any, Final
 
 _HERE: Final = Path(__file__).parent
-_CLIENTS: Final = _HERE.parents[1] / ".clients"
+_ROOT: Final = _HERE.parents[1]
+_CLIENTS: Final = _ROOT / ".clients"
 _TIMEOUT_S: Final = 120.0
+_FUZZING_TIMEOUT_S: Final = 400.0
 # What schemathesis looks at: that nothing fails, and that the answers are as described.
 _CHECKS: Final = (
     "not_a_server_error",
@@ -45,33 +47,18 @@ def run_js(script: str) -> str:
     return _output(command, sent=script, folder=_HERE / "js")
 
 
-def openai_steps(host: str, key: str, model: str, steps: Sequence[str]) -> list[Any]:
-    """Have langchain-openai do these steps of its driver; return each one's result."""
-    asked = {"host": host, "key": key, "model": model, "steps": steps}
-    driver = _HERE / "clients" / "langchain_openai_driver.py"
-    found: list[Any] = _driven([_bin("python"), str(driver)], asked)
-    return found
+class Driver:
+    """A client of Python in a process that lives on: importing one takes seconds."""
 
-
-def litellm_steps(host: str, key: str, model: str, steps: Sequence[str]) -> list[Any]:
-    """Have litellm do these steps of its driver; return each one's result."""
-    asked = {"host": host, "key": key, "model": model, "steps": steps}
-    driver = _HERE / "clients" / "litellm_driver.py"
-    # It would ask the internet for the prices of models.
-    environment = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-    command = [_bin("python", "litellm"), str(driver)]
-    found: list[Any] = _driven(command, asked, environment=environment)
-    return found
-
-
-class AnthropicDriver:
-    """Anthropic's SDK in a process that lives on: importing it takes seconds."""
-
-    def __init__(self) -> None:
+    def __init__(
+        self, name: str, *, venv: str = "venv", environment: Mapping[str, str] | None = None
+    ) -> None:
         self._process = subprocess.Popen(
-            [_bin("python"), str(_HERE / "clients" / "anthropic_driver.py")],
+            [_bin("python", venv), "-m", f"tests.contract.clients.{name}_driver"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            cwd=_ROOT,
+            env={**os.environ, **(environment or {})},
             text=True,
         )
 
@@ -92,12 +79,10 @@ class AnthropicDriver:
         self._process.communicate(timeout=_TIMEOUT_S)
 
 
-def langchain_steps(host: str, key: str, model: str, steps: Sequence[str]) -> list[Any]:
-    """Have langchain-ollama do these steps of its driver; return each one's result."""
-    asked = {"host": host, "key": key, "model": model, "steps": steps}
-    driver = _HERE / "clients" / "langchain_driver.py"
-    found: list[Any] = _driven([_bin("python"), str(driver)], asked)
-    return found
+def litellm_driver() -> Driver:
+    """Start litellm, which has an environment of its own."""
+    # It would ask the internet for the prices of models.
+    return Driver("litellm", venv="litellm", environment={"LITELLM_LOCAL_MODEL_COST_MAP": "True"})
 
 
 def run_llm(host: str, key: str, home: Path, *words: str) -> str:
@@ -121,24 +106,19 @@ def run_schemathesis(host: str, key: str, model: str, home: Path) -> str:
         "--header": f"Authorization: Bearer {key}",
         "--checks": ",".join(_CHECKS),
         "--phases": "examples,fuzzing",
-        "--max-examples": "10",
+        "--max-examples": "5",
         "--seed": "1",
-        "--request-timeout": "10",
+        "--request-timeout": "60",
         "--workers": "2",
     }
     words = [word for option in options.items() for word in option]
     command = [_bin("schemathesis"), "run", f"{host}/openapi.json", *words, "--no-color"]
-    done = _run(command, environment=environment, folder=home)
+    done = _run(command, environment=environment, folder=home, timeout_s=_FUZZING_TIMEOUT_S)
     return "" if done.returncode == 0 else done.stdout + done.stderr
 
 
-def _driven(
-    command: list[str],
-    asked: Mapping[str, Any],
-    *,
-    environment: Mapping[str, str] | None = None,
-) -> Any:
-    return json.loads(_output(command, sent=json.dumps(asked), environment=environment))
+def _driven(command: list[str], asked: Mapping[str, Any]) -> Any:
+    return json.loads(_output(command, sent=json.dumps(asked)))
 
 
 def _output(
@@ -159,6 +139,7 @@ def _run(
     sent: str = "",
     environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
+    timeout_s: float = _TIMEOUT_S,
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,
@@ -167,7 +148,7 @@ def _run(
         env={**os.environ, **(environment or {})},
         capture_output=True,
         text=True,
-        timeout=_TIMEOUT_S,
+        timeout=timeout_s,
         check=False,
     )
 

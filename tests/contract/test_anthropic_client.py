@@ -1,13 +1,14 @@
 """Anthropic's own SDK on a listening site: messages, streams, tools, counting, its errors."""
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
 
 from inference.messages import ChatPrompt, FailureCode, Generate, Token, ToolCall
 from tests.contract.conftest import RunningSite
-from tests.contract.other_clients import AnthropicDriver
+from tests.contract.other_clients import Driver
 from tests.fakes.engine import Script
 from tests.inference.api.test_anthropic_schemas import SDK_FIELDS
 from tests.limited import redis_socket, redis_url
@@ -33,15 +34,14 @@ THINKING_AND_CALLING = Script(
 
 
 @pytest.fixture(scope="module")
-def driver() -> Iterator[AnthropicDriver]:
+def driver() -> Iterator[Driver]:
     """The SDK's process."""
-    running = AnthropicDriver()
-    yield running
-    running.close()
+    with closing(Driver("anthropic")) as running:
+        yield running
 
 
 @pytest.fixture
-def steps(site: RunningSite, driver: AnthropicDriver) -> Steps:
+def steps(site: RunningSite, driver: Driver) -> Steps:
     """Has the driver do steps with a model."""
     site.node.default = Script()
 

@@ -1,6 +1,7 @@
 """langchain-ollama and the `llm` command with its plug-in llm-ollama, on a listening site."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from inference.messages import Generate, Token, ToolCall
 from tests.contract.conftest import RunningSite
-from tests.contract.other_clients import langchain_steps, run_llm
+from tests.contract.other_clients import Driver, run_llm
 from tests.fakes.engine import FAKE_WIDTH, Script
 
 # They run in the clients' own environment, which `make test` installs.
@@ -17,12 +18,19 @@ pytestmark = [pytest.mark.slow, pytest.mark.beside]
 Step = Callable[..., Any]
 
 
+@pytest.fixture(scope="module")
+def driver() -> Iterator[Driver]:
+    """The process of langchain."""
+    with closing(Driver("langchain")) as running:
+        yield running
+
+
 @pytest.fixture
-def langchain(site: RunningSite) -> Step:
+def langchain(site: RunningSite, driver: Driver) -> Step:
     """Does one step of langchain's driver with a model."""
 
     def step(name: str, model: str) -> Any:
-        return langchain_steps(site.url, site.key, model, [name])[0]
+        return driver.do(site.url, site.key, model, [name])[0]
 
     return step
 
@@ -109,20 +117,19 @@ def test_llm_lists_models_with_their_capabilities(llm: Step, able_model: str) ->
     assert "completion, insert, thinking, tools" in printed
 
 
-def test_llm_prints_an_answer(llm: Step, model: str) -> None:
-    assert llm("-m", f"ollama/{model}", "Hello").strip() == "Hello."
-
-
-def test_llm_sends_options_and_a_system_text(llm: Step, site: RunningSite, model: str) -> None:
-    words = ["-s", "Be short.", "-o", "temperature", "0", "-o", "num_predict", "5", "--no-stream"]
-    llm("-m", f"ollama/{model}", *words, "Hello")
+def test_llm_prints_the_answer_to_options_and_a_system_text(
+    llm: Step, site: RunningSite, model: str
+) -> None:
+    words = ["-s", "Be short.", "-o", "temperature", "0", "-o", "num_predict", "5"]
+    printed = llm("-m", f"ollama/{model}", *words, "Hello")
     request = site.wait_for(Generate)
 
+    assert printed.split() == ["word"] * 5
     assert [message.role for message in request.prompt.messages] == ["system", "user"]
     assert (request.sampling.temperature, request.sampling.num_predict) == (0.0, 5)
 
 
 def test_llm_asks_for_an_object(llm: Step, site: RunningSite, model: str) -> None:
-    llm("-m", f"ollama/{model}", "--schema", "name, age int", "A dog")
+    llm("-m", f"ollama/{model}", "--no-stream", "--schema", "name, age int", "A dog")
 
     assert '"age"' in site.wait_for(Generate).json_schema

@@ -1,17 +1,17 @@
 """langchain-openai and litellm on a listening site: OpenAI's dialect as others' programs speak it.
 
-Both import for seconds, so each of their processes does several steps; a step that fails ends
-its process, whose last words the test shows.
+Both import for seconds, so each has one process for all tests.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
 
 from inference.messages import ChatPrompt, Generate, Token, ToolCall
 from tests.contract.conftest import RunningSite
-from tests.contract.other_clients import litellm_steps, openai_steps
+from tests.contract.other_clients import Driver, litellm_driver
 from tests.fakes.engine import FAKE_WIDTH, Script
 
 # They run in the clients' own environment, which `make test` installs.
@@ -24,22 +24,36 @@ OBJECT_CALL = ToolCall(name="Answer", arguments={"number": 4}, id="call_2")
 Steps = Callable[..., list[Any]]
 
 
+@pytest.fixture(scope="module")
+def langchain() -> Iterator[Driver]:
+    """The process of langchain."""
+    with closing(Driver("langchain_openai")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def litellm() -> Iterator[Driver]:
+    """The process of litellm."""
+    with closing(litellm_driver()) as running:
+        yield running
+
+
 @pytest.fixture
-def steps(site: RunningSite) -> Steps:
-    """Does steps of langchain's driver with a model, in one process."""
+def steps(site: RunningSite, langchain: Driver) -> Steps:
+    """Does steps of langchain's driver with a model."""
 
     def do(model: str, *names: str) -> list[Any]:
-        return openai_steps(site.url, site.key, model, names)
+        return langchain.do(site.url, site.key, model, names)
 
     return do
 
 
 @pytest.fixture
-def lite(site: RunningSite) -> Steps:
-    """Does steps of litellm's driver with a model, in one process."""
+def lite(site: RunningSite, litellm: Driver) -> Steps:
+    """Does steps of litellm's driver with a model."""
 
     def do(model: str, *names: str) -> list[Any]:
-        return litellm_steps(site.url, site.key, model, names)
+        return litellm.do(site.url, site.key, model, names)
 
     return do
 

@@ -8,7 +8,7 @@ import pytest
 from msgspec import structs
 
 from inference.messages import DoneReason, FailureCode, Generate
-from models_app.accounts import create_key
+from models_app.keys import KeyRules, create_key
 from models_app.models import User
 from models_app.permissions import Scope
 from tests.contract.conftest import RunningSite
@@ -83,7 +83,7 @@ def test_wrong_key(site: RunningSite) -> None:
 
 
 def test_key_that_may_only_look(site: RunningSite, alice: User, model: str) -> None:
-    _, key = create_key(alice, "reader", scopes=(Scope.READ,))
+    _, key = create_key(alice, "reader", KeyRules(scopes=(Scope.READ,)))
     with (
         openai.OpenAI(base_url=f"{site.url}/v1", api_key=key, max_retries=0) as client,
         pytest.raises(openai.PermissionDeniedError) as caught,

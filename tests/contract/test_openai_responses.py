@@ -26,7 +26,7 @@ from inference.messages import (
     ToolCall,
     TopToken,
 )
-from models_app.accounts import create_key
+from models_app.keys import create_key
 from models_app.models import User
 from tests.contract.conftest import RunningSite
 from tests.fakes.engine import Script

@@ -3,7 +3,7 @@
 import ast
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,7 +31,8 @@ ALL: Final = [
     for method, operation in methods.items()
 ]
 # These need another registry (tests/registry/api/test_pull_and_push.py).
-FAR: Final = frozenset({"api/pull", "api/push"})
+# Whose model it is comes first (tests/models_app/test_access_api.py).
+FAR: Final = frozenset({"api/access", "api/pull", "api/push"})
 # Those without a place in their path, and with something to say.
 ANSWERED: Final = [
     (r, m, each) for r, m, each in ALL if "<" not in r and each.reply and r not in FAR
@@ -134,10 +135,15 @@ async def test_document_is_not_served_to_strangers(stranger: AsgiClient) -> None
 
 @pytest.mark.parametrize(("route", "method", "operation"), ANSWERED)
 async def test_example_is_answered_as_described(
-    node: FakeNode, api: AsgiClient, model: str, route: str, method: str, operation: Operation
+    node: FakeNode,
+    api_for: Callable[[str], AsgiClient],
+    model: str,
+    route: str,
+    method: str,
+    operation: Operation,
 ) -> None:
     whole = {**operation.example, "stream": False} if operation.stream else {**operation.example}
-    answer = await api.request(method.upper(), f"/{route}", data=whole or None)
+    answer = await api_for(route).request(method.upper(), f"/{route}", data=whole or None)
 
     assert answer.status in operation.statuses, answer.text
     assert operation.reply is not None
@@ -147,6 +153,7 @@ async def test_example_is_answered_as_described(
 
 @pytest.mark.slow
 @pytest.mark.beside
+@pytest.mark.timeout(500)
 def test_no_request_that_the_document_allows_finds_it_wrong(
     site: RunningSite, model: str, alice: User, make_model: MakeModel, tmp_path: Path
 ) -> None:

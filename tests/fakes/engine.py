@@ -24,6 +24,7 @@ from inference.messages import (
     Cancel,
     ChatPrompt,
     ChoiceEnded,
+    Counters,
     DoneReason,
     Embed,
     Embedded,
@@ -34,6 +35,7 @@ from inference.messages import (
     FillPrompt,
     Finished,
     Generate,
+    GetCounters,
     GetQueue,
     Hello,
     ListLoaded,
@@ -220,7 +222,7 @@ class _Connection:
                 self._send(Welcome(protocol=self._node.protocol, node="fake"))
                 if protocol != self._node.protocol:
                     self._writer.close()
-            case Ping() | ListLoaded() | GetQueue():
+            case Ping() | ListLoaded() | GetQueue() | GetCounters():
                 self._send(self._reply(message))
             case Unload(request_id=request_id, model=model):
                 self._node.loaded.pop(model.digest, None)
@@ -231,13 +233,15 @@ class _Connection:
             case Cancel(request_id=request_id):
                 self._cancel(request_id)
 
-    def _reply(self, question: Ping | ListLoaded | GetQueue) -> Wire:
+    def _reply(self, question: Ping | ListLoaded | GetQueue | GetCounters) -> Wire:
         match question:
             case ListLoaded(request_id=request_id):
                 loaded = sorted(self._node.loaded.values(), key=_expiry_of, reverse=True)
                 return LoadedModels(request_id=request_id, models=tuple(loaded))
             case GetQueue(request_id=request_id):
                 return structs.replace(self._node.queue, request_id=request_id)
+            case GetCounters(request_id=request_id):
+                return Counters(request_id=request_id)
             case Ping():
                 return Pong()
 

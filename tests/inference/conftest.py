@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from inference.client import engine_client
-from models_app.accounts import create_key
+from models_app.keys import create_key
 from models_app.models import User
 from tests.conftest import MakeModel
 from tests.fakes.engine import FakeNode, running_node

@@ -18,7 +18,7 @@ from inference.messages import (
     TokenLogprob,
     ToolCall,
 )
-from models_app.accounts import create_key, revoke_key
+from models_app.keys import KeyRules, create_key, revoke_key
 from models_app.models import ApiKey, User
 from models_app.permissions import Scope
 from tests.fakes.engine import FakeNode, Script
@@ -327,7 +327,7 @@ async def test_nobody_is_closed(
 
 @pytest.fixture
 def reading_header(transactional_db: None, alice: User) -> tuple[bytes, bytes]:
-    secret = create_key(alice, "reads", scopes=(Scope.READ,))[1]
+    secret = create_key(alice, "reads", KeyRules(scopes=(Scope.READ,)))[1]
     return (b"x-api-key", secret.encode())
 
 

@@ -9,8 +9,10 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
-from models_app.accounts import create_first_admin, create_key, create_user, revoke_key
+from models_app import key_uses, principal_cache
+from models_app.accounts import create_first_admin, create_user
 from models_app.auth import Credentials, authenticate
+from models_app.keys import KeyRules, create_key, revoke_key
 from models_app.models import ApiKey, User
 from models_app.permissions import Scope
 from ollamasite.errors import Unauthenticated
@@ -40,7 +42,7 @@ def test_a_keys_secret_is_not_in_the_database(alice: User) -> None:
 
 
 def test_the_secret_opens_the_door_and_a_changed_one_does_not(alice: User) -> None:
-    key, secret = create_key(alice, "laptop", scopes=(Scope.READ,))
+    key, secret = create_key(alice, "laptop", KeyRules(scopes=(Scope.READ,)))
     principal = authenticate(Credentials(key=secret))
     assert principal.user_id == alice.pk
     assert principal.key_id == key.pk
@@ -63,13 +65,14 @@ def test_revoked_expired_and_ownerless_keys_are_refused(alice: User) -> None:
     revoked, revoked_secret = create_key(alice, "revoked")
     revoke_key(revoked)
     past = timezone.now() - timedelta(seconds=1)
-    _, expired_secret = create_key(alice, "expired", expires_at=past)
+    _, expired_secret = create_key(alice, "expired", KeyRules(expires_at=past))
     for secret in (revoked_secret, expired_secret):
         with pytest.raises(Unauthenticated):
             authenticate(Credentials(key=secret))
     _, good = create_key(alice, "good")
     assert authenticate(Credentials(key=good)).username == "alice"
     User.objects.filter(pk=alice.pk).update(is_active=False)
+    principal_cache.forget_all()
     with pytest.raises(Unauthenticated):
         authenticate(Credentials(key=good))
 
@@ -85,9 +88,11 @@ def test_revoking_twice_keeps_the_first_time(alice: User) -> None:
 def test_use_is_noted_at_most_once_a_minute(alice: User) -> None:
     key, secret = create_key(alice, "k")
     authenticate(Credentials(key=secret))
+    key_uses.write()
     noted = ApiKey.objects.get(pk=key.pk).last_used_at
     assert noted is not None
     authenticate(Credentials(key=secret))
+    key_uses.write()
     assert ApiKey.objects.get(pk=key.pk).last_used_at == noted
 
 

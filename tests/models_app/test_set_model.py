@@ -6,9 +6,10 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from models_app.errors import ModelNotFound
+from models_app.grants import AccessChange, change_access
 from models_app.models import CacheScope, LanguageModel
 from models_app.names import ModelName
-from models_app.services import NewLayer, NewManifest, set_model, write_tag
+from models_app.services import NewLayer, NewManifest, write_tag
 
 pytestmark = pytest.mark.django_db
 
@@ -38,13 +39,13 @@ def test_new_model_shares_nothing_and_may_leave() -> None:
 
 def test_scope_and_pin_are_set_and_told() -> None:
     assert run("tiny", "--cache-scope", "everyone", "--pin") == (
-        "library/tiny: cache scope everyone, pinned\n"
+        "tiny: cache scope everyone, pinned, visible to everyone\n"
     )
     assert served() == ("everyone", True)
 
 
 def test_what_is_not_named_stays() -> None:
-    set_model(TINY, cache_scope=CacheScope.EVERYONE, is_pinned=True)
+    change_access(TINY, AccessChange(cache_scope=CacheScope.EVERYONE, is_pinned=True), by=None)
     run("library/tiny:other", "--unpin")
 
     assert served() == ("everyone", False)
@@ -71,4 +72,4 @@ def test_what_makes_no_sense_is_refused(arguments: list[str]) -> None:
 
 def test_service_names_what_is_not_there() -> None:
     with pytest.raises(ModelNotFound, match="model 'nope:latest' not found"):
-        set_model(ModelName(model="nope"), is_pinned=True)
+        change_access(ModelName(model="nope"), AccessChange(is_pinned=True), by=None)

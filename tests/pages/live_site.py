@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inference.messages import LoadedModel
+from tests.databases import database_settings
 from tests.fakes.engine import FakeNode
 from tests.pages.catalogue import STARTER
 from tests.processes.running_site import free_port, wait_for
@@ -42,7 +43,8 @@ class LiveSite:
 @contextlib.contextmanager
 def live_site(folder: Path) -> Iterator[LiveSite]:
     """Run a site with the catalogue's people and models, the starter model in memory."""
-    environ = os.environ | {"OLLAMASITE_DATA_DIR": str(folder), "OLLAMASITE_LOG_LEVEL": "WARNING"}
+    environ = os.environ | database_settings(folder)
+    environ |= {"OLLAMASITE_DATA_DIR": str(folder), "OLLAMASITE_LOG_LEVEL": "WARNING"}
     (folder / "run").mkdir(parents=True)
     _run(environ, "django", "migrate", "--verbosity", "0")
     digest = _run(environ, "tests.pages.fill_database").strip()

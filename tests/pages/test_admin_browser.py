@@ -1,10 +1,11 @@
-"""The admin's page of aliases in a real browser: it works under the site's content policy."""
+"""The pages under /admin/ in a real browser: they work under the site's content policy."""
 
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, expect
 
+from tests.models_app.admin_pages import TABLES
 from tests.pages.catalogue import STARTER
 from tests.pages.live_site import LiveSite
 from tests.pages.test_browser import (  # noqa: F401 - fixtures
@@ -51,3 +52,14 @@ def test_alias_is_added_and_removed_by_hand(visit: Visit) -> None:
 
     assert visit.complaints == []
     assert all(url.startswith(visit.site.url) for url in visit.addresses)
+
+
+def test_every_page_of_the_menu_fits_its_window(visit: Visit) -> None:
+    visit.sign_in()
+    for path in ("", "nodes/", *(f"models_app/{table}/" for table in TABLES)):
+        answer = visit.page.goto(f"{visit.site.url}/admin/{path}")
+
+        assert answer is not None
+        assert answer.status == 200
+        assert visit.overflow_px() <= 0, path
+    assert visit.complaints == []

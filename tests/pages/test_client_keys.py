@@ -7,8 +7,8 @@ import pytest
 from django.contrib.contenttypes.models import ContentType
 from django.test import Client
 
-from models_app.accounts import create_key
 from models_app.client_keys import add_client_key
+from models_app.keys import create_key
 from models_app.models import ClientKey, User
 from tests.fakes.ollama_key import OllamaKey
 from tests.pages.test_signin import csrf_token

@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from tests.databases import database_settings
+
 _START_TIMEOUT_S = 90.0
 _STOP_TIMEOUT_S = 60.0
 
@@ -35,7 +37,8 @@ class RunningSite:
         self._log = data_dir.parent / f"{data_dir.name}-{time.monotonic_ns()}.log"
         environ = {
             name: value for name, value in os.environ.items() if not name.startswith("OLLAMASITE_")
-        } | dict(settings or {})
+        }
+        environ |= database_settings(data_dir) | dict(settings or {})
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
                 serve_command(data_dir, self.port, *options),

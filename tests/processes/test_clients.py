@@ -5,6 +5,7 @@ What each client can do in detail is in tests/contract; here it is shown that it
 
 import signal
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from registry.starter import starter_file
 from tests.contract.ollama_cli import CliError, OllamaCli
-from tests.contract.other_clients import js_calls, langchain_steps, run_llm
+from tests.contract.other_clients import Driver, js_calls, run_llm
 from tests.processes.running_site import RunningSite
 
 pytestmark = [pytest.mark.slow, pytest.mark.beside]
@@ -87,7 +88,9 @@ def test_ollama_js_makes_copies_and_deletes_models(site: RunningSite) -> None:
 
 def test_langchain_invokes_streams_embeds_and_gets_an_object(site: RunningSite) -> None:
     steps = ["invoke", "stream", "structured", "embeddings", "missing"]
-    invoked, pieces, made, vectors, missing = langchain_steps(site.url, site.api_key, MODEL, steps)
+    with closing(Driver("langchain")) as driver:
+        found = driver.do(site.url, site.api_key, MODEL, steps)
+    invoked, pieces, made, vectors, missing = found
 
     assert invoked["content"] == "".join(pieces) == "The answer is: 4"
     assert list(made) == ["number"]

@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -26,15 +27,38 @@ pytestmark = [pytest.mark.slow, pytest.mark.beside]
 StartSite = Callable[..., RunningSite]
 
 
+@dataclass(frozen=True, slots=True)
+class EndedSite:
+    """What was left of a site that had been started for the first time, and ended by a signal."""
+
+    data_dir: Path
+    api_key: str
+    output: str
+    exit_code: int
+    pids: list[int]
+
+
+@pytest.fixture(scope="module")
+def ended_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EndedSite]:
+    """A site with the starter model; others start on its data, one after the other."""
+    site = RunningSite(tmp_path_factory.mktemp("ended") / "data")
+    try:
+        site.wait_until_started()
+        pids = list(site.processes())
+        exit_code = site.end(signal.SIGTERM)
+        yield EndedSite(site.data_dir, site.api_key, site.output, exit_code, pids)
+    finally:
+        site.clean_up()
+
+
 @pytest.fixture
-def start_site(tmp_path: Path) -> Iterator[StartSite]:
+def start_site(ended_site: EndedSite) -> Iterator[StartSite]:
+    """Starts sites on the data of the one that has ended: a first start takes seconds more."""
     sites: list[RunningSite] = []
 
-    def start(
-        *, port: int | None = None, has_starter_model: bool = False, **settings: str
-    ) -> RunningSite:
-        options = [] if has_starter_model else ["--no-starter-model"]
-        site = RunningSite(tmp_path / "data", *options, port=port, settings=settings)
+    def start(*, port: int | None = None, **settings: str) -> RunningSite:
+        options = ["--no-starter-model"]
+        site = RunningSite(ended_site.data_dir, *options, port=port, settings=settings)
         sites.append(site)
         site.wait_until_started()
         return site
@@ -67,21 +91,21 @@ def status_of(site: RunningSite, path: str, *, key: str | None = None) -> int:
 
 
 def send_question(
-    site: RunningSite, *, num_predict: int, is_streamed: bool = True
+    site: RunningSite, key: str, *, num_predict: int, is_streamed: bool = True
 ) -> http.client.HTTPConnection:
     """Ask the starter model to count, which it does for ever."""
     connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=60)
     body = {"model": "smollm2:135m", "prompt": "1, 2, 3,", "raw": True, "stream": is_streamed}
     options = {"num_predict": num_predict, "temperature": 0, "stop": []}
-    headers = {"Authorization": f"Bearer {site.api_key}"}
+    headers = {"Authorization": f"Bearer {key}"}
     connection.request("POST", "/api/generate", json.dumps(body | {"options": options}), headers)
     return connection
 
 
 @contextlib.contextmanager
-def ask(site: RunningSite, *, num_predict: int) -> Iterator[http.client.HTTPResponse]:
+def ask(site: RunningSite, key: str, *, num_predict: int) -> Iterator[http.client.HTTPResponse]:
     """Ask the starter model and give the stream after its first line."""
-    connection = send_question(site, num_predict=num_predict)
+    connection = send_question(site, key, num_predict=num_predict)
     response = connection.getresponse()
     try:
         assert response.status == 200
@@ -142,28 +166,22 @@ def test_taken_port_is_refused_before_anything_is_started(tmp_path: Path) -> Non
     assert not (tmp_path / "data" / "db.sqlite3").exists()
 
 
-def test_signal_ends_the_site_with_zero_and_leaves_no_process(start_site: StartSite) -> None:
-    site = start_site()
-    pids = list(site.processes())
+def test_signal_ends_the_site_with_zero_and_leaves_no_process(ended_site: EndedSite) -> None:
+    assert ended_site.exit_code == 0
+    wait_for(lambda: are_gone(ended_site.pids))
 
-    assert site.end(signal.SIGTERM) == 0
-    wait_for(lambda: are_gone(pids))
-
-    stopped = [line.split()[-1] for line in site.output.splitlines() if ": stopping " in line]
+    stopped = [line.split()[-1] for line in ended_site.output.splitlines() if ": stopping " in line]
     assert stopped == ["web", "worker", "inference", "redis"], "the reverse order of their start"
 
 
-def test_second_start_shows_no_secret_and_keeps_the_key(start_site: StartSite) -> None:
-    first = start_site()
-    key = first.api_key
-    pids = list(first.processes())
-    assert first.end(signal.SIGINT) == 0
-    wait_for(lambda: are_gone(pids))
-
+def test_second_start_shows_no_secret_and_keeps_the_key(
+    start_site: StartSite, ended_site: EndedSite
+) -> None:
     second = start_site()
 
     assert "API key" not in second.output
-    assert status_of(second, "/api/tags", key=key) == 200
+    assert status_of(second, "/api/tags", key=ended_site.api_key) == 200
+    assert second.end(signal.SIGINT) == 0
 
 
 def test_killed_web_process_is_started_again(shared_site: RunningSite) -> None:
@@ -176,9 +194,11 @@ def test_killed_web_process_is_started_again(shared_site: RunningSite) -> None:
     assert shared_site.pid_of("web") != pid
 
 
-def test_answer_that_has_begun_is_finished_before_the_site_stops(start_site: StartSite) -> None:
-    site = start_site(has_starter_model=True)
-    with ask(site, num_predict=150) as stream:
+def test_answer_that_has_begun_is_finished_before_the_site_stops(
+    start_site: StartSite, ended_site: EndedSite
+) -> None:
+    site = start_site()
+    with ask(site, ended_site.api_key, num_predict=150) as stream:
         site.process.send_signal(signal.SIGTERM)
         wait_for(lambda: "stopping web" in site.output)
         last = json.loads(stream.read().splitlines()[-1])
@@ -187,11 +207,14 @@ def test_answer_that_has_begun_is_finished_before_the_site_stops(start_site: Sta
     assert site.process.wait(60) == 0
 
 
-def test_answers_that_outlast_the_drain_end_in_an_error(start_site: StartSite) -> None:
-    site = start_site(has_starter_model=True, OLLAMASITE_DRAIN_TIMEOUT="1s")
+def test_answers_that_outlast_the_drain_end_in_an_error(
+    start_site: StartSite, ended_site: EndedSite
+) -> None:
+    site = start_site(OLLAMASITE_DRAIN_TIMEOUT="1s")
+    key = ended_site.api_key
     with (
-        contextlib.closing(send_question(site, num_predict=3000, is_streamed=False)) as whole,
-        ask(site, num_predict=3000) as stream,
+        contextlib.closing(send_question(site, key, num_predict=3000, is_streamed=False)) as whole,
+        ask(site, key, num_predict=3000) as stream,
     ):
         site.process.send_signal(signal.SIGTERM)
         last = json.loads(stream.read().splitlines()[-1])
@@ -203,9 +226,11 @@ def test_answers_that_outlast_the_drain_end_in_an_error(start_site: StartSite) -
     assert site.process.wait(60) == 0
 
 
-def test_nothing_outlives_a_killed_serve_and_the_next_one_starts(start_site: StartSite) -> None:
-    site = start_site(has_starter_model=True)
-    with ask(site, num_predict=1) as stream:
+def test_nothing_outlives_a_killed_serve_and_the_next_one_starts(
+    start_site: StartSite, ended_site: EndedSite
+) -> None:
+    site = start_site()
+    with ask(site, ended_site.api_key, num_predict=1) as stream:
         stream.read()
     pids = list(site.processes())
     assert len(pids) >= 7, "a runner is among them"

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.databases import database_settings
 from tests.fakes.tcp_front import TcpFront, tcp_front
 from tests.processes.docker_registry import running_registry
 from tests.processes.running_site import RunningSite, wait_for
@@ -143,7 +144,8 @@ def login(site: RunningSite) -> dict[str, str]:
 
 def command(site: RunningSite, *words: str) -> str:
     """Run a command of the site and return what it prints."""
-    environ = os.environ | {"OLLAMASITE_DATA_DIR": str(site.data_dir)}
+    environ = os.environ | database_settings(site.data_dir)
+    environ["OLLAMASITE_DATA_DIR"] = str(site.data_dir)
     line = [sys.executable, "-m", "ollamasite", *words]
     return subprocess.check_output(line, env=environ, text=True)
 

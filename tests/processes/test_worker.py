@@ -12,6 +12,7 @@ import pytest
 from redis import Redis
 
 from ollamasite import data_dir, redis_server
+from tests.databases import database_settings
 from tests.processes.running_site import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.beside]
@@ -48,10 +49,14 @@ class Worker:
     def __init__(self, folder: Path, *, drain: str) -> None:
         data_dir.prepare(folder)
         socket = data_dir.run_dir(folder) / "redis.sock"
-        self._environ = os.environ | {
-            "OLLAMASITE_DATA_DIR": str(folder),
-            "OLLAMASITE_DRAIN_TIMEOUT": drain,
-        }
+        self._environ = (
+            os.environ
+            | database_settings(folder)
+            | {
+                "OLLAMASITE_DATA_DIR": str(folder),
+                "OLLAMASITE_DRAIN_TIMEOUT": drain,
+            }
+        )
         self._log = folder / "worker.log"
         self._redis_server = subprocess.Popen(
             redis_server.command_line(redis_server.find_executable(), socket, folder / "redis"),

@@ -11,9 +11,9 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.test import Client
 
-from models_app import jobs
-from models_app.accounts import create_key
+from models_app import jobs, principal_cache, sockets
 from models_app.jobs import JobKind, JobRecord, JobState, NewJob, Snapshot
+from models_app.keys import KeyRules, create_key
 from models_app.models import Job, User
 from models_app.permissions import Scope
 from registry import consumers
@@ -44,7 +44,7 @@ async def connect(transactional_db: None) -> AsyncIterator[Open]:
 
 
 def key_of(user: User, *scopes: Scope) -> tuple[bytes, bytes]:
-    _, secret = create_key(user, "key", scopes=scopes or tuple(Scope))
+    _, secret = create_key(user, "key", KeyRules(scopes=scopes or tuple(Scope)))
     return (b"authorization", f"Bearer {secret}".encode())
 
 
@@ -137,7 +137,7 @@ async def test_one_user_has_not_any_number_of_sockets(
     key = await sync_to_async(key_of)(alice)
     first = await connect(key)
     await first.receive()
-    assert await (await connect(key)).close_code() == consumers.CLOSE_TRY_LATER
+    assert await (await connect(key)).close_code() == sockets.CLOSE_TRY_LATER
     other = await connect(await sync_to_async(key_of)(bob))
     assert (await other.receive())["type"] == "jobs"
     await first.wire.disconnect(timeout=20)
@@ -192,4 +192,5 @@ async def test_who_is_no_longer_known_is_sent_away(
     socket = await connect(await sync_to_async(key_of)(alice))
     await socket.receive()
     await User.objects.filter(pk=alice.pk).aupdate(is_active=False)
+    principal_cache.forget_all()
     assert await socket.close_code() == 4401

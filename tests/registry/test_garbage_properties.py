@@ -5,6 +5,7 @@ of them and time going by; `World` remembers what must be there.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,12 +13,11 @@ from typing import Any
 
 import pytest
 import time_machine
-from django.db import transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pytest_django.fixtures import Settings
 
-from models_app import models, repositories, revisions, selectors, services, stored_files
+from models_app import audit, models, repositories, revisions, selectors, services, stored_files
 from models_app import upload_sessions as session_rows
 from models_app.accounts import create_user
 from models_app.models import User
@@ -416,6 +416,10 @@ class World:
             self.sessions = {key: at for key, at in self.sessions.items() if key in there}
 
 
+class Undone(Exception):
+    """The next example begins with an empty database."""
+
+
 @pytest.mark.django_db
 @settings(
     max_examples=20,
@@ -429,7 +433,7 @@ def test_nothing_that_is_needed_is_ever_missing(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     settings.BLOBS_DIR = tmp_path_factory.mktemp("blobs")
-    with time_machine.travel(START, tick=False) as clock, transaction.atomic():
+    with time_machine.travel(START, tick=False) as clock, suppress(Undone), audit.act():
         users = {name: create_user(name, PASSWORD) for name in ("alice", "bob")}
         set_rules(
             NamespaceRules(name=KEEPING_ONE, quota_bytes=None, immutable_tags="", kept_tags=1)
@@ -438,4 +442,4 @@ def test_nothing_that_is_needed_is_ever_missing(
         for step in done:
             world.do(*step)
         world.end()
-        transaction.set_rollback(True)
+        raise Undone

@@ -7,10 +7,10 @@ import pytest
 from pytest_django import DjangoAssertNumQueries
 
 from models_app.errors import InvalidModelName, ModelNotFound
+from models_app.grants import AccessChange, change_access
 from models_app.models import CacheScope, LanguageModel, User, Visibility
 from models_app.names import ModelName
 from models_app.permissions import Verb
-from models_app.services import set_model
 from registry import library, manifests
 from registry.blobs import BlobStore
 from registry.errors import NotYourModel
@@ -289,7 +289,8 @@ def test_model_made_from_one_that_sees_is_listed_as_seeing(
 def test_how_a_model_is_served_holds_at_once(make_model: MakeModel, alice: User) -> None:
     make_model("tiny")
     before = library.resolve(principal_for(alice), "tiny", Verb.USE)
-    set_model(ModelName.parse("tiny"), cache_scope=CacheScope.EVERYONE, is_pinned=True)
+    wanted = AccessChange(cache_scope=CacheScope.EVERYONE, is_pinned=True)
+    change_access(ModelName.parse("tiny"), wanted, by=None)
     after = library.resolve(principal_for(alice), "tiny", Verb.USE)
 
     assert (before.cache_scope, before.is_pinned) == ("user", False)

@@ -234,8 +234,14 @@ def test_cancelled_push_leaves_no_session_behind(
     registry.instead["PUT blob"] = [Answer(503, {"Retry-After": "60"})] * 2
 
     def report(event: Progress) -> None:
-        if event.digest:
+        if event.digest and has_begun():
             raise JobCancelled
+
+    def has_begun() -> bool:
+        """Whether the session has been told to us: its address has been used."""
+        return any("/uploads/" in each.path for each in registry.requests("PATCH")) or any(
+            "/uploads/" in each.path for each in registry.requests("PUT")
+        )
 
     context = JobContext(job_id="1", principal=principal_for(alice), report=report)
     with pytest.raises(JobCancelled):

@@ -22,6 +22,7 @@ class Command(BaseCommand):
                 socket_path=settings.ENGINE_SOCKET,
                 blobs_dir=settings.BLOBS_DIR,
                 state_dir=settings.ENGINE_STATE_DIR,
+                ends_dir=settings.ENGINE_STATE_DIR,
                 parallel=settings.NUM_PARALLEL,
                 max_loaded=settings.MAX_LOADED_MODELS,
                 max_queue=settings.MAX_QUEUE,

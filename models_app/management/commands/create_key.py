@@ -1,4 +1,4 @@
-"""`ollamasite create-key USER [--name N] [--scope S ...] [--expires 30d]`."""
+"""`ollamasite create-key USER [--name N] [--scope S ...] [--model P ...] [--expires 30d] …`."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -6,10 +6,11 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from models_app.accounts import create_key
+from models_app.keys import KeyRules, create_key
 from models_app.models import User
 from models_app.permissions import Scope
 from ollamasite.durations import parse_duration_s
+from ollamasite.errors import ServiceError
 
 
 class Command(BaseCommand):
@@ -29,6 +30,21 @@ class Command(BaseCommand):
             help="what the key may be used for; may be given several times; default: everything "
             "that the user may do",
         )
+        parser.add_argument(
+            "--model",
+            action="append",
+            default=[],
+            metavar="PATTERN",
+            help="models that the key may be used for, such as llama* or alice/*; several times",
+        )
+        parser.add_argument(
+            "--network",
+            action="append",
+            default=[],
+            metavar="CIDR",
+            help="networks that the key may be used from, such as 10.0.0.0/8; several times",
+        )
+        parser.add_argument("--team", default="", help="team of the user that its use counts to")
         parser.add_argument("--expires", metavar="30d", help="lifetime, such as 12h or 30d")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -38,12 +54,17 @@ class Command(BaseCommand):
             owner = User.objects.get(username__iexact=options["user"])
         except User.DoesNotExist as error:
             raise CommandError(f"There is no user {options['user']!r}.") from error
-        _, secret = create_key(
-            owner,
-            options["name"],
+        rules = KeyRules(
             scopes=tuple(Scope(scope) for scope in options["scope"]),
+            models=tuple(options["model"]),
+            networks=tuple(options["network"]),
             expires_at=_expiry(options["expires"]),
+            team=options["team"],
         )
+        try:
+            _, secret = create_key(owner, options["name"], rules)
+        except ServiceError as error:
+            raise CommandError(error.message) from error
         self.stdout.write(secret)
 
 

@@ -13,8 +13,8 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.utils.module_loading import import_string
 
-from inference import generation
-from models_app import limits
+from inference import generation, recording
+from models_app import ledger_writer, limits
 from ollamasite.raw_sockets import LargeBodyProtocol
 from registry.jobs import watch
 
@@ -43,10 +43,18 @@ class Command(BaseCommand):
         # which every stream stands still) each time it collects garbage.
         gc.collect()
         gc.freeze()
-        if server == "daphne":
-            _serve_with_daphne(application, host, port)
-        else:
-            _serve_with_uvicorn(application, host, port)
+        ledger_writer.keep_writing(recording.find_ends)
+        try:
+            _serve(application, host, port, server)
+        finally:
+            ledger_writer.finish()
+
+
+def _serve(application: Any, host: str, port: int, server: str) -> None:
+    if server == "daphne":
+        _serve_with_daphne(application, host, port)
+    else:
+        _serve_with_uvicorn(application, host, port)
 
 
 def _serve_with_uvicorn(application: Any, host: str, port: int) -> None:
@@ -84,7 +92,13 @@ class _DrainingServer(uvicorn.Server):
         await super().shutdown(sockets)
         if last_words is not None:
             last_words.cancel()
-        await limits.close()
+        await _finish()
+
+
+async def _finish() -> None:
+    """Let every request have its end, and then the limits know of it."""
+    await generation.finish()
+    await limits.close()
 
 
 def _serve_with_daphne(application: Any, host: str, port: int) -> None:
@@ -93,12 +107,22 @@ def _serve_with_daphne(application: Any, host: str, port: int) -> None:
         build_endpoint_description_strings,
     )
     from daphne.server import Server  # type: ignore[import-untyped]
+    from twisted.internet import reactor
+    from twisted.internet.defer import Deferred
 
-    Server(
+    server = Server(
         application=application,
         endpoints=build_endpoint_description_strings(host=host, port=port),
         server_name="",
-    ).run()
+    )
+    # Twisted runs on Python's event loop here, and waits for this before it stops; meanwhile
+    # Daphne ends what is still being answered.
+    reactor.addSystemEventTrigger(
+        "before",
+        "shutdown",  # type: ignore[arg-type]  # Twisted's interface leaves out `self`
+        lambda: Deferred.fromFuture(asyncio.ensure_future(_finish())),
+    )
+    server.run()
 
 
 def _whole_seconds(seconds: float) -> int | None:

@@ -11,6 +11,8 @@ from celery.signals import worker_ready, worker_shutting_down
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
+from inference import recording
+from models_app import ledger_chores
 from ollamasite.celery import app
 from registry.jobs import recovery
 
@@ -52,7 +54,12 @@ class Command(BaseCommand):
 
 def _look_at_jobs(**_: object) -> None:
     """Begin what other workers have left behind, and keep looking."""
-    recovery.keep_recovering()
+    recovery.keep_recovering(_look_after_ledger)
+
+
+def _look_after_ledger() -> None:
+    """Write down what dead web processes have left behind, and drop what is too old."""
+    ledger_chores.do(recording.find_ends)
 
 
 def _limit_shutdown(**_: object) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from models_app import audit
 from ollamasite.sizes import print_size
 from registry.garbage import collect
 
@@ -19,5 +20,6 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Collect it and tell what has gone."""
         del args, options
+        audit.record("store.gc", by=None)
         collected = collect()
         self.stdout.write(f"removed {collected} ({print_size(collected.freed_bytes)})")

@@ -5,6 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
+from models_app import audit
 from registry.verification import verify_store
 
 
@@ -27,6 +28,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Verify it."""
         del args
+        audit.record("store.verify", by=None, set_aside=options["set_aside"])
         damaged = verify_store(set_aside=options["set_aside"])
         for found in damaged:
             self.stdout.write(str(found))

@@ -1,14 +1,11 @@
-"""Uses Anthropic's SDK as its caller says and prints what came of it, as JSON.
+"""Uses Anthropic's SDK as its caller says and tells what came of it.
 
-Runs in the clients' own environment. Each line of standard input is {"host", "key", "model",
-"steps": [names]} and is answered by one line; a step that fails answers with its error as text.
-Knows nothing of what is behind the address.
+Runs in the clients' own environment, asked line by line (step_lines). Knows nothing of what is
+behind the address.
 """
 
 import asyncio
 import json
-import sys
-from collections.abc import Callable
 from typing import Any
 
 import anthropic
@@ -18,6 +15,8 @@ from anthropic.types.message_count_tokens_params import MessageCountTokensParams
 from anthropic.types.message_create_params import MessageCreateParamsBase
 from anthropic.types.shared import ErrorResponse
 from pydantic import BaseModel, TypeAdapter
+
+from tests.contract.clients.step_lines import answer_lines
 
 WEATHER: Any = {
     "name": "get_weather",
@@ -181,22 +180,5 @@ class Steps:
         return None
 
 
-def main() -> None:
-    """Do the steps in turn."""
-    for line in sys.stdin:
-        asked = json.loads(line)
-        steps = Steps(asked["host"], asked["key"], asked["model"])
-        found = [_result(getattr(steps, name)) for name in asked["steps"]]
-        sys.stdout.write(f"{json.dumps(found)}\n")
-        sys.stdout.flush()
-
-
-def _result(step: Callable[[], Any]) -> Any:
-    try:
-        return step()
-    except Exception as error:  # noqa: BLE001 # the next test needs this process
-        return f"{type(error).__name__}: {error}"
-
-
 if __name__ == "__main__":
-    main()
+    answer_lines(Steps)

@@ -1,15 +1,15 @@
-"""Uses langchain-openai as its caller says and prints what came of it, as JSON.
+"""Uses langchain-openai as its caller says and tells what came of it.
 
-Runs in the clients' own environment. Standard input: {"host", "key", "model", "steps": [names]}.
-Knows nothing of what is behind the address.
+Runs in the clients' own environment, asked line by line (step_lines). Knows nothing of what is
+behind the address.
 """
 
-import json
-import sys
 from typing import Any
 
 from langchain_openai import ChatOpenAI, OpenAI, OpenAIEmbeddings
 from pydantic import BaseModel
+
+from tests.contract.clients.step_lines import answer_lines
 
 WEATHER = {
     "type": "function",
@@ -127,13 +127,5 @@ def _failure(ask: Any) -> Any:
     return None
 
 
-def main() -> None:
-    """Do the steps in turn."""
-    asked = json.load(sys.stdin)
-    steps = Steps(asked["host"], asked["key"], asked["model"])
-    found = [getattr(steps, name)() for name in asked["steps"]]
-    sys.stdout.write(json.dumps(found))
-
-
 if __name__ == "__main__":
-    main()
+    answer_lines(Steps)

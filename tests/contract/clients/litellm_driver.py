@@ -1,14 +1,15 @@
-"""Uses litellm as its caller says and prints what came of it, as JSON.
+"""Uses litellm as its caller says and tells what came of it.
 
-Runs in an environment of its own. Standard input: {"host", "key", "model", "steps": [names]}.
-Knows nothing of what is behind the address.
+Runs in an environment of its own, asked line by line (step_lines). Knows nothing of what is
+behind the address.
 """
 
 import json
-import sys
 from typing import Any
 
 import litellm
+
+from tests.contract.clients.step_lines import answer_lines
 
 # It prints advice behind an error, and standard output is for the results here.
 litellm.suppress_debug_info = True
@@ -81,13 +82,5 @@ def _failure(ask: Any) -> Any:
     return None
 
 
-def main() -> None:
-    """Do the steps in turn."""
-    asked = json.load(sys.stdin)
-    steps = Steps(asked["host"], asked["key"], asked["model"])
-    found = [getattr(steps, name)() for name in asked["steps"]]
-    sys.stdout.write(json.dumps(found))
-
-
 if __name__ == "__main__":
-    main()
+    answer_lines(Steps)

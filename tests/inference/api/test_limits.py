@@ -6,8 +6,20 @@ from typing import Any
 
 import pytest
 from channels.testing import WebsocketCommunicator
+from msgspec import structs
 
-from inference.messages import Cancel, FailureCode, Generate
+from inference import charging, generation, recording
+from inference.messages import (
+    Cancel,
+    ChatMessage,
+    ChatPrompt,
+    FailureCode,
+    Generate,
+    ModelRef,
+    RunnerOptions,
+    Sampling,
+    ToolCall,
+)
 from models_app import limits
 from models_app.models import User
 from tests.fakes.engine import USAGE, FakeNode, Script
@@ -207,6 +219,39 @@ async def test_engine_that_is_not_there_gives_back_what_was_held(
     assert await tokens_left(api, model) == 5000
 
 
+async def test_call_that_cannot_be_written_down_gives_back_what_was_held(
+    node: FakeNode,
+    model: str,
+    api: AsgiClient,
+    set_limits: SetLimits,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail() -> str:
+        raise RuntimeError
+
+    set_limits(tokens_a_day=5000, parallel=1)
+    with monkeypatch.context() as broken:
+        broken.setattr(recording, "current_address", fail)
+        answer = await api.post(CHAT, {"model": model, "messages": HELLO})
+
+    assert answer.status == 500
+    assert await tokens_left(api, model) == 5000
+
+
+async def test_shutdown_settles_what_nobody_hears_any_more(
+    node: FakeNode, model: str, api: AsgiClient, set_limits: SetLimits
+) -> None:
+    set_limits(tokens_a_day=5000)
+    node.scripts.append(Script(pieces=("one ", "two "), is_held=True))
+    call = api.open("POST", CHAT, data={"model": model, "messages": HELLO, "stream": True})
+    await call.wait_for_text("two")
+    await generation.finish()
+    await limits.close()
+    await call.leave()
+
+    assert await tokens_left(api, model) == 5000 - USAGE.prompt_tokens - 2
+
+
 async def test_asked_length_of_the_answer_is_held(
     node: FakeNode, model: str, api: AsgiClient, set_limits: SetLimits
 ) -> None:
@@ -216,6 +261,81 @@ async def test_asked_length_of_the_answer_is_held(
     answer = await api.post(CHAT, data)
 
     assert left(answer) == 5000 - 2 * 100 - 2  # "Hello" is two times four bytes
+
+
+def test_tools_and_their_calls_are_held_too() -> None:
+    call = ToolCall(name="f", arguments={"text": "x" * 4000})
+    tool = {"type": "function", "function": {"description": "x" * 8000}}
+    plain = ChatPrompt(messages=(ChatMessage(role="assistant"),), template="")
+    calls = structs.replace(plain, messages=(ChatMessage(role="assistant", tool_calls=(call,)),))
+    tools = structs.replace(plain, tools=(tool,))
+    estimates = [
+        charging.estimate_tokens(
+            Generate(
+                request_id="",
+                model=ModelRef(name="", digest="", weights=""),
+                runner=RunnerOptions(num_ctx=100_000),
+                prompt=prompt,
+                sampling=Sampling(num_predict=1),
+            )
+        )
+        for prompt in (plain, calls, tools)
+    ]
+
+    assert estimates[0] == 1
+    assert 1000 < estimates[1] < 1100
+    assert 2000 < estimates[2] < 2100
+
+
+@pytest.mark.parametrize(("stream", "status"), [(True, 200), (False, 429)])
+async def test_answer_ends_when_the_day_has_no_more_tokens(
+    node: FakeNode, model: str, api: AsgiClient, set_limits: SetLimits, stream: bool, status: int
+) -> None:
+    set_limits(tokens_a_day=100)
+    node.scripts.append(Script(pieces=("x ",) * 3000, pause_s=0.001))
+    answer = await api.post(CHAT, {"model": model, "messages": HELLO, "stream": stream})
+
+    assert answer.status == status
+    assert b"tokens per day" in answer.body
+    assert 50 < answer.body.count(b'"x "') < 2000 or not stream
+    await node.wait_for(Cancel)
+
+
+async def test_two_answers_without_an_end_share_the_day(
+    node: FakeNode, model: str, api: AsgiClient, set_limits: SetLimits
+) -> None:
+    set_limits(tokens_a_day=600)
+    node.default = Script(pieces=("x ",) * 3000, pause_s=0.001)
+    data = {"model": model, "messages": HELLO, "stream": True, "max_completion_tokens": 9}
+    answers = await asyncio.gather(*(api.post(CHAT, data) for _ in range(2)))
+    told = sum(answer.body.count(b'"x "') for answer in answers)
+
+    assert all(b"tokens per day" in answer.body for answer in answers)
+    # All of it but what is asked for ahead; beyond it only what was on its way.
+    assert 600 - 2 * limits.MORE_TOKENS - 2 * USED <= told < 3000
+
+
+async def test_prompt_that_is_longer_than_was_thought_ends_where_the_day_does(
+    node: FakeNode, model: str, api: AsgiClient, set_limits: SetLimits
+) -> None:
+    set_limits(tokens_a_day=USAGE.prompt_tokens - 1)
+    node.scripts.append(Script(pieces=("x ",) * 3000, pause_s=0.001))
+    data = {"model": model, "messages": HELLO, "max_completion_tokens": 1, "stream": True}
+    answer = await api.post(CHAT, data)
+
+    assert b"tokens per day" in answer.body
+
+
+async def test_minute_is_owed_what_an_answer_takes_beyond_it(
+    node: FakeNode, model: str, api: AsgiClient, set_limits: SetLimits
+) -> None:
+    set_limits(tokens=100)
+    node.scripts.append(Script(pieces=("x ",) * 300))
+    first = await api.post(CHAT, {"model": model, "messages": HELLO, "stream": True})
+    second = await api.post(CHAT, {"model": model, "messages": HELLO})
+
+    assert first.body.count(b'"x "') == 300
+    assert second.status == 429
 
 
 @pytest.mark.parametrize("key", ["one-and-the-same", "x" * 255])
@@ -335,7 +455,6 @@ async def test_lost_redis_is_told_after_a_few_requests(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     set_limits(requests=1000)
-    monkeypatch.setattr(limits, "_SETTLE_PAUSES_S", ())
     monkeypatch.setattr(limits, "_grace", limits._Grace())
     settings.REDIS_URL = "unix:///nowhere/redis.sock"
     data = {"model": model, "messages": HELLO}

@@ -7,7 +7,7 @@ import pytest
 
 from inference.api.caller import caller_of
 from inference.messages import Generate, Priority, QueueEntry, QueueState, Usage
-from models_app.accounts import create_key
+from models_app.keys import KeyRules, create_key
 from models_app.models import User
 from models_app.permissions import CredentialKind, Principal, Scope
 from ollamasite.errors import BadRequest
@@ -112,7 +112,7 @@ async def test_administrator_is_not_told_of_private_models(
 @pytest.fixture
 def reading_admin_api(transactional_db: None, admin: User) -> AsgiClient:
     """The administrator with a key that only reads."""
-    _, secret = create_key(admin, "reader", scopes=(Scope.READ,))
+    _, secret = create_key(admin, "reader", KeyRules(scopes=(Scope.READ,)))
     return AsgiClient({"authorization": f"Bearer {secret}"})
 
 
@@ -165,7 +165,7 @@ PROGRAM = Principal(user_id=1, username="a", is_admin=False, kind=CredentialKind
 
 
 def asked_by(principal: Principal, **headers: str) -> Any:
-    return SimpleNamespace(user=principal, headers=headers)
+    return SimpleNamespace(user=principal, headers=headers, path="/api/chat")
 
 
 @pytest.mark.parametrize(

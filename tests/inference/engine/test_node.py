@@ -1,12 +1,12 @@
 """The node with real runner processes on a tiny random model."""
 
 import asyncio
-import contextlib
 import hashlib
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -34,10 +34,9 @@ from inference.messages import (
     Unload,
 )
 from ollamasite.errors import ServiceError
-from registry.errors import GgufError
 from registry.gguf import read_gguf
 from tests.gguf_files import write_tiny_model
-from tests.registry.gguf_mutations import mutate
+from tests.registry.spoilt_files import readable_copies
 
 pytestmark = [pytest.mark.slow, pytest.mark.beside]
 
@@ -176,7 +175,7 @@ async def test_killing_the_runner_fails_its_requests_and_the_next_works(engine: 
 async def test_no_spoilt_file_that_the_site_lets_in_ends_the_node(
     engine: Engine, tmp_path: Path
 ) -> None:
-    """Of 240 spoilt files the reader refuses most; the node gets the others to run."""
+    """Of 240 spoilt files the reader refuses most; the node gets half of the others to run."""
     ends: list[str] = []
     for model in _spoilt_models(engine, tmp_path / "spoilt"):
         try:
@@ -185,24 +184,20 @@ async def test_no_spoilt_file_that_the_site_lets_in_ends_the_node(
             ends.append(error.code)
         else:
             ends.append(str(end.reason))
-    assert len(ends) > 20
+    assert len(ends) > 15
     assert len(set(ends)) > 1
     assert not engine.task.done()
     assert (await engine.collect(_generate(engine.model())))[0]
 
 
 def _spoilt_models(engine: Engine, path: Path) -> Iterator[ModelRef]:
-    """Put the spoilt copies of the tiny model that pass the checks into the store."""
+    """Put every other spoilt copy of the tiny model that passes the checks into the store."""
     good = write_tiny_model(path).read_bytes()
     head_bytes = read_gguf(path).data_offset
-    for seed in range(240):
-        data = mutate(good, seed, head_bytes=head_bytes)
-        path.write_bytes(data)
-        with contextlib.suppress(GgufError):
-            read_gguf(path)
-            digest = hashlib.sha256(data).hexdigest()
-            engine.config.weights_path(digest).write_bytes(data)
-            yield ModelRef(name=f"spoilt{seed}:latest", digest=digest, weights=digest)
+    for data in islice(readable_copies(good, path, head_bytes=head_bytes), None, None, 2):
+        digest = hashlib.sha256(data).hexdigest()
+        engine.config.weights_path(digest).write_bytes(data)
+        yield ModelRef(name=f"spoilt{digest[:8]}:latest", digest=digest, weights=digest)
 
 
 async def test_a_broken_file_is_an_error_in_words_and_others_go_on(engine: Engine) -> None:

@@ -11,7 +11,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.test import Client
 
-from models_app.accounts import create_key
+from models_app.keys import KeyRules, create_key
 from models_app.models import Namespace, Upload, User
 from models_app.permissions import Scope
 from registry.blobs import BlobStore, Draft
@@ -133,7 +133,7 @@ async def test_no_key_no_upload(db: None, store: BlobStore) -> None:
 
 
 async def test_key_needs_the_scope_to_write(alice: User, store: BlobStore) -> None:
-    secret = (await sync_to_async(create_key)(alice, "reads", scopes=(Scope.READ,)))[1]
+    secret = (await sync_to_async(create_key)(alice, "reads", KeyRules(scopes=(Scope.READ,))))[1]
     answer = await AsgiClient({"x-api-key": secret}).post(PATH, body=BODY)
 
     assert (answer.status, answer.json()) == (403, {"error": "forbidden"})

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 
-from models_app import services
+from models_app import principal_cache, services
 from models_app.models import ApiKey, LanguageModel, Tag, User
 from models_app.permissions import Verb
 from registry import library
@@ -397,6 +397,7 @@ async def test_library_is_not_written_by_others(client: KeyClient, base: str) ->
 async def test_key_without_the_scope_is_refused(client: KeyClient, base: str) -> None:
     await client.get("/api/tags")  # makes the key
     await ApiKey.objects.aupdate(scopes=["read", "use"])
+    principal_cache.forget_all()
     response = await create(client, **{"from": base})
     assert (response.status_code, response.json()) == (403, {"error": "forbidden"})
 

@@ -7,8 +7,8 @@ import pytest
 from asgiref.sync import sync_to_async
 
 from models_app import jobs
-from models_app.accounts import create_key
 from models_app.jobs import Claim, JobKind, JobRecord, JobState, NewJob, Snapshot
+from models_app.keys import KeyRules, create_key
 from models_app.models import Job, User
 from models_app.permissions import Scope, Verb
 from registry import library
@@ -63,7 +63,7 @@ def ended(
 
 
 def client_of(user: User, *scopes: Scope) -> AsgiClient:
-    _, secret = create_key(user, "key", scopes=scopes or tuple(Scope))
+    _, secret = create_key(user, "key", KeyRules(scopes=scopes or tuple(Scope)))
     return AsgiClient({"authorization": f"Bearer {secret}"})
 
 

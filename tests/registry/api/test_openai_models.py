@@ -6,7 +6,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.test import AsyncClient
 
-from models_app.accounts import create_key
+from models_app.keys import KeyRules, create_key
 from models_app.models import Tag, User
 from models_app.permissions import Scope
 from tests.conftest import KeyClient, MakeModel
@@ -122,7 +122,7 @@ async def test_hidden_model_is_not_there_to_be_deleted(
 
 @pytest.mark.usefixtures("models")
 async def test_key_that_may_only_read_deletes_nothing(client: KeyClient, alice: User) -> None:
-    _, secret = await sync_to_async(create_key)(alice, "reader", scopes=(Scope.READ,))
+    _, secret = await sync_to_async(create_key)(alice, "reader", KeyRules(scopes=(Scope.READ,)))
     reader = {"Authorization": f"Bearer {secret}"}
 
     response = await AsyncClient().delete("/v1/models/mine", headers=reader)

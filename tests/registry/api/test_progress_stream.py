@@ -11,9 +11,11 @@ import pytest
 from django.http import StreamingHttpResponse
 
 from models_app.jobs import JobKind, JobRecord, JobState
+from models_app.permissions import CredentialKind, Principal
 from registry.api import progress_stream
 from registry.api.progress_stream import respond, tell
 
+PRINCIPAL = Principal(user_id=1, username="a", is_admin=False, kind=CredentialKind.SESSION)
 QUEUED = JobRecord(
     job_id="a" * 32,
     kind=JobKind.CREATE,
@@ -85,7 +87,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
 
 async def answer_to(watched: Watched, *records: JobRecord | Exception, is_streamed: bool) -> Any:
     watched.records = list(records)
-    return await respond(QUEUED, is_starter=True, is_streamed=is_streamed)
+    return await respond(PRINCIPAL, QUEUED, is_starter=True, is_streamed=is_streamed)
 
 
 async def lines_of(response: Any) -> bytes:
@@ -218,11 +220,11 @@ async def test_who_leaves_before_the_first_line_is_sent_stops_looking(watched: W
 
 async def test_who_only_looks_on_has_started_nothing(watched: Watched) -> None:
     watched.records = [running("a"), done(running("a", "success"))]
-    assert await lines_of(tell(QUEUED)) == b'{"status":"a"}\n{"status":"success"}\n'
+    assert await lines_of(tell(PRINCIPAL, QUEUED)) == b'{"status":"a"}\n{"status":"success"}\n'
     assert watched.starters == [False]
 
 
 async def test_error_is_a_line_for_who_only_looks_on(watched: Watched) -> None:
     watched.records = [failed(QUEUED)]
-    response = tell(QUEUED)
+    response = tell(PRINCIPAL, QUEUED)
     assert (response.status_code, await lines_of(response)) == (200, b'{"error":"no"}\n')

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 
-from models_app.accounts import create_key
 from models_app.jobs import JobState
+from models_app.keys import create_key
 from models_app.models import Job, User
 from models_app.permissions import Verb
 from registry import library, manifests

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 
-from models_app.accounts import create_key
+from models_app.keys import create_key
 from models_app.models import User
 from registry import repositories
 from registry.blobs import blob_store

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 
-from models_app.accounts import create_key
-from models_app.models import LanguageModel, RepositoryBlob, User, Visibility
+from models_app import principal_cache
+from models_app.keys import KeyRules, create_key, revoke_key
+from models_app.models import ApiKey, LanguageModel, RepositoryBlob, User, Visibility
 from models_app.permissions import Scope
 from registry import repositories
 from registry.blobs import BlobStore
@@ -28,7 +29,7 @@ MiB = 1024 * 1024
 
 
 def speaking_for(user: User, *scopes: Scope) -> AsgiClient:
-    key = create_key(user, "test key", scopes=scopes)[1]
+    key = create_key(user, "test key", KeyRules(scopes=scopes))[1]
     return AsgiClient({"authorization": f"Bearer {key}"})
 
 
@@ -338,6 +339,7 @@ async def test_location_is_read_without_a_credential(api: AsgiClient, method: st
 
 
 async def test_location_is_what_a_trusted_proxy_says(api: AsgiClient, settings: Any) -> None:
+    settings.TRUSTED_PROXIES = ["127.0.0.1/32"]
     settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     headers = {"host": "models.local", "x-forwarded-proto": "https"}
     answer = await api.get(PATH, headers=headers)
@@ -368,8 +370,41 @@ async def test_signature_opens_no_other_file_and_no_other_method(
 async def test_signature_ends_with_its_users_right(api: AsgiClient, alice: User) -> None:
     url = await location_of(api)
     await User.objects.filter(pk=alice.pk).aupdate(is_active=False)
+    principal_cache.forget_all()
 
     assert (await AsgiClient().get(url)).status == 401
+
+
+async def test_signature_ends_with_the_key_that_it_was_given_to(
+    api: AsgiClient, alice: User
+) -> None:
+    url = await location_of(api)
+    by_token = await location_of(await with_token(api, f"repository:{NAME}:pull"))
+    await sync_to_async(revoke_key)(await ApiKey.objects.aget(owner=alice))
+
+    assert [(await AsgiClient().get(each)).status for each in (url, by_token)] == [401, 401]
+
+
+async def test_open_download_ends_with_the_key_that_its_url_was_given_to(
+    api: AsgiClient, alice: User
+) -> None:
+    sleeper = AsgiClient()
+    serve = sleeper._application
+
+    async def served(scope: Any, receive: Any, send: Any) -> None:
+        async def take_one(event: dict[str, Any]) -> None:
+            await send(event)
+            if event.get("body"):
+                await asyncio.Event().wait()  # the reader has fallen asleep
+
+        await serve(scope, receive, take_one)
+
+    sleeper._application = served  # type: ignore[assignment] # wrapped once more
+    call = sleeper.open("GET", await location_of(api))
+    await call.wait_for_text(BODY[:9].decode())
+    await sync_to_async(revoke_key)(await ApiKey.objects.aget(owner=alice))
+
+    assert (await call.answer()).status == 200  # it is over, long before the reader is given up
 
 
 async def test_signature_reads_nothing_that_is_private_by_now(

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 from asgiref.sync import sync_to_async
 
-from models_app.accounts import create_key
 from models_app.errors import InsufficientScope, ModelNotFound
+from models_app.keys import KeyRules, create_key
 from models_app.models import LanguageModel, RepositoryBlob, User, Visibility
 from models_app.permissions import CredentialKind, Principal, Scope
 from registry import repositories, revisions
@@ -125,7 +125,7 @@ async def test_stranger_is_asked_who_they_are_by_the_registry(stranger: Caller, 
 
 async def test_key_that_only_reads_changes_nothing(owner: Caller, alice: User) -> None:
     await owner.put(INDEX, "v1")
-    _, secret = await sync_to_async(create_key)(alice, "reads", scopes=(Scope.READ,))
+    _, secret = await sync_to_async(create_key)(alice, "reads", KeyRules(scopes=(Scope.READ,)))
     reader = Caller(alice, owner.path, AsgiClient({"x-api-key": secret}))
     assert [(await reader.ask(*request)).status for request in READS] == [200] * 4
     assert [(await reader.ask(*request)).status for request in DELETES] == [403] * 2

@@ -10,21 +10,24 @@ from typing import Any
 import pytest
 import time_machine
 from asgiref.sync import sync_to_async
+from django.contrib.sessions.models import Session
 from django.test import Client
 from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 from pytest_django.fixtures import Settings
 
-from models_app.accounts import create_key, revoke_key
+from models_app import principal_cache
 from models_app.client_keys import add_client_key
 from models_app.errors import InvalidToken
+from models_app.keys import KeyRules, create_key, revoke_key
 from models_app.models import ApiKey, ClientKey, UsedSignature, User
 from models_app.permissions import CredentialKind, Principal, Scope
 from models_app.policy import ROUTES, Access
+from models_app.principals import principal_of_user
 from models_app.registry_tokens import issue_token, principal_of_token
 from ollamasite.challenges import PLAIN, Asked, challenge, is_own_address
-from tests.conftest import PASSWORD, principal_for
+from tests.conftest import PASSWORD
 from tests.fakes.http import Answer, AsgiClient
 from tests.fakes.ollama_key import OllamaKey
 
@@ -198,6 +201,7 @@ async def test_signature_of_a_request_is_none_for_a_token(ollama_key: OllamaKey)
 async def test_behind_a_proxy_the_clients_scheme_is_signed(
     ollama_key: OllamaKey, settings: Settings
 ) -> None:
+    settings.TRUSTED_PROXIES = ["127.0.0.1/32"]
     settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     url, authorization = ollama_key.token_request(f"https://{HOST}/v2/token", "")
     headers = {"authorization": authorization, "x-forwarded-proto": "https"}
@@ -250,7 +254,7 @@ async def test_other_methods_are_refused(secret: str) -> None:
 def test_scopes_of_the_key_limit_what_is_granted(
     alice: User, scopes: tuple[Scope, ...], actions: set[str]
 ) -> None:
-    key, _ = create_key(alice, "some", scopes=scopes)
+    key, _ = create_key(alice, "some", KeyRules(scopes=scopes))
     principal = _with_key(alice, key, *scopes)
     issued = issue_token(principal, [MINE])
 
@@ -294,7 +298,7 @@ def _with_key(user: User, key: ApiKey, *scopes: Scope) -> Principal:
 def test_scopes_are_read_as_a_challenge_names_them(
     alice: User, asked: list[str], granted: list[str]
 ) -> None:
-    assert list(issue_token(principal_for(alice), asked).granted) == granted
+    assert list(issue_token(signed_in(alice), asked).granted) == granted
 
 
 async def test_too_many_scopes_are_refused(secret: str) -> None:
@@ -330,7 +334,7 @@ async def test_token_is_a_credential_of_the_registry(secret: str) -> None:
 
 @pytest.fixture
 def reading_secret(transactional_db: None, alice: User) -> str:
-    return create_key(alice, "reads", scopes=(Scope.READ,))[1]
+    return create_key(alice, "reads", KeyRules(scopes=(Scope.READ,)))[1]
 
 
 async def test_token_of_a_key_that_only_reads_does_not_write(reading_secret: str) -> None:
@@ -342,7 +346,7 @@ async def test_token_of_a_key_that_only_reads_does_not_write(reading_secret: str
 @pytest.mark.django_db
 def test_token_counts_for_an_hour(alice: User) -> None:
     with time_machine.travel(timezone.now(), tick=False) as clock:
-        text = issue_token(principal_for(alice), []).text
+        text = issue_token(signed_in(alice), []).text
         clock.shift(timedelta(minutes=59))
         assert principal_of_token(text).user_id == alice.pk
         clock.shift(timedelta(minutes=1, seconds=1))
@@ -366,8 +370,17 @@ def _by_client_key(alice: User) -> str:
     return issue_token(principal, []).text
 
 
+def signed_in(user: User) -> Principal:
+    """Return somebody as they ask by a session, which is there."""
+    browser = Client()
+    browser.force_login(user)
+    session_key = browser.session.session_key
+    assert session_key is not None
+    return principal_of_user(user, CredentialKind.SESSION, session_key=session_key)
+
+
 def _by_session(alice: User) -> str:
-    return issue_token(principal_for(alice), []).text
+    return issue_token(signed_in(alice), []).text
 
 
 def _revoke(alice: User) -> None:
@@ -376,10 +389,19 @@ def _revoke(alice: User) -> None:
 
 def _expire(alice: User) -> None:
     alice.api_keys.update(expires_at=timezone.now())
+    principal_cache.forget_all()
 
 
 def _remove(alice: User) -> None:
     ClientKey.objects.all().delete()
+
+
+def _sign_out(alice: User) -> None:
+    Session.objects.all().delete()
+
+
+def _outlast(alice: User) -> None:
+    Session.objects.update(expire_date=timezone.now())
 
 
 def _change_password(alice: User) -> None:
@@ -389,6 +411,7 @@ def _change_password(alice: User) -> None:
 
 def _close_account(alice: User) -> None:
     User.objects.filter(pk=alice.pk).update(is_active=False)
+    principal_cache.forget_all()
 
 
 def _delete_account(alice: User) -> None:
@@ -403,6 +426,8 @@ def _delete_account(alice: User) -> None:
         (_by_key, _expire),
         (_by_client_key, _remove),
         (_by_session, _change_password),
+        (_by_session, _sign_out),
+        (_by_session, _outlast),
         *((fetch, _close_account) for fetch in (_by_key, _by_client_key, _by_session)),
         *((fetch, _delete_account) for fetch in (_by_key, _by_client_key, _by_session)),
     ],
@@ -417,8 +442,22 @@ def test_token_ends_with_what_it_was_fetched_by(alice: User, fetch: Any, end: An
 
 
 @pytest.mark.django_db
+def test_token_of_a_session_tells_nobody_the_session(alice: User) -> None:
+    principal = signed_in(alice)
+    assert principal.session is not None
+    text = issue_token(principal, []).text
+    encoded = text.partition(".")[0]
+    body = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
+
+    assert b'"s"' in body
+    assert principal.session[0].encode() not in body
+    # What is open by such a token is watched as the session is.
+    assert principal_of_token(text).session == principal.session
+
+
+@pytest.mark.django_db
 def test_altered_token_is_nobodys(alice: User, bob: User) -> None:
-    text, other = (issue_token(principal_for(user), []).text for user in (alice, bob))
+    text, other = (issue_token(signed_in(user), []).text for user in (alice, bob))
     body, _, signature = text.partition(".")
     for altered in (text[:-1], f"{other.partition('.')[0]}.{signature}", f".{text}", body, ""):
         with pytest.raises(InvalidToken):
@@ -488,8 +527,9 @@ async def test_realm_has_the_scheme_that_a_trusted_proxy_tells(
 ) -> None:
     paths = ("/v2/", f"/v2/alice/mine/blobs/{DIGEST}")
     proxy = {"x-forwarded-proto": "https"}
-    untrusted = [(await get(path, proxy)).headers["www-authenticate"] for path in paths]
     settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    untrusted = [(await get(path, proxy)).headers["www-authenticate"] for path in paths]
+    settings.TRUSTED_PROXIES = ["127.0.0.1/32"]
     trusted = [(await get(path, proxy)).headers["www-authenticate"] for path in paths]
 
     assert [text.startswith(f'Bearer realm="{REALM}"') for text in untrusted] == [True, True]

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,6 +15,7 @@ from django.utils import timezone
 
 from models_app import jobs
 from models_app.jobs import JobRecord, JobState
+from models_app.keys import create_key, revoke_key
 from models_app.models import Job, User
 from ollamasite.errors import Forbidden
 from registry.jobs import recovery, submit
@@ -103,6 +105,44 @@ def test_user_has_few_jobs_running_whoever_looks(script: Script, alice: User) ->
     in_threads(4, lambda: jobs.claim_next(most_running=2))
 
     assert Job.objects.filter(state=JobState.RUNNING).count() == 2
+
+
+def test_job_ends_with_the_key_that_has_asked_for_it(script: Script, alice: User) -> None:
+    key, _ = create_key(alice, "leaked")
+    by_key = replace(principal_for(alice), key_id=key.pk)
+    running, waiting = add(by_key, "a"), add(by_key, "b")
+    retried = submit.retry(by_key, submit.cancel(by_key, add(by_key, "c").job_id).job_id)
+    own = add(principal_for(alice), "d")
+    jobs.claim_next(most_running=1)
+
+    revoke_key(key)
+
+    assert Job.objects.get(job_id=running.job_id).is_cancel_asked
+    assert [state_of(job) for job in (waiting, retried, own)] == [
+        JobState.CANCELLED,
+        JobState.CANCELLED,
+        JobState.QUEUED,
+    ]
+
+
+def test_job_that_another_has_asked_for_too_outlives_the_key(script: Script, alice: User) -> None:
+    key, _ = create_key(alice, "leaked")
+    job = add(replace(principal_for(alice), key_id=key.pk), "m", share="m")
+    add(principal_for(alice), "m", share="m")
+
+    revoke_key(key)
+
+    assert state_of(job) == JobState.QUEUED
+
+
+def test_job_that_was_asked_for_while_its_key_ended_fails(script: Script, alice: User) -> None:
+    key, _ = create_key(alice, "leaked")
+    revoke_key(key)
+    job = add(replace(principal_for(alice), key_id=key.pk), "m")
+    script.run_one()
+
+    assert script.runs == []
+    assert state_of(job) == JobState.FAILED
 
 
 def test_failed_job_says_why(script: Script, alice: User) -> None:
@@ -240,7 +280,7 @@ def test_events_come_from_any_thread(script: Script, alice: User) -> None:
 def test_submitted_job_is_done_on_the_spot_in_other_tests(
     transactional_db: None, alice: User
 ) -> None:
-    record = add(principal_for(alice), "not a name:::")
+    record = add(principal_for(alice), "elsewhere.example/x/y")
     found = jobs.read_job(record.job_id)
 
     assert found is not None

@@ -1,84 +1,17 @@
-"""Every table of the site.
+"""Tables of models and of the registry that holds them."""
 
-Private to models_app: other apps read through `selectors` and write through `services`.
-Knows nothing of HTTP and of the engine.
-"""
+from typing import Final
 
-from typing import Any, ClassVar, Final
-
-from django.contrib.auth.models import AbstractUser
 from django.db import models
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.functions import Lower
 from django.utils import timezone
 
+from models_app.models.accounts import Team, User
+from models_app.models.fields import CleanJSONField
 from models_app.names import DEFAULT_HOST, LIBRARY, ModelName
 
 # What Ollama and this site write (contract/registry.md 1.3).
 MANIFEST_TYPE: Final = "application/vnd.docker.distribution.manifest.v2+json"
-
-
-class _JSONField(models.JSONField):
-    """JSON in which NUL is U+FFFD: what others write has it, and PostgreSQL refuses it."""
-
-    def get_db_prep_value(
-        self,
-        value: Any,
-        connection: BaseDatabaseWrapper,
-        prepared: bool = False,  # noqa: FBT001, FBT002 - as Django has it
-    ) -> Any:
-        """Return the value as the database takes it."""
-        return super().get_db_prep_value(_without_nul(value), connection, prepared)
-
-    def deconstruct(self) -> tuple[str, str, Any, Any]:
-        """Return it as migrations name it: the column is an ordinary one."""
-        name, _, args, kwargs = super().deconstruct()
-        return name, "django.db.models.JSONField", args, kwargs
-
-
-def _without_nul(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.replace("\0", "\N{REPLACEMENT CHARACTER}")
-    if isinstance(value, list | tuple):
-        return [_without_nul(item) for item in value]
-    if isinstance(value, dict):
-        return {_without_nul(name): _without_nul(item) for name, item in value.items()}
-    return value
-
-
-class User(AbstractUser):
-    """A person with an account. `is_superuser` is the site admin."""
-
-
-class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
-    """Selections of keys."""
-
-    def usable(self) -> "ApiKeyQuerySet":
-        """Keys that still open the door: not revoked, not expired, owner active."""
-        now = timezone.now()
-        return self.filter(revoked_at=None, owner__is_active=True).exclude(expires_at__lte=now)
-
-
-class ApiKey(models.Model):
-    """A credential of a user. Only its prefix and a peppered hash are stored."""
-
-    owner = models.ForeignKey(User, on_delete=models.CASCADE, related_name="api_keys")
-    name = models.CharField(max_length=100)
-    prefix = models.CharField(max_length=16, unique=True)
-    secret_hash = models.CharField(max_length=64)
-    scopes = models.JSONField(default=list, blank=True)
-    created_at = models.DateTimeField(default=timezone.now)
-    expires_at = models.DateTimeField(null=True, blank=True)
-    last_used_at = models.DateTimeField(null=True, blank=True)
-    revoked_at = models.DateTimeField(null=True, blank=True)
-
-    objects: ClassVar[models.Manager["ApiKey"]] = ApiKeyQuerySet.as_manager()
-
-    class Meta:
-        ordering = ["owner_id", "name"]
-
-    def __str__(self) -> str:
-        return f"{self.name} ({self.prefix}…)"
 
 
 class Blob(models.Model):
@@ -87,7 +20,7 @@ class Blob(models.Model):
     digest = models.CharField(max_length=64, unique=True)  # 64 hex, lower case
     size_bytes = models.PositiveBigIntegerField()
     created_at = models.DateTimeField(default=timezone.now)
-    gguf = _JSONField(null=True, blank=True)
+    gguf = CleanJSONField(null=True, blank=True)
 
     def __str__(self) -> str:
         return f"sha256:{self.digest}"
@@ -108,7 +41,7 @@ class Manifest(models.Model):
     children = models.JSONField(default=list)
     subject = models.CharField(max_length=64, blank=True, db_index=True)
     artifact_type = models.CharField(max_length=255, blank=True)
-    config = _JSONField(default=dict)
+    config = CleanJSONField(default=dict)
     size_bytes = models.PositiveBigIntegerField(default=0)  # of all its layers and the config
     created_at = models.DateTimeField(default=timezone.now)
     blobs: "models.ManyToManyField[Blob, Layer]" = models.ManyToManyField(
@@ -158,6 +91,7 @@ class Visibility(models.TextChoices):
     """Who may see a model besides its owner."""
 
     PRIVATE = "private"
+    TEAM = "team"  # the members of the team in whose namespace it is
     EVERYONE = "everyone"
 
 
@@ -185,6 +119,9 @@ class LanguageModel(models.Model):
     owner = models.ForeignKey(
         User, null=True, blank=True, on_delete=models.SET_NULL, related_name="language_models"
     )
+    team = models.ForeignKey(
+        Team, null=True, blank=True, on_delete=models.CASCADE, related_name="language_models"
+    )  # whose namespace it is in; such a model has no owner
     visibility = models.CharField(
         max_length=10, choices=Visibility.choices, default=Visibility.PRIVATE
     )
@@ -196,6 +133,7 @@ class LanguageModel(models.Model):
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
+        verbose_name = "model"
         constraints = [
             # Ollama looks names up regardless of case: two spellings are one model.
             models.UniqueConstraint(
@@ -217,6 +155,44 @@ class LanguageModel(models.Model):
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+
+class ModelGrant(models.Model):
+    """What somebody, or every member of a team, may do with a model besides those it belongs to.
+
+    `verb`: one of `models_app.permissions.Verb`. Exactly one of user and team is set.
+    """
+
+    model = models.ForeignKey(LanguageModel, on_delete=models.CASCADE, related_name="grants")
+    user = models.ForeignKey(
+        User, null=True, blank=True, on_delete=models.CASCADE, related_name="grants"
+    )
+    team = models.ForeignKey(
+        Team, null=True, blank=True, on_delete=models.CASCADE, related_name="grants"
+    )
+    verb = models.CharField(max_length=10)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ["model_id", "pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["model", "user", "verb"],
+                condition=models.Q(team=None),
+                name="grant_to_user_once",
+            ),
+            models.UniqueConstraint(
+                fields=["model", "team", "verb"],
+                condition=models.Q(user=None),
+                name="grant_to_team_once",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(user=None) ^ models.Q(team=None), name="grant_to_one"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.model} for {self.user or self.team}"
 
 
 class Tag(models.Model):
@@ -243,33 +219,6 @@ class Tag(models.Model):
         return ModelName(
             host=model.host, namespace=model.namespace, model=model.name, tag=self.name
         )
-
-
-class StoredResponse(models.Model):
-    """An answer of `/v1/responses` with what was asked, kept for its owner alone.
-
-    Both are JSON text and not JSON columns: PostgreSQL's would refuse a NUL inside a string, and
-    nobody but the owner's programs reads them. `root_id` is the first answer of the conversation,
-    so that a whole one is read at once; the size comes before the texts to be cheap to sum up.
-    """
-
-    response_id = models.CharField(max_length=64, unique=True)
-    owner = models.ForeignKey(User, on_delete=models.CASCADE, related_name="responses")
-    model_name = models.CharField(max_length=700)  # as it was asked for
-    created_at = models.DateTimeField(default=timezone.now, db_index=True)
-    previous_id = models.CharField(max_length=64, blank=True)
-    root_id = models.CharField(max_length=64, db_index=True)
-    size_bytes = models.PositiveBigIntegerField()  # of both texts
-    input = models.TextField()  # a JSON list of items
-    body = models.TextField()  # the JSON object that was answered
-
-    class Meta:
-        indexes = [
-            models.Index(fields=["owner", "created_at", "size_bytes"], name="response_of_owner"),
-        ]
-
-    def __str__(self) -> str:
-        return self.response_id
 
 
 class Alias(models.Model):
@@ -367,115 +316,3 @@ class Namespace(models.Model):
 
     def __str__(self) -> str:
         return self.name
-
-
-class ClientKey(models.Model):
-    """An ed25519 public key by which a user's `ollama` CLI, or their other site, is known.
-
-    `public_key` is the base64 text of an OpenSSH public key line; the fingerprint is the SHA-256
-    of the bytes behind it.
-    """
-
-    owner = models.ForeignKey(User, on_delete=models.CASCADE, related_name="client_keys")
-    name = models.CharField(max_length=100)
-    public_key = models.CharField(max_length=200)
-    fingerprint = models.CharField(max_length=64, unique=True)  # 64 hex
-    created_at = models.DateTimeField(default=timezone.now)
-    last_used_at = models.DateTimeField(null=True, blank=True)
-
-    class Meta:
-        ordering = ["owner_id", "name"]
-
-    def __str__(self) -> str:
-        return f"{self.name} ({self.fingerprint[:12]}…)"
-
-
-class UsedSignature(models.Model):
-    """A signature that has been accepted, so that nobody who has seen it can send it again."""
-
-    digest = models.CharField(max_length=64, unique=True)  # 64 hex, of key and signature
-    used_at = models.DateTimeField(default=timezone.now, db_index=True)
-
-    def __str__(self) -> str:
-        return self.digest[:12]
-
-
-class JobKind(models.TextChoices):
-    """What a job does."""
-
-    PULL = "pull"
-    PUSH = "push"
-    CREATE = "create"
-    QUANTIZE = "quantize"
-    VERIFY = "verify"
-    COLLECT_GARBAGE = "gc"
-
-
-class JobState(models.TextChoices):
-    """How far a job is. The last three are final."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-ACTIVE_STATES: Final = (JobState.QUEUED, JobState.RUNNING)
-
-
-class Job(models.Model):
-    """Long work that outlives the request that asked for it.
-
-    The worker's queue only wakes somebody up: which job comes next is read from these rows, and
-    one whose heartbeat has stopped is taken up again. `version` grows with every change.
-    """
-
-    job_id = models.CharField(max_length=32, unique=True)
-    kind = models.CharField(max_length=10, choices=JobKind)
-    state = models.CharField(max_length=10, choices=JobState, default=JobState.QUEUED)
-    owner = models.ForeignKey(
-        User, null=True, blank=True, on_delete=models.CASCADE, related_name="jobs"
-    )  # None: the site itself
-    model_name = models.CharField(max_length=700, blank=True)  # what it is about, as shown
-    share_key = models.CharField(max_length=64)  # who asks for the same thing gets the same job
-    arguments = models.TextField()  # a JSON object; passwords in it are encrypted
-    is_detached = models.BooleanField(default=False)  # goes on though nobody watches
-    is_cancel_asked = models.BooleanField(default=False)
-    events = models.TextField(default="[]")  # JSON list: of each status the last event, in order
-    version = models.PositiveBigIntegerField(default=0)
-    total_bytes = models.PositiveBigIntegerField(default=0)
-    completed_bytes = models.PositiveBigIntegerField(default=0)
-    bytes_per_s = models.PositiveBigIntegerField(default=0)
-    error = _JSONField(null=True, blank=True)  # code, status, message
-    attempt = models.PositiveSmallIntegerField(default=0)  # how often it was begun
-    created_at = models.DateTimeField(default=timezone.now, db_index=True)
-    started_at = models.DateTimeField(null=True, blank=True)
-    heartbeat_at = models.DateTimeField(null=True, blank=True)
-    ended_at = models.DateTimeField(null=True, blank=True)
-
-    class Meta:
-        ordering = ["-created_at", "-pk"]
-        indexes = [models.Index(fields=["state", "created_at"], name="job_by_state")]
-        constraints = [
-            models.UniqueConstraint(
-                fields=["share_key"],
-                condition=models.Q(state__in=ACTIVE_STATES),
-                name="active_job_once",
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.model_name}"
-
-
-class JobWatcher(models.Model):
-    """Somebody who follows a job over an open request; gone when not seen for a while."""
-
-    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="watchers")
-    watcher_id = models.CharField(max_length=32, unique=True)
-    is_starter = models.BooleanField(default=False)
-    seen_at = models.DateTimeField(default=timezone.now)
-
-    def __str__(self) -> str:
-        return self.watcher_id

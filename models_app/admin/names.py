@@ -1,7 +1,6 @@
-"""The admin pages, for administrators of the site alone (`models_app.policy`).
+"""Aliases and namespaces under /admin/: who looks after the site writes them in forms.
 
-Shows tables and calls services; knows no rule itself. Imported by the URLconf and by nothing that
-serves no pages.
+What may be written is decided by `models_app.aliases` and `models_app.namespaces`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -9,18 +8,15 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 from django.contrib.admin import display
 from django.core.exceptions import ValidationError
-from django.db.models import QuerySet
 from django.http import HttpRequest
-from unfold.admin import ModelAdmin
-from unfold.sites import UnfoldAdminSite
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from models_app import aliases, namespaces
-from models_app.models import Alias, ClientKey, Namespace
+from models_app.admin.panel import Panel
+from models_app.admin.site import principal_of, site
+from models_app.models import Alias, Namespace
 from models_app.namespaces import NamespaceRules
 from ollamasite.sizes import parse_size, print_size
-
-site = UnfoldAdminSite()
 
 if TYPE_CHECKING:
     _ModelForm = forms.ModelForm[Alias]
@@ -57,9 +53,11 @@ class AliasForm(_ModelForm):
                 self.add_error("name", f"There is already an alias {alias.short}.")
 
 
-class AliasAdmin(ModelAdmin):  # type: ignore[misc] # the library has no types
+class AliasAdmin(Panel):
     """Names that stand for a model everywhere."""
 
+    is_for_operators = True
+    is_editable = True
     form = AliasForm
     list_display = ("name", "target", "created_at")
     search_fields = ("name", "target")
@@ -71,36 +69,12 @@ class AliasAdmin(ModelAdmin):  # type: ignore[misc] # the library has no types
 
     def save_model(self, request: HttpRequest, obj: Alias, form: Any, change: bool) -> None:  # noqa: FBT001 - Django's own
         """Write what the form has checked."""
-        del request, form, change
-        obj.pk = aliases.set_alias(obj.name, obj.target).pk
+        del form, change
+        obj.pk = aliases.set_alias(obj.name, obj.target, by=principal_of(request)).pk
 
     def delete_model(self, request: HttpRequest, obj: Alias) -> None:
         """Delete one."""
-        del request
-        aliases.remove_alias(obj.name)
-
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Alias]) -> None:
-        """Delete those that were chosen in the list."""
-        for alias in queryset:
-            self.delete_model(request, alias)
-
-
-class ClientKeyAdmin(ModelAdmin):  # type: ignore[misc] # the library has no types
-    """Ed25519 keys that users have registered: to look at and to remove."""
-
-    list_display = ("owner", "name", "fingerprint", "created_at", "last_used_at")
-    list_select_related = ("owner",)
-    search_fields = ("owner__username", "name", "fingerprint")
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Nobody: users register their own, others use `ollamasite add-client-key`."""
-        del request
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: ClientKey | None = None) -> bool:
-        """Nobody: a key is what it is."""
-        del request, obj
-        return False
+        aliases.remove_alias(obj.name, by=principal_of(request))
 
 
 class SizeField(forms.CharField):
@@ -145,12 +119,14 @@ class NamespaceForm(_NamespaceModelForm):
         return cleaned
 
 
-class NamespaceAdmin(ModelAdmin):  # type: ignore[misc] # the library has no types
+class NamespaceAdmin(Panel):
     """Quotas, immutable tags and how many tags stay; other namespaces have the site's rules."""
 
+    is_for_operators = True
+    is_editable = True
     form = NamespaceForm
     fields = ("name", "used", "quota_bytes", "immutable_tags", "kept_tags")
-    list_display = ("name", "used", "quota", "immutable_tags", "kept_tags")
+    list_display = ("name", "quota", "immutable_tags", "kept_tags")
     search_fields = ("name",)
     readonly_fields = ("used",)
 
@@ -171,9 +147,13 @@ class NamespaceAdmin(ModelAdmin):  # type: ignore[misc] # the library has no typ
 
     def save_model(self, request: HttpRequest, obj: Namespace, form: Any, change: bool) -> None:  # noqa: FBT001 - Django's own
         """Write what the form has checked."""
-        del request, form, change
+        del form, change
         row = {field: getattr(obj, field) for field in NamespaceForm.Meta.fields}
-        obj.pk = namespaces.set_rules(_rules(row)).pk
+        obj.pk = namespaces.set_rules(_rules(row), by=principal_of(request)).pk
+
+    def delete_model(self, request: HttpRequest, obj: Namespace) -> None:
+        """Have the site's rules hold again."""
+        namespaces.remove_rules(obj.name, by=principal_of(request))
 
 
 def _rules(values: dict[str, Any]) -> NamespaceRules:
@@ -186,5 +166,4 @@ def _rules(values: dict[str, Any]) -> NamespaceRules:
 
 
 site.register(Alias, AliasAdmin)
-site.register(ClientKey, ClientKeyAdmin)
 site.register(Namespace, NamespaceAdmin)

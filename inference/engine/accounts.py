@@ -1,0 +1,124 @@
+"""What every request of this node uses, from its arrival to its end. Pure but for the journal.
+
+Runners tell with every step which tokens they have computed for whom and how long it took; the
+node knows who has waited for how long. So a request has its figures whatever ends it: a runner
+that has died, a web process that has gone. Sums since the start are kept, and every end is
+written to the node's journal. Knows no scheduling and no socket.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from msgspec import structs
+
+from inference.engine.runner_messages import Charge
+from inference.messages import Counters, Event, Failed, Finished, Started, Usage
+from inference.node_journal import NodeEnd, NodeJournal
+
+
+@dataclass(slots=True)
+class _Account:
+    """One request. Times are nanoseconds of the node's clock; 0: not yet."""
+
+    load_ns: int = 0
+    queue_ns: int = 0
+    position: int = 0  # in the queue; 0: it did not wait
+    started: Started | None = None
+    started_at_ns: int = 0
+    first_token_at_ns: int = 0
+    prompt_tokens: int = 0  # computed, those of an embedding's inputs
+    completion_tokens: int = 0
+    compute_ns: int = 0
+
+    def usage(self, now_ns: int) -> Usage:
+        """Return what a request has used that does not know it itself."""
+        begun_ns = self.started_at_ns or now_ns
+        first_ns = self.first_token_at_ns or now_ns
+        return Usage(
+            prompt_tokens=self.started.prompt_tokens if self.started else self.prompt_tokens,
+            cached_tokens=self.started.cached_tokens if self.started else 0,
+            completion_tokens=self.completion_tokens,
+            prompt_eval_ns=first_ns - begun_ns,
+            eval_ns=now_ns - first_ns,
+        )
+
+
+class Accounts:
+    """The requests of a node that have not ended, and the sums of those that have."""
+
+    def __init__(self, journal: NodeJournal | None, clock_ns: Callable[[], int]) -> None:
+        self._journal = journal
+        self._clock_ns = clock_ns
+        self._open: dict[str, _Account] = {}
+        self._sums = Counters(request_id="")
+
+    def open(self, request_id: str) -> None:
+        """A request has come."""
+        self._open[request_id] = _Account()
+
+    def dispatched(self, request_id: str, *, load_ns: int, queue_ns: int, position: int) -> None:
+        """A request goes to its runner, after such waits."""
+        if account := self._open.get(request_id):
+            account.load_ns = load_ns
+            account.queue_ns = queue_ns
+            account.position = position
+
+    def charge(self, charges: Iterable[Charge]) -> None:
+        """A runner has computed. To be told before the events of the same step."""
+        for charge in charges:
+            account = self._open.get(charge.request_id)
+            if account is None:
+                continue
+            account.prompt_tokens += charge.prompt_tokens
+            account.completion_tokens += charge.completion_tokens
+            account.compute_ns += charge.compute_ns
+            if charge.completion_tokens and not account.first_token_at_ns:
+                account.first_token_at_ns = self._clock_ns()
+
+    def complete(self, event: Event) -> Event:
+        """Return an event with what only the node knows; with an end, the account is closed."""
+        account = self._open.get(event.request_id)
+        if account is None:
+            return event
+        if isinstance(event, Started):
+            account.started = event
+            account.started_at_ns = self._clock_ns()
+            return structs.replace(
+                event, queue_ns=account.queue_ns, queue_position=account.position
+            )
+        if isinstance(event, Finished | Failed):
+            return self._ended(event, account)
+        return event
+
+    def counters(self, request_id: str) -> Counters:
+        """Return the sums since the node began."""
+        return structs.replace(self._sums, request_id=request_id)
+
+    def _ended(self, event: Finished | Failed, account: _Account) -> Event:
+        del self._open[event.request_id]
+        is_failed = isinstance(event, Failed)
+        usage = account.usage(self._clock_ns()) if is_failed else event.usage
+        usage = structs.replace(
+            usage,
+            # A load that was waited for knows its own time.
+            load_ns=account.load_ns or usage.load_ns,
+            queue_ns=account.queue_ns or usage.queue_ns,
+            compute_ns=account.compute_ns,
+        )
+        self._add(usage, is_failed=is_failed)
+        if self._journal is not None:
+            code = event.code.value if isinstance(event, Failed) else ""
+            self._journal.append(NodeEnd(event.request_id, usage, code))
+        return structs.replace(event, usage=usage)
+
+    def _add(self, usage: Usage, *, is_failed: bool) -> None:
+        sums = self._sums
+        self._sums = Counters(
+            request_id="",
+            ended=sums.ended + 1,
+            failed=sums.failed + is_failed,
+            prompt_tokens=sums.prompt_tokens + usage.prompt_tokens,
+            completion_tokens=sums.completion_tokens + usage.completion_tokens,
+            cached_tokens=sums.cached_tokens + usage.cached_tokens,
+            compute_ns=sums.compute_ns + usage.compute_ns,
+        )

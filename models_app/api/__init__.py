@@ -1,0 +1,1 @@
+"""The JSON views about accounts, teams, keys, limits, usage and records."""

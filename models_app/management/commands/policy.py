@@ -1,0 +1,17 @@
+"""`ollamasite policy`."""
+
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from models_app.policy_table import to_markdown
+
+
+class Command(BaseCommand):
+    """Print the policy table."""
+
+    help = "Print who may use which route, as a Markdown table."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Print it."""
+        self.stdout.write(to_markdown())

@@ -1,0 +1,101 @@
+"""Every table of the site.
+
+Private to models_app: other apps read through `selectors` and write through `services`.
+Knows nothing of HTTP and of the engine.
+"""
+
+from models_app.models.accounts import (
+    ApiKey,
+    ApiKeyQuerySet,
+    ClientKey,
+    FormerName,
+    Invite,
+    Membership,
+    SiteLock,
+    Team,
+    UsedSignature,
+    User,
+)
+from models_app.models.jobs import (
+    ACTIVE_STATES,
+    Job,
+    JobKind,
+    JobState,
+    JobWatcher,
+)
+from models_app.models.library import (
+    MANIFEST_TYPE,
+    Alias,
+    Blob,
+    CacheScope,
+    LanguageModel,
+    Layer,
+    Manifest,
+    ModelGrant,
+    Namespace,
+    RepositoryBlob,
+    RepositoryManifest,
+    Tag,
+    Upload,
+    UploadSession,
+    Visibility,
+)
+from models_app.models.limits import (
+    LimitPeriod,
+    LimitRule,
+    LimitSubject,
+    LimitUnit,
+)
+from models_app.models.records import (
+    AuditEntry,
+    LedgerEntry,
+    LedgerHour,
+    NameToForget,
+    Outcome,
+)
+from models_app.models.responses import (
+    StoredResponse,
+)
+
+__all__ = [
+    "ACTIVE_STATES",
+    "MANIFEST_TYPE",
+    "Alias",
+    "ApiKey",
+    "ApiKeyQuerySet",
+    "AuditEntry",
+    "Blob",
+    "CacheScope",
+    "ClientKey",
+    "FormerName",
+    "Invite",
+    "Job",
+    "JobKind",
+    "JobState",
+    "JobWatcher",
+    "LanguageModel",
+    "Layer",
+    "LedgerEntry",
+    "LedgerHour",
+    "LimitPeriod",
+    "LimitRule",
+    "LimitSubject",
+    "LimitUnit",
+    "Manifest",
+    "Membership",
+    "ModelGrant",
+    "NameToForget",
+    "Namespace",
+    "Outcome",
+    "RepositoryBlob",
+    "RepositoryManifest",
+    "SiteLock",
+    "StoredResponse",
+    "Tag",
+    "Team",
+    "Upload",
+    "UploadSession",
+    "UsedSignature",
+    "User",
+    "Visibility",
+]

@@ -1,0 +1,304 @@
+"""What was used: sums and rows of the ledger, for those who may see them.
+
+Everybody sees their own; maintainers and owners what counts to their team; auditors and
+administrators all of it. Sums come from the ledger's hours, so a year of a busy site is a matter
+of milliseconds. In a team's figures the models of single people are called `other`: whoever pays
+for their use need not know what they call them. Sync. Knows no HTTP.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from django.db.models import Q, QuerySet, Sum
+
+from models_app.authority import require_auditor, require_team_role
+from models_app.errors import TeamNotFound
+from models_app.ledger import hour_of
+from models_app.models import ApiKey, LedgerEntry, LedgerHour, Team, User
+from models_app.permissions import Principal, TeamRole
+
+# What a model is called that is none of the asker's business.
+OTHER: Final = "other"
+SUMS: Final = ("requests", "failed", "tokens_in", "tokens_out", "tokens_cached", "compute_us")
+_AT_ONCE: Final = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageQuestion:
+    """Whose use is asked for, and of what time; what is empty does not narrow.
+
+    `team` asks for what counts to a team, `is_everybodys` for all of the site; neither: for one's
+    own. `key` is a key's prefix. Sums are of whole hours: the one of `since` is in it.
+    """
+
+    since: datetime | None = None
+    until: datetime | None = None
+    team: str = ""
+    is_everybodys: bool = False
+    user: str = ""
+    key: str = ""
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Sums of one group: an hour, a day, a model, …; `group` is empty for the whole."""
+
+    group: str
+    requests: int = 0
+    failed: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    tokens_cached: int = 0
+    compute_us: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRecord:
+    """One request, as the asker may see it. Times are microseconds; `seed` None: none was asked."""
+
+    request_id: str
+    began_at: datetime
+    ended_at: datetime
+    user: str
+    team: str
+    key: str
+    credential: str
+    address: str | None
+    model: str
+    digest: str
+    dialect: str
+    kind: str
+    priority: str
+    outcome: str
+    error_code: str
+    tokens_in: int
+    tokens_out: int
+    tokens_cached: int
+    queue_us: int
+    load_us: int
+    prefill_us: int
+    decode_us: int
+    compute_us: int
+    parameters: dict[str, bool | int | float]
+    seed: int | None
+    node: str
+
+
+# The column of the ledger for each field of a record.
+_COLUMNS: Final = {each.name: each.name for each in fields(RequestRecord)} | {
+    "user": "user_name",
+    "team": "team_name",
+    "key": "key_name",
+    "model": "model_name",
+    "digest": "model_digest",
+}
+REQUEST_COLUMNS: Final = tuple(_COLUMNS.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a page of rows ends: the next one begins behind it."""
+
+    began_us: int
+    number: int
+
+
+Groups = Callable[[dict[str, Any]], str]
+
+
+def _day(row: dict[str, Any]) -> str:
+    return f"{row['hour']:%Y-%m-%d}"
+
+
+def _hour(row: dict[str, Any]) -> str:
+    return f"{row['hour']:%Y-%m-%dT%H:00:00Z}"
+
+
+def _month(row: dict[str, Any]) -> str:
+    return f"{row['hour']:%Y-%m}"
+
+
+# By its name: the columns that a group is made of, and what it is called.
+_GROUPS: Final[dict[str, tuple[tuple[str, ...], Groups]]] = {
+    "": ((), lambda row: ""),
+    "hour": (("hour",), _hour),
+    "day": (("hour",), _day),
+    "month": (("hour",), _month),
+    "model": (("model_name",), lambda row: str(row["model_name"])),
+    "key": (("key_id", "key_name"), lambda row: str(row["key_name"])),
+    "user": (("user_id", "user_name"), lambda row: str(row["user_name"])),
+    "team": (("team_id", "team_name"), lambda row: str(row["team_name"])),
+    "dialect": (("dialect",), lambda row: str(row["dialect"])),
+}
+GROUPS: Final = tuple(filter(None, _GROUPS))
+_TIMES: Final = frozenset({"hour", "day", "month"})
+
+
+def sums(by: Principal | None, question: UsageQuestion, *, group_by: str = "") -> list[Usage]:
+    """Return the sums that were asked for: times in order, all else the most tokens first.
+
+    `by` None is whoever has a shell on this machine. `group_by` is one of GROUPS, or empty for the
+    whole. Raises Forbidden, TeamNotFound.
+    """
+    view = _view_of(by, question)
+    columns, name_of = _GROUPS[group_by]
+    rows = LedgerHour.objects.filter(view.narrowed)
+    if question.since is not None:
+        rows = rows.filter(hour__gte=hour_of(question.since))
+    if question.until is not None:
+        rows = rows.filter(hour__lt=question.until)
+    added = {name: Sum(name) for name in SUMS}
+    found: dict[str, dict[str, int]] = {}
+    grouped: Iterable[dict[str, Any]] = [rows.aggregate(**added)]
+    if columns:
+        grouped = rows.order_by().values(*columns).annotate(**added)
+    for row in grouped:
+        group = view.shown(name_of(row)) if group_by == "model" else name_of(row)
+        total = found.setdefault(group, dict.fromkeys(SUMS, 0))
+        for name in SUMS:
+            total[name] += row[name] or 0
+    usages = [Usage(group=group, **amounts) for group, amounts in found.items()]
+    if group_by in _TIMES:
+        return sorted(usages, key=lambda usage: usage.group)
+    return sorted(usages, key=lambda usage: (-usage.tokens_in - usage.tokens_out, usage.group))
+
+
+def total(usages: Iterable[Usage]) -> Usage:
+    """Return the sum of groups."""
+    rows = list(usages)
+    return Usage(group="", **{name: sum(getattr(row, name) for row in rows) for name in SUMS})
+
+
+def page(
+    by: Principal | None, question: UsageQuestion, *, limit: int, after: Place | None = None
+) -> tuple[list[RequestRecord], Place | None]:
+    """Return a page of the rows, the newest first, and where the next one begins; None: it was all.
+
+    Raises Forbidden, TeamNotFound.
+    """
+    view = _view_of(by, question)
+    rows = _rows(view, question)
+    if after is not None:
+        # Not `before or (at and …)`: databases walk one end of an index, not two.
+        at = _moment(after.began_us)
+        rows = rows.filter(began_at__lte=at).exclude(began_at=at, pk__gte=after.number)
+    found = list(rows.order_by("-began_at", "-pk")[: limit + 1])
+    shown = found[:limit]
+    more = Place(_us(shown[-1].began_at), shown[-1].pk) if len(found) > limit else None
+    return [_record(row, view) for row in shown], more
+
+
+def all_pages(by: Principal | None, question: UsageQuestion) -> Iterator[list[RequestRecord]]:
+    """Yield all rows, a thousand at a time. Not one long query: nobody waits for a slow reader.
+
+    Raises Forbidden, TeamNotFound at the first.
+    """
+    after: Place | None = None
+    while True:
+        records, after = page(by, question, limit=_AT_ONCE, after=after)
+        yield records
+        if after is None:
+            return
+
+
+# ------------------------------------------------------------------ who may see what
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _View:
+    """What of the ledger is asked for and may be seen."""
+
+    narrowed: Q
+    sees_addresses: bool = True
+    # Namespaces whose models may be named; None: all.
+    namespaces: frozenset[str] | None = None
+
+    def shown(self, model_name: str) -> str:
+        """Return what a model is called for the asker. A bare name is the library's."""
+        namespace, slash, _ = model_name.rpartition("/")
+        if self.namespaces is None or not slash or namespace.lower() in self.namespaces:
+            return model_name
+        return OTHER
+
+
+def _view_of(by: Principal | None, question: UsageQuestion) -> _View:
+    if question.is_everybodys:
+        require_auditor(by)
+        view = _View(narrowed=Q())
+    elif question.team:
+        view = _team_view(by, question.team)
+    else:
+        view = _View(narrowed=Q() if by is None else Q(user_id=by.user_id))
+    if question.model and view.shown(question.model) != question.model:
+        # What it is called is not told, so there is nothing of that name.
+        return replace(view, narrowed=Q(pk__in=[]))
+    return replace(view, narrowed=view.narrowed & _narrowed(question))
+
+
+def _team_view(by: Principal | None, name: str) -> _View:
+    sees_all = by is None or (by.is_auditor and by.is_for_account)
+    if not sees_all:
+        require_team_role(by, name, TeamRole.MAINTAINER)
+    team = Team.objects.filter(name__iexact=name).first()
+    if team is None:
+        raise TeamNotFound(name)
+    of_team = Q(team_id=team.pk)
+    if by is None or sees_all:
+        return _View(narrowed=of_team)
+    own = {by.namespace.lower(), *(place.name.lower() for place in by.teams)}
+    return _View(narrowed=of_team, sees_addresses=False, namespaces=frozenset(own))
+
+
+def _narrowed(question: UsageQuestion) -> Q:
+    narrowed = Q()
+    if question.user:
+        narrowed &= Q(user_id__in=_users_called(question.user))
+    if question.key:
+        keys = ApiKey.objects.filter(prefix=question.key)
+        narrowed &= Q(key_id__in=list(keys.values_list("pk", flat=True)))
+    if question.model:
+        narrowed &= Q(model_name=question.model)
+    return narrowed
+
+
+def _users_called(name: str) -> list[int]:
+    """Return the ids of whoever has a name. Of those who are gone the ledger alone knows them."""
+    users = User.objects.filter(username__iexact=name)
+    gone = LedgerHour.objects.filter(user_name=name)
+    return list(users.values_list("pk", flat=True)) or list(
+        gone.order_by().values_list("user_id", flat=True).distinct()
+    )
+
+
+# ------------------------------------------------------------------ rows
+
+
+def _rows(view: _View, question: UsageQuestion) -> QuerySet[LedgerEntry]:
+    rows = LedgerEntry.objects.filter(view.narrowed)
+    if question.since is not None:
+        rows = rows.filter(began_at__gte=question.since)
+    if question.until is not None:
+        rows = rows.filter(began_at__lt=question.until)
+    return rows
+
+
+def _record(row: LedgerEntry, view: _View) -> RequestRecord:
+    told = {name: getattr(row, column) for name, column in _COLUMNS.items()}
+    shown = view.shown(row.model_name)
+    if shown != row.model_name:
+        told |= {"model": shown, "digest": ""}
+    if not view.sees_addresses:
+        told["address"] = None
+    return RequestRecord(**told)
+
+
+def _us(moment: datetime) -> int:
+    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def _moment(us: int) -> datetime:
+    return datetime.fromtimestamp(us // 1_000_000, tz=UTC).replace(microsecond=us % 1_000_000)

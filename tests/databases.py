@@ -1,0 +1,36 @@
+"""Which database a site has that a test starts as processes of its own.
+
+SQLite in the site's data directory, or where the run has PostgreSQL (`tests.postgres`), one of
+that server's. Knows nothing of what is in it.
+"""
+
+import contextlib
+import hashlib
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+from psycopg import sql
+
+# The address of the run's PostgreSQL server; workers of the same run find it by this.
+SERVER_URL = "TESTS_POSTGRES_URL"
+
+
+def database_settings(data_dir: Path) -> dict[str, str]:
+    """Return the environment that gives a data directory's site its database, made if need be."""
+    server_url = os.environ.get(SERVER_URL)
+    if server_url is None:
+        return {}
+    name = f"site_{hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:16]}"
+    create = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
+    with (
+        psycopg.connect(_at(server_url, "postgres"), autocommit=True) as connection,
+        contextlib.suppress(psycopg.errors.DuplicateDatabase),
+    ):
+        connection.execute(create)
+    return {"OLLAMASITE_DATABASE_URL": _at(server_url, name)}
+
+
+def _at(server_url: str, name: str) -> str:
+    return f"postgres:///{name}?{urlsplit(server_url).query}"  # the query has the socket's folder

@@ -1,0 +1,134 @@
+"""What requests use, told by the node whatever ends them."""
+
+from pathlib import Path
+
+from inference.engine.accounts import Accounts
+from inference.engine.runner import _shared
+from inference.engine.runner_messages import Charge
+from inference.messages import (
+    DoneReason,
+    Event,
+    Failed,
+    FailureCode,
+    Finished,
+    Started,
+    Token,
+    Usage,
+)
+from inference.node_journal import NodeJournal, find_usages
+
+STARTED = Started(request_id="a", prompt_tokens=10, cached_tokens=4)
+CANCELLED = Failed(request_id="a", code=FailureCode.CANCELLED, message="")
+
+
+class Clock:
+    """Nanoseconds that pass when the test says so."""
+
+    now_ns = 1_000
+
+    def __call__(self) -> int:
+        return self.now_ns
+
+
+def finished(**usage: int) -> Finished:
+    return Finished(request_id="a", reason=DoneReason.STOP, usage=Usage(**usage))
+
+
+def usage_of(event: Event) -> Usage:
+    assert isinstance(event, Finished | Failed)
+    return event.usage
+
+
+def test_request_that_fails_has_used_what_runners_have_told() -> None:
+    clock = Clock()
+    accounts = Accounts(None, clock)
+    accounts.open("a")
+    accounts.dispatched("a", load_ns=50, queue_ns=20, position=2)
+    started = accounts.complete(STARTED)
+    clock.now_ns += 100
+    accounts.charge([Charge("a", 6, 1, 300), Charge("somebody else's", 9, 9, 9)])
+    clock.now_ns += 30
+    accounts.charge([Charge("a", 0, 2, 70)])
+
+    assert isinstance(started, Started)
+    assert (started.queue_ns, started.queue_position) == (20, 2)
+    assert usage_of(accounts.complete(CANCELLED)) == Usage(
+        prompt_tokens=10,
+        cached_tokens=4,
+        completion_tokens=3,
+        prompt_eval_ns=100,
+        eval_ns=30,
+        load_ns=50,
+        queue_ns=20,
+        compute_ns=370,
+    )
+
+
+def test_request_that_finishes_keeps_its_own_figures() -> None:
+    accounts = Accounts(None, Clock())
+    accounts.open("a")
+    accounts.charge([Charge("a", 6, 1, 300)])
+    end = accounts.complete(finished(prompt_tokens=10, completion_tokens=1, eval_ns=7))
+
+    assert usage_of(end) == Usage(prompt_tokens=10, completion_tokens=1, eval_ns=7, compute_ns=300)
+
+
+def test_load_knows_its_own_time() -> None:
+    accounts = Accounts(None, Clock())
+    accounts.open("a")
+
+    assert usage_of(accounts.complete(finished(load_ns=9))).load_ns == 9
+
+
+def test_request_that_never_ran_has_used_nothing() -> None:
+    accounts = Accounts(None, Clock())
+    accounts.open("a")
+
+    assert usage_of(accounts.complete(CANCELLED)) == Usage()
+
+
+def test_embedding_that_is_left_has_used_the_inputs_that_were_computed() -> None:
+    accounts = Accounts(None, Clock())
+    accounts.open("a")
+    accounts.charge([Charge("a", 6, 0), Charge("a", 5, 0)])
+
+    assert usage_of(accounts.complete(CANCELLED)).prompt_tokens == 11
+
+
+def test_sums_count_every_end_once(tmp_path: Path) -> None:
+    journal = NodeJournal(tmp_path)
+    accounts = Accounts(journal, Clock())
+    for request_id in ("a", "b"):
+        accounts.open(request_id)
+    accounts.charge([Charge("a", 6, 1, 300)])
+    accounts.complete(CANCELLED)
+    accounts.complete(CANCELLED)  # of nobody's request any more
+    accounts.complete(Token(request_id="b", text="not counted"))
+    accounts.complete(
+        Finished(
+            request_id="b",
+            reason=DoneReason.STOP,
+            usage=Usage(prompt_tokens=5, completion_tokens=2, cached_tokens=1),
+        )
+    )
+    journal.close()
+
+    sums = accounts.counters("question")
+    assert (sums.request_id, sums.ended, sums.failed) == ("question", 2, 1)
+    assert (sums.prompt_tokens, sums.completion_tokens, sums.cached_tokens) == (11, 3, 1)
+    assert sums.compute_ns == 300
+    assert {
+        key: usage.prompt_tokens for key, usage in find_usages(tmp_path, ["a", "b"]).items()
+    } == {
+        "a": 6,
+        "b": 5,
+    }
+
+
+def test_time_of_a_step_is_shared_out_whole() -> None:
+    charges = [Charge("a", 100, 0), Charge("b", 0, 1), Charge("c", 0, 2)]
+
+    shares = [charge.compute_ns for charge in _shared(charges, 1_000_003)]
+    assert sum(shares) == 1_000_003
+    assert shares[0] > shares[2] > shares[1] > 0
+    assert _shared([Charge("a", 0, 0)], 5)[0].compute_ns == 0

@@ -1,0 +1,103 @@
+"""Pytest plugin: the tests' database is a PostgreSQL of their own, on a socket, for this run alone.
+
+    python -m pytest -p tests.postgres -m "not slow"
+
+Started before settings are read, and stopped and removed at the end. PostgreSQL does not run as
+root, so where the tests do, it runs as `postgres` or, where there is none, `nobody`. Workers of
+pytest-xdist share the server, and each has a database of its own; so has each site that a test
+starts (`tests.databases`).
+"""
+
+import atexit
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+import tests.environment  # noqa: F401 - it clears what is set here
+from tests.databases import SERVER_URL
+
+# Nothing has to survive a power cut.
+_SETTINGS: Final = {
+    "listen_addresses": "",
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "max_connections": "400",
+}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Leave the databases to go with the server: threads of tests may be connected still."""
+    config.option.reuse_db = True
+    left_open = "ignore:.*psycopg.Connection.* was deleted while still open:ResourceWarning"
+    config.addinivalue_line("filterwarnings", left_open)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _emptied_quickly() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        place = "django.db.backends.postgresql.operations.DatabaseOperations.sql_flush"
+        patch.setattr(place, _delete_all)
+        yield
+
+
+def _delete_all(operations: Any, style: Any, tables: Iterable[str], **options: bool) -> list[str]:
+    """Return the statement that empties a database: rows are few, and TRUNCATE makes new files."""
+    del style, options
+    names = map(operations.quote_name, tables)
+    deletes = [f"DELETE FROM {name}" for name in names]  # noqa: S608 - Django's own tables
+    # What points at a row that is gone goes as well: nothing has to be asked for each.
+    return ["; ".join(["SET LOCAL session_replication_role = replica", *deletes])]
+
+
+def _program(name: str) -> str:
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    path = os.pathsep.join([*map(str, folders), os.environ.get("PATH", "")])
+    found = shutil.which(name, path=path)
+    if found is None:
+        raise pytest.UsageError(f"{name} is missing: install PostgreSQL's server")
+    return found
+
+
+def _unprivileged() -> str | None:
+    if os.geteuid() != 0:
+        return None
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    return "postgres" if "postgres" in names else "nobody"
+
+
+def _start() -> str:
+    """Return the address of a server that has just been started."""
+    folder = Path(tempfile.mkdtemp(prefix="ollamasite-postgres-"))
+    user = _unprivileged()
+    if user is not None:
+        shutil.chown(folder, user)
+        folder.chmod(0o755)  # tests connect as another user
+    cluster, socket = str(folder / "cluster"), str(folder)
+
+    def run(program: str, *arguments: str) -> None:
+        command = [_program(program), *arguments]
+        subprocess.run(command, user=user, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+
+    def stop() -> None:
+        run("pg_ctl", "-D", cluster, "-m", "immediate", "stop")
+        shutil.rmtree(folder, ignore_errors=True)
+
+    run("initdb", "-D", cluster, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
+    settings = " ".join(f"-c {name}='{value}'" for name, value in _SETTINGS.items())
+    log = str(folder / "log")
+    run("pg_ctl", "-D", cluster, "-l", log, "-w", "-o", f"-k {socket} {settings}", "start")
+    atexit.register(stop)
+    return f"postgres:///ollamasite?host={socket}&user=postgres"
+
+
+if SERVER_URL not in os.environ:
+    os.environ[SERVER_URL] = _start()
+os.environ["OLLAMASITE_DATABASE_URL"] = os.environ[SERVER_URL]
