@@ -4,8 +4,7 @@ A row's digest is the HMAC-SHA256 of its canonical JSON, which has the digest of
 it: a row that was changed, removed or put between others breaks the chain from there on. Whoever
 can write to the database and has not the site's pepper (OLLAMASITE_KEY_PEPPER) makes no other
 chain that holds. Rows that were cut off at the end are noticed by whoever has kept a later digest.
-Knows no HTTP and decides
-nothing: those who act record it, in an `act`, which is their transaction:
+Knows no HTTP and decides nothing: those who act record it, in an `act`, their transaction:
 
     @audit.act()
     def revoke_key(key: ApiKey) -> None:

@@ -11,9 +11,9 @@ open: the slots of one whose lease has ended are free until it is renewed.
 
     ollamasite:limits:epoch                              since when this Redis counts
     ollamasite:limits:calls                              the number of the last call
-    ollamasite:limits:bucket:<subject>:<unit>:<period>   MessagePack: at, sum, queue of call and
+    ollamasite:limits:bucket:<key of the limit>          MessagePack: at, sum, queue of call and
                                                          amount, slots by holder
-    ollamasite:limits:known:<subject>:<unit>:<period>    set of tries that were told with the past
+    ollamasite:limits:known:<key of the limit>           set of tries that were told with the past
     ollamasite:limits:call:<id>                          MessagePack: tries, charges, settled
     ollamasite:limits:open                               sorted set: "<call> <try>" by its end
     ollamasite:limits:holders                            sorted set: holders by the lease's end
