@@ -8,6 +8,7 @@ import asyncio
 import logging
 import threading
 import time
+from collections import defaultdict
 from contextvars import Context
 from datetime import datetime, timedelta
 from typing import Final
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 _LATER_S: Final = 1.0
 _STEP: Final = timedelta(minutes=1)
 _MOST: Final = 50_000
-_BATCH: Final = 200
+_BATCH: Final = 500
 
 
 class _Uses:
@@ -88,11 +89,15 @@ def write() -> None:
         return
     with _uses.lock:
         pending, _uses.pending = _uses.pending, {}
-    rows = [
-        ApiKey(pk=key_id, last_used_at=at, last_used_address=address)
-        for key_id, (at, address) in sorted(pending.items())
-    ]
-    ApiKey.objects.bulk_update(rows, ["last_used_at", "last_used_address"], batch_size=_BATCH)
+    # Those of one second and address together: as one statement for each key it would take a
+    # third of what a request may cost.
+    together: dict[tuple[datetime, str | None], list[int]] = defaultdict(list)
+    for key_id, (at, address) in pending.items():
+        together[at.replace(microsecond=0), address].append(key_id)
+    for (at, address), key_ids in together.items():
+        for first in range(0, len(key_ids), _BATCH):
+            used = ApiKey.objects.filter(pk__in=key_ids[first : first + _BATCH])
+            used.update(last_used_at=at, last_used_address=address)
 
 
 def forget() -> None:

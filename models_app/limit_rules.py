@@ -154,13 +154,7 @@ def copy_key_rules(from_key_id: int, to_key_id: int) -> None:
     Wants the caller's transaction.
     """
     for rule in LimitRule.objects.filter(key_id=from_key_id):
-        LimitRule.objects.update_or_create(
-            subject=LimitSubject.KEY,
-            key_id=to_key_id,
-            unit=rule.unit,
-            period=rule.period,
-            defaults={"amount": rule.amount},
-        )
+        _give(rule, to_key_id)
     transaction.on_commit(forget_rules)
 
 
@@ -170,13 +164,18 @@ def _tell_line(rule: LimitRule) -> None:
         return
     others = ApiKey.objects.usable().filter(pk__in=line_of(rule.key)).exclude(pk=rule.key.pk)
     for key_id in others.values_list("pk", flat=True):
-        LimitRule.objects.update_or_create(
-            subject=rule.subject,
-            key_id=key_id,
-            unit=rule.unit,
-            period=rule.period,
-            defaults={"amount": rule.amount},
-        )
+        _give(rule, key_id)
+
+
+def _give(rule: LimitRule, key_id: int) -> None:
+    """Write a key's rule for another key, in the place of the one it has."""
+    LimitRule.objects.update_or_create(
+        subject=LimitSubject.KEY,
+        key_id=key_id,
+        unit=rule.unit,
+        period=rule.period,
+        defaults={"amount": rule.amount},
+    )
 
 
 def _same_of_line(rule: LimitRule) -> QuerySet[LimitRule]:

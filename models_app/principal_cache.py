@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from models_app.key_secrets import hash_secret, key_prefix
 from models_app.models import ApiKey, Membership, Team, User
-from models_app.principals import KeyHolder, holder_of_key
+from models_app.principals import KeyHolder, holder_of_key, holder_of_prefix
 
 KEPT_S: Final = 0.5
 _MOST: Final = 50_000
@@ -66,7 +66,7 @@ def find(secret: str) -> KeyHolder | None:
 def look_up(secret: str) -> KeyHolder | None:
     """Return who presents a key that holds, from the database; None where none does. One query."""
     asked_s = time.monotonic()
-    holder = holder_of_key(prefix=key_prefix(secret) or "")
+    holder = holder_of_prefix(key_prefix(secret) or "")
     digest = hash_secret(secret)
     # The hash is computed and compared also where there is no such key.
     is_right = hmac.compare_digest(digest, holder.secret_hash if holder else "")
@@ -85,7 +85,7 @@ def find_by_id(key_id: int) -> KeyHolder | None:
     known = _known.get(name)
     if known is None:
         asked_s = time.monotonic()
-        known = holder_of_key(pk=key_id)
+        known = holder_of_key(key_id)
         if known is not None:
             _known.put(name, known, asked_s)
     has_expired = known and known.expires_at is not None and known.expires_at <= timezone.now()

@@ -3,7 +3,7 @@
 Knows no credential's text and no HTTP.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
@@ -15,6 +15,7 @@ from django.utils import timezone
 from models_app.errors import AccessEnded
 from models_app.models import ApiKey, LimitRule, Membership, User
 from models_app.permissions import CredentialKind, Principal, Scope, SiteRole, TeamPlace, TeamRole
+from models_app.prepared_query import PreparedQuery
 
 _OF_PLACE: Final = ("team_id", "team__name", "role", "team__allowed_models")
 _OF_OWNER: Final = ("pk", "username", "is_superuser", "site_role", "home_team_id", "is_active")
@@ -80,20 +81,29 @@ def as_now(by: Principal) -> Principal:
     return replace(by, is_admin=now.is_admin, site_role=now.site_role, teams=now.teams)
 
 
-def holder_of_key(**which: str | int) -> KeyHolder | None:
-    """Return who presents the key of a `prefix` or `pk`; None where it does not hold. One query.
+def holder_of_prefix(prefix: str) -> KeyHolder | None:
+    """Return who presents the key of a prefix; None where it does not hold. One query.
 
-    Keys hold as `ApiKeyQuerySet.usable` says. Each request of a key that was not used in the last
-    half second comes by here: rows as tuples take a third of the time of objects.
+    Each request of a key that was not used in the last half second comes by here.
     """
-    rows = list(_HOLDERS.filter(**which))
+    return _holder(_BY_PREFIX.ask(prefix))
+
+
+def holder_of_key(key_id: int) -> KeyHolder | None:
+    """Return who presents a key; None where it does not hold. One query."""
+    return _holder(_BY_ID.ask(key_id))
+
+
+def _holder(rows: Sequence[Sequence[Any]]) -> KeyHolder | None:
+    # Keys hold as `ApiKeyQuerySet.usable` says.
     if not rows:
         return None
     key, owner = rows[0][: len(_OF_KEY)], rows[0][len(_OF_KEY) : -len(_OF_PLACE)]
     pk, name, prefix, secret_hash, scopes, patterns, networks, team_id, *times, has_limits = key
     user_id, username, is_superuser, site_role, home_team_id, is_active = owner
     expires_at, revoked_at, last_used_at = times
-    teams, allowed = _teams_of(places for row in rows if (places := row[-len(_OF_PLACE) :])[0])
+    places = [tuple(row[-len(_OF_PLACE) :]) for row in rows]
+    teams, allowed = _teams_of(place for place in places if place[0] is not None)
     has_ended = revoked_at is not None or (expires_at and expires_at <= timezone.now())
     if has_ended or not is_active or (team_id and _place(teams, team_id) is None):
         return None
@@ -116,7 +126,7 @@ def holder_of_key(**which: str | int) -> KeyHolder | None:
 
 
 # A row for each of the owner's places, or one without a place.
-_HOLDERS: Final[Any] = (
+_HOLDERS: Final = (
     ApiKey.objects.order_by()
     .annotate(has_limits=Exists(LimitRule.objects.filter(key=OuterRef("pk")).order_by()))
     .values_list(
@@ -125,6 +135,8 @@ _HOLDERS: Final[Any] = (
         *(f"owner__memberships__{name}" for name in _OF_PLACE),
     )
 )
+_BY_PREFIX: Final = PreparedQuery(_HOLDERS, "prefix")
+_BY_ID: Final = PreparedQuery(_HOLDERS, "pk")
 
 
 def _teams_of(rows: Iterable[_Place]) -> tuple[tuple[TeamPlace, ...], tuple[str, ...] | None]:

@@ -134,7 +134,7 @@ def make_person(role: Role) -> Person:
 
 
 def _principal(key_id: int) -> Principal:
-    found = holder_of_key(pk=key_id)
+    found = holder_of_key(key_id)
     assert found is not None
     return found.principal
 

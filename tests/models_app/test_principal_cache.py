@@ -11,7 +11,7 @@ from models_app import key_uses, principal_cache
 from models_app.keys import KeyRules, create_key
 from models_app.models import ApiKey, Membership, Team, User
 from models_app.permissions import TeamRole
-from models_app.principals import holder_of_key
+from models_app.principals import holder_of_prefix
 from tests.fakes.http import AsgiClient
 
 
@@ -108,13 +108,13 @@ def test_own_changes_are_seen_at_once(alice: User, long_memory: None, change: An
 def test_what_is_looked_up_while_it_changes_is_as_old_as_its_question(
     secret: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ask = holder_of_key
+    ask = holder_of_prefix
 
-    def slow(**which: Any) -> Any:
+    def slow(prefix: str) -> Any:
         clock.now_s += 0.4  # the database takes its time
-        return ask(**which)
+        return ask(prefix)
 
-    monkeypatch.setattr("models_app.principal_cache.holder_of_key", slow)
+    monkeypatch.setattr("models_app.principal_cache.holder_of_prefix", slow)
     assert principal_cache.look_up(secret) is not None
     clock.now_s += 0.2
 
@@ -151,6 +151,23 @@ def test_use_is_written_with_its_address_and_once_a_minute(
     key_uses.write()
     key.refresh_from_db()
     assert key.last_used_address == "192.0.2.8"
+
+
+def test_uses_of_many_keys_are_written_together_with_their_own_addresses(
+    alice: User, clock: Clock, django_assert_max_num_queries: Any
+) -> None:
+    made = ApiKey.objects.bulk_create(
+        ApiKey(owner=alice, name=f"k{number}", prefix=f"p{number}", secret_hash=str(number))
+        for number in range(600)
+    )
+    addresses = {key.pk: f"192.0.2.{number % 2}" for number, key in enumerate(made)}
+    for pk, address in addresses.items():
+        key_uses.note(pk, address, None)
+
+    with django_assert_max_num_queries(4):  # two addresses, in two seconds where one begins amid
+        key_uses.write()
+    assert dict(ApiKey.objects.values_list("pk", "last_used_address")) == addresses
+    assert not ApiKey.objects.filter(last_used_at=None).exists()
 
 
 def test_use_that_another_process_has_written_is_not_written_again(

@@ -167,7 +167,7 @@ def signer(transactional_db: None, alice: User) -> OllamaKey:
 
 @pytest.fixture
 def registry_token(transactional_db: None, alice: User) -> str:
-    holder = holder_of_key(pk=create_key(alice, "of the token")[0].pk)
+    holder = holder_of_key(create_key(alice, "of the token")[0].pk)
     assert holder is not None
     return issue_token(holder.principal, ["repository:alice/a:*", "registry:catalog:*"]).text
 
