@@ -53,7 +53,11 @@ def _measured(data_dir: Path, socket: Path) -> Measured:
     }
     command = [sys.executable, "-m", "bench.access_site"]
     done = subprocess.run(command, cwd=ROOT, env=settings, stdout=subprocess.PIPE, check=True)
-    return msgspec.json.decode(done.stdout, type=Measured)
+    # The site's log goes there as well.
+    *logged, told = done.stdout.splitlines()
+    for line in logged:
+        report.log(line.decode())
+    return msgspec.json.decode(told, type=Measured)
 
 
 def to_markdown(found: Measured) -> str:

@@ -203,6 +203,8 @@ async def _added(secrets: Sequence[str]) -> list[Added]:
 
 async def _measure(what: str, secret: Callable[[], str]) -> Added:
     """Measure the gate with the limits, less the same call of nothing."""
+    from ollamasite.request_threads import lent_thread
+
     through = _gate()
 
     async def timed(run: Callable[[str], Awaitable[None]]) -> list[float]:
@@ -221,7 +223,8 @@ async def _measure(what: str, secret: Callable[[], str]) -> Added:
         return (time.perf_counter() - began_s) / (_REQUESTS // TOGETHER * TOGETHER)
 
     async def admitted(text: str) -> None:
-        response = await through(_request(text))
+        async with lent_thread():  # as `ollamasite.asgi` has it
+            response = await through(_request(text))
         if response.status_code != HTTPStatus.OK:
             raise RuntimeError(f"the gate answers {response.status_code}")
 

@@ -217,6 +217,9 @@ if _database["ENGINE"] == "django.db.backends.sqlite3":
         "timeout": 20,
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
     }
+# Requests borrow threads (`ollamasite.request_threads`), which keep their connections so long.
+_database["CONN_MAX_AGE"] = 60
+_database["CONN_HEALTH_CHECKS"] = True
 DATABASES = {"default": _database}
 
 # ------------------------------------------------------------------ Redis: broker and notices

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+import hypothesis
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.contenttypes.management import create_contenttypes
@@ -44,6 +45,11 @@ class MakeModel(Protocol):
         base: ResolvedModel | None = None,
         **changes: Any,
     ) -> str: ...
+
+
+# How long an example takes is the machine's business; pytest's own time limit holds for the test.
+hypothesis.settings.register_profile("site", deadline=None)
+hypothesis.settings.load_profile("site")
 
 
 def pytest_configure() -> None:

@@ -175,7 +175,7 @@ async def test_key_with_limits_exports_nothing(
 async def test_export_ends_with_the_key(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(own_data, "export", lambda _name: itertools.repeat(b"endless "))
     key, _ = await sync_to_async(create_key)(alice, "all")
-    holder = await sync_to_async(holder_of_key)(pk=key.pk)
+    holder = await sync_to_async(holder_of_key)(key.pk)
     assert holder is not None
     answer = await ExportView().get(SimpleNamespace(user=holder.principal))
     await sync_to_async(revoke_key)(key)

@@ -381,7 +381,7 @@ def seen_by_key(user: User, limited_by: str) -> Principal:
         put_rule(
             None, NewRule(subject="key", name=key.prefix, unit="requests", period="day", amount=9)
         )
-    holder = holder_of_key(pk=key.pk)
+    holder = holder_of_key(key.pk)
     assert holder is not None
     return holder.principal
 

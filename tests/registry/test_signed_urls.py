@@ -30,7 +30,7 @@ def key(alice: User) -> ApiKey:
 
 @pytest.fixture
 def signature(key: ApiKey) -> str:
-    holder = holder_of_key(pk=key.pk)
+    holder = holder_of_key(key.pk)
     assert holder is not None
     return signed_urls.sign(holder.principal, NAME, FILE)
 
@@ -69,7 +69,7 @@ def test_nonsense_opens_nothing(text: str) -> None:
 
 def test_signature_expires(key: ApiKey) -> None:
     with time_machine.travel("2026-01-01T12:00:00Z", tick=False) as clock:
-        holder = holder_of_key(pk=key.pk)
+        holder = holder_of_key(key.pk)
         assert holder is not None
         signature = signed_urls.sign(holder.principal, NAME, FILE)
         clock.shift(timedelta(seconds=signed_urls.LIFETIME_S))
