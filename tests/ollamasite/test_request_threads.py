@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
@@ -15,7 +15,7 @@ from ollamasite.request_threads import lent_thread
 
 @pytest.fixture(autouse=True)
 def no_idle(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    idle: list[ThreadPoolExecutor] = []
+    idle: list[Any] = []
     monkeypatch.setattr(request_threads, "_idle", idle)
     yield
     for thread in idle:
