@@ -34,7 +34,7 @@ class Panel(ModelAdmin):  # type: ignore[misc] # the library has no types
     is_editable: ClassVar[bool] = False  # by forms of its own, by those who look after it
     acts: ClassVar[tuple[Act, ...]] = ()
 
-    list_per_page = 30
+    list_per_page = 20
     list_max_show_all = 50
     show_full_result_count = False
     show_facets = ShowFacets.NEVER
