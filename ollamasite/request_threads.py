@@ -24,21 +24,33 @@ class _Lent(Executor):
 
     def __init__(self) -> None:
         self._thread: ThreadPoolExecutor | None = None
+        self._running: set[Future[Any]] = set()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         if self._thread is None:
             self._thread = _idle.pop() if _idle else _new_thread()
-        return self._thread.submit(fn, *args, **kwargs)
+        work = self._thread.submit(fn, *args, **kwargs)
+        self._running.add(work)
+        work.add_done_callback(self._running.discard)
+        return work
 
     def give_back(self) -> None:
         thread, self._thread = self._thread, None
         if thread is None:
             return
-        if len(_idle) < _MOST_IDLE:
-            _idle.append(thread)
-            return
-        thread.submit(connections.close_all)
-        thread.shutdown(wait=False)
+        if self._running:
+            # Of a task that goes on: nobody is to wait behind it.
+            thread.submit(_keep, thread)
+        else:
+            _keep(thread)
+
+
+def _keep(thread: ThreadPoolExecutor) -> None:
+    if len(_idle) < _MOST_IDLE:
+        _idle.append(thread)
+        return
+    thread.submit(connections.close_all)
+    thread.shutdown(wait=False)
 
 
 def _new_thread() -> ThreadPoolExecutor:

@@ -9,7 +9,7 @@ is `ollamasite.guard`'s business: an oversized one looks here like a client that
 from functools import partial
 from typing import Any, Final
 
-from asgiref.sync import ThreadSensitiveContext, sync_to_async
+from asgiref.sync import sync_to_async
 from django.db import DatabaseError, connections
 
 from models_app.access_watch import access_kept
@@ -40,22 +40,20 @@ def is_upload(scope: Any) -> bool:
 
 async def serve(scope: Any, receive: Any, send: Any) -> None:
     """Receive one file; a client that leaves leaves nothing behind."""
-    # The request has a thread of its own, as Django gives each of its requests one.
-    async with ThreadSensitiveContext():
-        try:
-            status = await _receive_file(scope, receive)
-        except ClientLeft:
-            return
-        except TimeoutError:
-            await answer(send, _TIMEOUT, [(b"connection", b"close")])
-        except (ServiceError, DatabaseError, OSError) as error:
-            # The server passes over what is still to come: a client that is cut off while it
-            # sends does not get to read why.
-            await refuse(send, to_service_error(error), scope, closes=False)
-        else:
-            await answer(send, status)
-        finally:
-            await sync_to_async(connections.close_all)()
+    try:
+        status = await _receive_file(scope, receive)
+    except ClientLeft:
+        return
+    except TimeoutError:
+        await answer(send, _TIMEOUT, [(b"connection", b"close")])
+    except (ServiceError, DatabaseError, OSError) as error:
+        # The server passes over what is still to come: a client that is cut off while it
+        # sends does not get to read why.
+        await refuse(send, to_service_error(error), scope, closes=False)
+    else:
+        await answer(send, status)
+    finally:
+        await sync_to_async(connections.close_all)()
 
 
 async def _receive_file(scope: Any, receive: Any) -> int:

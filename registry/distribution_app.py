@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final
 
-from asgiref.sync import ThreadSensitiveContext, sync_to_async
+from asgiref.sync import sync_to_async
 from django.db import DatabaseError, connections
 
 from models_app.access_watch import access_kept
@@ -51,23 +51,21 @@ _Handler = Callable[[BlobRequest, Any], Awaitable[Reply]]
 
 async def serve(scope: Any, receive: Any, send: Any) -> None:
     """Answer a request of which `is_blob_request` holds."""
-    # The request has a thread of its own, as Django gives each of its requests one.
-    async with ThreadSensitiveContext():
-        try:
-            request = BlobRequest.of(scope)
-            reply = await _HANDLERS[request.place, request.method](request, receive)
-        except ClientLeft:
-            return
-        except TimeoutError:
-            await answer(send, _TIMEOUT, [(b"connection", b"close")])
-        except (ServiceError, DatabaseError, OSError) as error:
-            # The server passes over what is still to come: a client that is cut off while it
-            # sends does not get to read why.
-            await refuse(send, _told(error, scope), scope, closes=False)
-        else:
-            await _send_reply(reply, scope, receive, send)
-        finally:
-            await sync_to_async(connections.close_all)()
+    try:
+        request = BlobRequest.of(scope)
+        reply = await _HANDLERS[request.place, request.method](request, receive)
+    except ClientLeft:
+        return
+    except TimeoutError:
+        await answer(send, _TIMEOUT, [(b"connection", b"close")])
+    except (ServiceError, DatabaseError, OSError) as error:
+        # The server passes over what is still to come: a client that is cut off while it
+        # sends does not get to read why.
+        await refuse(send, _told(error, scope), scope, closes=False)
+    else:
+        await _send_reply(reply, scope, receive, send)
+    finally:
+        await sync_to_async(connections.close_all)()
 
 
 def _told(error: Exception, scope: Any) -> ServiceError:

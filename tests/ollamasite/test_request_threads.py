@@ -27,6 +27,12 @@ async def _request(pause_s: float = 0.0) -> set[int]:
         return {await sync_to_async(_ident)(pause_s) for _ in range(3)}
 
 
+async def _idle_are(count: int) -> None:
+    async with asyncio.timeout(10):
+        while len(request_threads._idle) != count:
+            await asyncio.sleep(0.01)
+
+
 def _ident(pause_s: float = 0.0) -> int:
     time.sleep(pause_s)
     return threading.get_ident()
@@ -74,7 +80,7 @@ async def test_thread_comes_back_from_a_request_that_fails_or_is_cut_off() -> No
     with pytest.raises(asyncio.CancelledError):
         await cut
 
-    assert len(request_threads._idle) == 1
+    await _idle_are(1)
     assert len(await _request()) == 1
 
 
@@ -91,6 +97,20 @@ async def test_task_that_outlives_its_request_has_another_thread() -> None:
     over.set()
 
     assert await task != of_request
+
+
+async def test_nobody_waits_behind_work_that_outlives_its_request() -> None:
+    may_end = threading.Event()
+    async with lent_thread():
+        work = asyncio.create_task(sync_to_async(may_end.wait)(30))
+        await asyncio.sleep(0.05)
+    async with asyncio.timeout(10):
+        await _request()
+    assert not work.done()
+
+    may_end.set()
+    assert await work
+    await _idle_are(2)
 
 
 async def test_context_around_it_stays_in_charge() -> None:
