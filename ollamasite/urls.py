@@ -106,6 +106,7 @@ urlpatterns = [
     path("v2/<path:name>/referrers/<str:digest>", distribution.ReferrersView.as_view()),
     # pages
     path("", include("models_app.urls")),
+    path("", include("registry.urls")),
     path("", include("inference.urls")),
     path("admin", RedirectView.as_view(url="/admin/")),
     path("admin/", admin.site.urls),

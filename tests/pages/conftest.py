@@ -1,11 +1,17 @@
-"""Two people for the pages: alice runs the site, bob works with it."""
+"""Two people for the pages: alice runs the site, bob works with it. And a browser."""
+
+from collections.abc import Iterator
 
 import pytest
 from django.test import Client
+from playwright.sync_api import Browser, sync_playwright
 
 from models_app.accounts import create_user
 from models_app.models import User
 from tests.pages.catalogue import PASSWORD
+from tests.pages.live_site import LiveSite, live_site
+from tests.pages.served_site import ServedSite, served_site
+from tests.pages.visits import CHROMIUM
 
 BROWSER = "text/html,application/xhtml+xml,*/*;q=0.8"
 
@@ -36,3 +42,37 @@ def as_alice(browser: Client, alice: User) -> Client:
 def as_bob(browser: Client, bob: User) -> Client:
     browser.force_login(bob)
     return browser
+
+
+# Closed with the module: as long as it lives, this thread has a running event loop.
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """Debian's own."""
+    if not CHROMIUM.exists():
+        pytest.skip(f"no browser at {CHROMIUM}: install the system package `chromium`")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=[
+                "--no-sandbox",
+                "--disable-background-networking",
+                "--host-resolver-rules=MAP models.internal 127.0.0.1",
+            ],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveSite]:
+    """Return a web process that runs, with a fake node behind it."""
+    # Not the test's own folder: the path of a unix socket may have 107 bytes.
+    with live_site(tmp_path_factory.mktemp("s")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedSite]:
+    """Return a `serve` that runs, with alice and bob; one for all files of a test process."""
+    with served_site(tmp_path_factory.mktemp("s") / "d") as running:
+        yield running

@@ -25,7 +25,7 @@ _START_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class LiveSite:
-    """Where the site is, and under a name for which browsers know no secure context."""
+    """Where the site is."""
 
     port: int
 
@@ -33,11 +33,6 @@ class LiveSite:
     def url(self) -> str:
         """The address a developer uses."""
         return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def lan_url(self) -> str:
-        """The address a colleague in the same network uses; the browser maps it."""
-        return f"http://models.internal:{self.port}"
 
 
 @contextlib.contextmanager

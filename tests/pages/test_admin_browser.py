@@ -8,12 +8,7 @@ from playwright.sync_api import Browser, expect
 from tests.models_app.admin_pages import TABLES
 from tests.pages.catalogue import STARTER
 from tests.pages.live_site import LiveSite
-from tests.pages.test_browser import (  # noqa: F401 - fixtures
-    Visit,
-    chromium,
-    open_visit,
-    site,
-)
+from tests.pages.visits import Visit, open_visit
 
 pytestmark = [pytest.mark.slow, pytest.mark.beside]
 
@@ -23,8 +18,8 @@ LIST = "/admin/models_app/alias/"
 @pytest.fixture(params=[(390, "dark"), (1440, "light")], ids=["phone", "desk"])
 def visit(
     request: pytest.FixtureRequest,
-    chromium: Browser,  # noqa: F811 - a fixture
-    site: LiveSite,  # noqa: F811 - a fixture
+    chromium: Browser,
+    site: LiveSite,
 ) -> Iterator[Visit]:
     width, scheme = request.param
     size = {"width": width, "height": 900}

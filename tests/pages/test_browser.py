@@ -1,93 +1,18 @@
 """The pages in a real browser, against a web process that really runs."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
-from tests.pages.catalogue import LONG_NAME, PASSWORD, STARTER
-from tests.pages.live_site import LiveSite, live_site
+from tests.pages.catalogue import LONG_NAME, STARTER
+from tests.pages.live_site import LiveSite
+from tests.pages.visits import LOOKS, Visit, open_visit
 
 pytestmark = [pytest.mark.slow, pytest.mark.beside]
 
-CHROMIUM = Path("/usr/bin/chromium")
 CONTRAST = Path(__file__).with_name("contrast.js").read_text()
-WIDTHS = (390, 1440)
-SCHEMES = ("light", "dark")
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveSite]:
-    # Not the test's own folder: the path of a unix socket may have 107 bytes.
-    with live_site(tmp_path_factory.mktemp("s")) as running:
-        yield running
-
-
-# Closed with the module: as long as it lives, this thread has a running event loop.
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    if not CHROMIUM.exists():
-        pytest.skip(f"no browser at {CHROMIUM}: install the system package `chromium`")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=[
-                "--no-sandbox",
-                "--disable-background-networking",
-                "--host-resolver-rules=MAP models.internal 127.0.0.1",
-            ],
-        )
-        yield browser
-        browser.close()
-
-
-@dataclass
-class Visit:
-    """A tab, with everything it complained about and every address it asked for."""
-
-    page: Page
-    site: LiveSite
-    complaints: list[str] = field(default_factory=list)
-    addresses: list[str] = field(default_factory=list)
-
-    def listen(self) -> None:
-        """Note what happens from now on."""
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", lambda request: self.addresses.append(request.url))
-
-    def sign_in(self, username: str = "alice", *, url: str = "") -> None:
-        """Go home through the sign-in page."""
-        self.page.goto(f"{url or self.site.url}/home")
-        self.page.get_by_label("User name").fill(username)
-        self.page.get_by_label("Password").fill(PASSWORD)
-        self.page.get_by_role("button", name="Sign in").click()
-        expect(self.page.get_by_role("heading", name="Home")).to_be_visible()
-
-    def overflow_px(self) -> int:
-        """How far the page is wider than its window."""
-        script = "document.documentElement.scrollWidth - window.innerWidth"
-        return int(self.page.evaluate(script))
-
-    def focused(self) -> str:
-        """What has the keyboard, in a few words."""
-        script = """() => {
-            const at = document.activeElement;
-            return at.getAttribute("aria-label") || at.id || at.textContent.trim().split(/\\s+/)[0];
-        }"""
-        return str(self.page.evaluate(script))
-
-
-def open_visit(chromium: Browser, site: LiveSite, **options: Any) -> Iterator[Visit]:
-    context = chromium.new_context(**options)
-    context.set_default_timeout(30_000)
-    visit = Visit(context.new_page(), site)
-    visit.listen()
-    yield visit
-    context.close()
 
 
 @pytest.fixture
@@ -95,7 +20,7 @@ def visit(chromium: Browser, site: LiveSite) -> Iterator[Visit]:
     yield from open_visit(chromium, site, viewport={"width": 1440, "height": 900})
 
 
-@pytest.fixture(params=[(w, s) for w in WIDTHS for s in SCHEMES], ids=lambda p: f"{p[0]}-{p[1]}")
+@pytest.fixture(params=LOOKS, ids=lambda p: f"{p[0]}-{p[1]}")
 def visit_anywhere(
     request: pytest.FixtureRequest, chromium: Browser, site: LiveSite
 ) -> Iterator[Visit]:
@@ -171,7 +96,8 @@ def test_copy_button_puts_the_snippet_on_the_clipboard(visit: Visit) -> None:
 
 
 def test_copy_button_works_where_the_site_is_not_served_securely(visit: Visit) -> None:
-    visit.sign_in(url=visit.site.lan_url)
+    lan_url = visit.site.url.replace("127.0.0.1", "models.internal")
+    visit.sign_in(url=lan_url)
     assert visit.page.evaluate("window.isSecureContext") is False
     visit.page.get_by_text("OpenAI SDK", exact=True).click()
     button = visit.page.get_by_role("button", name="Copy the OpenAI SDK code")
@@ -179,18 +105,21 @@ def test_copy_button_works_where_the_site_is_not_served_securely(visit: Visit) -
     expect(button).to_have_text("Copied")
     visit.page.evaluate("document.body.append(document.createElement('textarea'))")
     visit.page.locator("textarea").press("Control+V")
-    assert f'base_url="{visit.site.lan_url}/v1"' in visit.page.locator("textarea").input_value()
+    assert f'base_url="{lan_url}/v1"' in visit.page.locator("textarea").input_value()
 
 
 def test_keyboard_goes_through_the_page_in_reading_order(visit: Visit) -> None:
     visit.sign_in()
+    pages = visit.page.get_by_role("navigation", name="Pages").get_by_role("link")
+    ways = pages.all_text_contents()
     order = []
-    for _ in range(10):
+    for _ in range(10 + len(ways)):
         visit.page.keyboard.press("Tab")
         order.append(visit.focused())
     assert order == [
         "Skip",
         "ollamasite",
+        *ways,
         "A",  # the account menu, by its first word
         "Copy the command that makes a key",
         "The command that makes a key",
@@ -226,8 +155,8 @@ def test_focus_can_be_seen(visit: Visit) -> None:
 
 def test_menu_is_opened_and_closed_by_keyboard(visit: Visit) -> None:
     visit.sign_in()
-    for key in ("Tab", "Tab", "Tab", "Enter"):
-        visit.page.keyboard.press(key)
+    visit.page.locator("summary").focus()
+    visit.page.keyboard.press("Enter")
     sign_out = visit.page.get_by_role("button", name="Sign out")
     expect(sign_out).to_be_visible()
     visit.page.keyboard.press("Escape")

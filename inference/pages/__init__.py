@@ -1,0 +1,1 @@
+"""Pages about models in use: home, chat, queue, models. One module for each."""

@@ -1,0 +1,1 @@
+"""Pages about accounts: keys, usage, teams, oneself. One module for each."""

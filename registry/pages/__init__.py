@@ -1,0 +1,1 @@
+"""Pages about models that come and go: pull, create, upload, jobs. One module for each."""

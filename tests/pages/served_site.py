@@ -1,0 +1,81 @@
+"""A whole `ollamasite serve` with the starter model, for tests in a browser. Knows no page.
+
+alice runs the site, bob works with it. Every file's tests share it: each works with what it has
+made itself, under names of its own, and leaves the starter model and the two people as they are.
+"""
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, expect
+
+from tests.databases import database_settings
+from tests.pages.catalogue import PASSWORD
+from tests.pages.visits import Visit, open_visit
+from tests.processes.running_site import RunningSite
+
+WIDE = {"width": 1440, "height": 900}
+
+
+class ServedSite:
+    """Where the site is, and who has signed in there."""
+
+    def __init__(self, running: RunningSite) -> None:
+        self.running = running
+        self.url = running.url
+        self._states: dict[str, Any] = {}
+
+    def command(self, *arguments: str, said: str = "") -> str:
+        """Run one of the site's commands, with something on its standard input."""
+        folder = self.running.data_dir
+        environ = os.environ | database_settings(folder) | {"OLLAMASITE_DATA_DIR": str(folder)}
+        done = subprocess.run(
+            [sys.executable, "-m", "ollamasite", *arguments],
+            env=environ,
+            input=said,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def add_user(self, name: str, *options: str) -> None:
+        """Make somebody, with the password of everybody."""
+        self.command("create-user", name, "--password-stdin", *options, said=PASSWORD)
+
+    def visit(
+        self, chromium: Browser, username: str = "bob", *, path: str = "/home", **options: Any
+    ) -> Iterator[Visit]:
+        """Open a tab in which somebody is signed in; `options` are those of a browser context."""
+        if username not in self._states:
+            for visit in open_visit(chromium, self, viewport=WIDE):
+                visit.sign_in(username)
+                self._states[username] = visit.page.context.storage_state()
+        state = self._states[username]
+        for visit in open_visit(
+            chromium, self, **{"viewport": WIDE, "storage_state": state} | options
+        ):
+            visit.page.goto(f"{self.url}{path}")
+            expect(visit.page.locator("main")).to_be_visible()
+            yield visit
+
+
+@contextlib.contextmanager
+def served_site(data_dir: Path) -> Iterator[ServedSite]:
+    """Run it."""
+    running = RunningSite(data_dir)
+    try:
+        running.wait_until_started()
+        site = ServedSite(running)
+        site.add_user("alice", "--admin")
+        site.add_user("bob")
+        yield site
+        running.end()
+    finally:
+        running.clean_up()
