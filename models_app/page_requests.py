@@ -16,7 +16,8 @@ View = TypeVar("View", bound=Callable[..., Any])
 def allow(*methods: str) -> Callable[[View], View]:
     """Let a view, sync or async, answer these methods alone; GET brings HEAD.
 
-    The others raise MethodNotAllowed, which is told in the site's own words.
+    The others raise MethodNotAllowed, which is told in the site's own words. The view says what it
+    takes in `allowed_methods`.
     """
     allowed = [*methods, "HEAD"] if "GET" in methods else [*methods]
 
@@ -32,6 +33,7 @@ def allow(*methods: str) -> Callable[[View], View]:
                 check(request)
                 return await view(request, *args, **kwargs)
 
+            vars(answer_async)["allowed_methods"] = frozenset(allowed)
             return cast("View", answer_async)
 
         @wraps(view)
@@ -39,6 +41,7 @@ def allow(*methods: str) -> Callable[[View], View]:
             check(request)
             return view(request, *args, **kwargs)
 
+        vars(answer)["allowed_methods"] = frozenset(allowed)
         return cast("View", answer)
 
     return decorate

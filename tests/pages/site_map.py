@@ -1,0 +1,63 @@
+"""Every page that can be opened, and as whom: what all pages have in common is tested over this.
+
+One line a page; a page with several faces may have several. A path may have `{thing}` in it, one
+of `THINGS`, which `tests.pages.life` makes for bob. A route that shows no whole page (a fragment,
+a download, a form's target) stands in `SHOWS_NO_PAGE`. Knows no view.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+# What paths name, with something that their routes take for it; nothing of that name is there.
+THINGS: Final = {
+    "invite": "nothing",
+    "password_link": "MQ/nothing",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page. `name` is its URL's, `who` opens it: bob, alice (who runs the site), or nobody.
+
+    `queries` is how many the database is asked, however much there is; None: nobody has counted.
+    """
+
+    name: str
+    path: str
+    who: str = "bob"
+    queries: int | None = None
+
+    def path_with(self, things: dict[str, str]) -> str:
+        """Return the path to things that are there."""
+        return self.path.format_map(things)
+
+
+PAGES: Final = (
+    # --- coming in
+    Page("signin", "/signin", who="nobody"),
+    Page("signup", "/signup", who="nobody"),
+    Page("open-invite", "/invite/{invite}", who="nobody"),  # leads to `invite`
+    Page("new-password", "/password/{password_link}", who="nobody"),
+    # --- home and queue
+    Page("home", "/home"),
+    Page("home", "/home", who="alice"),
+    # --- chat
+    # --- models
+    # --- pull, create, upload, jobs
+    # --- keys, teams, oneself
+    Page("client-keys", "/client-keys"),
+    Page("own-password", "/password"),
+    # --- usage
+    # --- the API
+)
+
+# By the URL's name, with the reason.
+SHOWS_NO_PAGE: Final = {
+    "invite": "what /invite/<secret> leads to",
+    # --- home and queue
+    # --- chat
+    # --- models
+    # --- pull, create, upload, jobs
+    # --- keys, teams, oneself
+    # --- usage
+}
