@@ -55,7 +55,8 @@ INSERT INTO models_app_ledgerentry (request_id, began_at, ended_at, user_id, use
   team_name, key_id, key_name, credential, model_name, model_digest, dialect, kind, priority,
   outcome, error_code, tokens_in, tokens_out, tokens_cached, queue_us, load_us, prefill_us,
   decode_us, compute_us, parameters, node)
-SELECT 'bench-' || i, datetime('now', '-' || (i % 525600) || ' minutes'), datetime('now'),
+SELECT 'bench-' || i, datetime('now', '-' || (i % 525600) || ' minutes'),
+  datetime('now', '-' || (i % 525600) || ' minutes'),
   i % {users} + 1, 'user' || (i % {users}), 0, '', i % {keys} + 1, 'key', 'key',
   'model' || (i % {models}), 'd', 'openai', 'chat', 'batch', 'done', '', 100, 50, 10, 5, 0, 9, 99,
   120, '{{}}', '' FROM n
