@@ -31,7 +31,7 @@ from inference.prompting.errors import TemplateError
 from inference.prompting.ollama import DEFAULT_TEMPLATE, variables
 from inference.prompting.thoughts import without_old_thoughts
 from inference.requests import Caller, ChatRequest, CompletionRequest, GenerationRequest
-from models_app.permissions import Principal
+from models_app.permissions import CredentialKind, Principal
 from ollamasite.errors import BadRequest
 from registry.capabilities import has_fill_tokens
 from registry.library import ResolvedModel
@@ -96,6 +96,7 @@ def engine_message(
     common |= {
         "runner": runner_options(model, merged),
         "user": caller.principal.username,
+        "key_name": credential_name(caller.principal),
         "keep_alive_s": keep_alive.seconds if keep_alive else None,
     }
     if request.is_load:
@@ -123,6 +124,13 @@ def engine_message(
         counts_tokens=request.counts_tokens,
         **_calls(request),
     )
+
+
+def credential_name(principal: Principal) -> str:
+    """Return what the credential is called by which somebody asks; a browser's has no name."""
+    if principal.kind is CredentialKind.SIGNATURE:
+        return "ollama command"
+    return principal.key_name
 
 
 # ------------------------------------------------------------------ what the model can do

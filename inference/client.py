@@ -43,6 +43,8 @@ from inference.messages import (
     Unload,
     Welcome,
     Wire,
+    Withdraw,
+    Withdrawn,
 )
 from ollamasite.errors import BadRequest, BodyTooLarge, ServiceError
 
@@ -182,7 +184,7 @@ class _Connection:
         self._streams[request.request_id] = stream
         return stream
 
-    async def ask(self, question: ListLoaded | GetQueue | GetCounters) -> Wire:
+    async def ask(self, question: ListLoaded | GetQueue | GetCounters | Withdraw) -> Wire:
         """Send a question and return its answer. Raises EngineUnavailable."""
         answer: asyncio.Future[Wire] = asyncio.get_running_loop().create_future()
         self._questions[question.request_id] = answer
@@ -237,6 +239,7 @@ class _Connection:
                 LoadedModels(request_id=request_id)
                 | QueueState(request_id=request_id)
                 | Counters(request_id=request_id)
+                | Withdrawn(request_id=request_id)
             ):
                 question = self._questions.get(request_id)
                 if question is not None and not question.done():
@@ -293,11 +296,15 @@ class EngineClient:
 
     async def list_loaded(self) -> tuple[LoadedModel, ...]:
         """Return what is in memory. Raises EngineUnavailable."""
+        return (await self.get_memory()).models
+
+    async def get_memory(self) -> LoadedModels:
+        """Return what is in memory, and what is known of it. Raises EngineUnavailable."""
         connection = await self._connected()
         answer = await connection.ask(ListLoaded(request_id=self._question_id()))
         if not isinstance(answer, LoadedModels):
             raise errors.EngineUnavailable
-        return answer.models
+        return answer
 
     async def get_queue(self) -> QueueState:
         """Return who waits for what. Raises EngineUnavailable."""
@@ -306,6 +313,15 @@ class EngineClient:
         if not isinstance(answer, QueueState):
             raise errors.EngineUnavailable
         return answer
+
+    async def withdraw(self, request_id: str) -> bool:
+        """End somebody's request; return whether it was there. Raises EngineUnavailable."""
+        connection = await self._connected()
+        question = Withdraw(request_id=self._question_id(), withdrawn_id=request_id)
+        answer = await connection.ask(question)
+        if not isinstance(answer, Withdrawn):
+            raise errors.EngineUnavailable
+        return answer.was_there
 
     async def get_counters(self) -> Counters:
         """Return what has been used since the node began. Raises EngineUnavailable."""

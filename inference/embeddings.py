@@ -18,7 +18,7 @@ from msgspec import structs
 
 from inference import access, charging, recording
 from inference import options as option_table
-from inference.assembly import model_ref
+from inference.assembly import credential_name, model_ref
 from inference.client import EngineStream, engine_client, new_request_id
 from inference.errors import EmbeddingModelNotFound, EngineFailed, PromptTooLong
 from inference.messages import Embed, Embedded, Finished, Load, RunnerOptions, Unload
@@ -131,6 +131,7 @@ def _engine_message(
     common |= {
         "runner": _runner_options(model, request, merged),
         "user": caller.principal.username,
+        "key_name": credential_name(caller.principal),
         "keep_alive_s": keep_alive.seconds if keep_alive else None,
     }
     if not request.inputs:

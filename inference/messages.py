@@ -1,8 +1,9 @@
 """Everything that crosses the boundary between web and node.
 
-The same structs travel web → node and node → runner, so a request is described once; what only
-node and runner say to each other is in `inference.engine.runner_messages`, and how it becomes
-bytes in `inference.frames`. Knows nothing of Django, HTTP, sockets' owners or llama.cpp.
+The same structs travel web → node and node → runner, so a request is described once. What only
+node and runner say to each other is in `inference.engine.runner_messages`, what a node tells of
+itself in `inference.node_messages`, how it becomes bytes in `inference.frames`. Knows nothing of
+Django, HTTP, sockets' owners or llama.cpp.
 
 Times are monotonic durations in nanoseconds (`_ns`) or seconds (`_s`); counts are tokens.
 """
@@ -10,17 +11,23 @@ Times are monotonic durations in nanoseconds (`_ns`) or seconds (`_s`); counts a
 import enum
 from typing import Any, Final
 
-import msgspec
+from inference.node_messages import Counters as Counters
+from inference.node_messages import GetCounters as GetCounters
+from inference.node_messages import GetQueue as GetQueue
+from inference.node_messages import ListLoaded as ListLoaded
+from inference.node_messages import LoadedModel as LoadedModel
+from inference.node_messages import LoadedModels as LoadedModels
+from inference.node_messages import LoadFailure as LoadFailure
+from inference.node_messages import Part as Part
+from inference.node_messages import Priority as Priority
+from inference.node_messages import QueueEntry as QueueEntry
+from inference.node_messages import QueueState as QueueState
+from inference.node_messages import RunningEntry as RunningEntry
+from inference.node_messages import Wire as Wire
+from inference.node_messages import Withdraw as Withdraw
+from inference.node_messages import Withdrawn as Withdrawn
 
-PROTOCOL_VERSION: Final = 4
-
-
-class Wire(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True):
-    """Base of every struct that is sent on its own: the class name is its tag."""
-
-
-class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Base of structs that are only ever fields of a `Wire`."""
+PROTOCOL_VERSION: Final = 5
 
 
 # ---------------------------------------------------------------- what a request is made of
@@ -149,14 +156,6 @@ class ModelRef(Part, frozen=True):
     is_pinned: bool = False  # never evicted, never expires
 
 
-class Priority(enum.IntEnum):
-    """Classes of requests; the smaller number goes first (with ageing)."""
-
-    INTERACTIVE = 0
-    API = 1
-    BATCH = 2
-
-
 # ---------------------------------------------------------------- web → node
 
 
@@ -170,7 +169,8 @@ class Hello(Wire, frozen=True):
 class Generate(Wire, frozen=True):
     """Generate text. Answered by Started, Token… and exactly one Finished or Failed.
 
-    `user` is who is charged in the fair queue, `weight` their share in it. Tokens in the KV cache
+    `user` is who is charged in the fair queue, `weight` their share in it; `key_name` is what their
+    key is called, empty where they have signed in. Tokens in the KV cache
     are shared between requests of one `cache_group`; tokens of the model's own manifest are shared
     by all requests of that model (`ModelRef.digest`).
     """
@@ -181,6 +181,7 @@ class Generate(Wire, frozen=True):
     prompt: ChatPrompt | RawPrompt | TokensPrompt | FillPrompt
     sampling: Sampling
     user: str = ""
+    key_name: str = ""
     weight: float = 1.0
     priority: Priority = Priority.API
     cache_group: str = ""  # empty: nobody but the same user
@@ -208,6 +209,7 @@ class Embed(Wire, frozen=True):
     runner: RunnerOptions
     inputs: tuple[str | tuple[int, ...], ...]  # texts, or token ids
     user: str = ""
+    key_name: str = ""
     weight: float = 1.0
     priority: Priority = Priority.API
     keep_alive_s: float | None = None
@@ -222,6 +224,7 @@ class Load(Wire, frozen=True):
     model: ModelRef
     runner: RunnerOptions
     user: str = ""
+    key_name: str = ""
     keep_alive_s: float | None = None
 
 
@@ -234,24 +237,6 @@ class Unload(Wire, frozen=True):
 
 class Cancel(Wire, frozen=True):
     """The caller is gone. The request ends in Failed(CANCELLED) if it had not ended yet."""
-
-    request_id: str
-
-
-class ListLoaded(Wire, frozen=True):
-    """Ask what is in memory. Answered by one LoadedModels."""
-
-    request_id: str
-
-
-class GetQueue(Wire, frozen=True):
-    """Ask who waits for what. Answered by one QueueState."""
-
-    request_id: str
-
-
-class GetCounters(Wire, frozen=True):
-    """Ask what has been used since the node began. Answered by one Counters."""
 
     request_id: str
 
@@ -413,59 +398,6 @@ class Failed(Wire, frozen=True):
     usage: Usage = Usage()
 
 
-class LoadedModel(Part, frozen=True):
-    """One model in memory. `expires_in_s` counts from now; None is never."""
-
-    name: str
-    digest: str
-    size_bytes: int
-    size_vram_bytes: int
-    context_length: int
-    expires_in_s: float | None
-
-
-class LoadedModels(Wire, frozen=True):
-    """Answer to ListLoaded, the latest expiry first."""
-
-    request_id: str
-    models: tuple[LoadedModel, ...]
-
-
-class QueueEntry(Part, frozen=True):
-    """A request that waits. `position` counts from 1; an estimate of None: nobody can tell yet."""
-
-    request_id: str
-    model: str  # name
-    digest: str
-    user: str
-    priority: Priority
-    position: int
-    reason: str  # "loading", "waiting for a slot", "waiting for memory", "paused"
-    waited_s: float
-    estimate_s: float | None = None
-
-
-class QueueState(Wire, frozen=True):
-    """Answer to GetQueue: who waits, in the order in which they would be served now."""
-
-    request_id: str
-    entries: tuple[QueueEntry, ...]
-    running: int
-    slots: int  # of the loaded models together
-
-
-class Counters(Wire, frozen=True):
-    """Answer to GetCounters: sums over all requests that have ended since the node began."""
-
-    request_id: str
-    ended: int = 0
-    failed: int = 0  # of those that have ended; cancelled ones too
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cached_tokens: int = 0
-    compute_ns: int = 0
-
-
 class Events(Wire, frozen=True):
     """All events of one decode step for one connection."""
 
@@ -477,6 +409,16 @@ class Events(Wire, frozen=True):
 Request = Generate | Embed | Load
 Event = Started | PromptScored | Rendered | Token | ChoiceEnded | Embedded | Finished | Failed
 ToNode = (
-    Hello | Generate | Embed | Load | Unload | Cancel | ListLoaded | GetQueue | GetCounters | Ping
+    Hello
+    | Generate
+    | Embed
+    | Load
+    | Unload
+    | Cancel
+    | Withdraw
+    | ListLoaded
+    | GetQueue
+    | GetCounters
+    | Ping
 )
-FromNode = Welcome | Pong | Events | LoadedModels | QueueState | Counters
+FromNode = Welcome | Pong | Events | LoadedModels | QueueState | Counters | Withdrawn

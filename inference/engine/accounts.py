@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from msgspec import structs
 
 from inference.engine.runner_messages import Charge
-from inference.messages import Counters, Event, Failed, Finished, Started, Usage
+from inference.messages import (
+    Counters,
+    Event,
+    Failed,
+    Finished,
+    RunningEntry,
+    Started,
+    Usage,
+)
 from inference.node_journal import NodeEnd, NodeJournal
 
 
@@ -51,6 +59,21 @@ class Accounts:
         self._clock_ns = clock_ns
         self._open: dict[str, _Account] = {}
         self._sums = Counters(request_id="")
+
+    def told(self, entry: RunningEntry) -> RunningEntry:
+        """Return a running request with what has been computed for it so far."""
+        account = self._open.get(entry.request_id)
+        if account is None:
+            return entry
+        usage = account.usage(self._clock_ns())
+        # The first token came at the end of the prompt; those behind it take the answer's time.
+        behind = max(0, usage.completion_tokens - 1)
+        return structs.replace(
+            entry,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            tokens_per_s=behind * 1e9 / usage.eval_ns if usage.eval_ns else 0.0,
+        )
 
     def open(self, request_id: str) -> None:
         """A request has come."""

@@ -35,6 +35,7 @@ from inference.messages import (
     Priority,
     QueueEntry,
     RunnerOptions,
+    RunningEntry,
     Usage,
 )
 
@@ -316,7 +317,24 @@ class Line:
             reason=IS_PAUSED if waiting.is_paused else reason,
             waited_s=now - since,
             estimate_s=self._rate.wait_s(position) if is_known else None,
+            key_name=request.key_name,
         )
+
+    def running_entries(self, now: float) -> list[RunningEntry]:
+        """Return who is on the runner and not paused."""
+        return [
+            RunningEntry(
+                request_id=entry.request_id,
+                model=entry.request.model.name,
+                digest=entry.request.model.digest,
+                user=entry.user,
+                priority=entry.request.priority,
+                age_s=now - entry.arrived_at,
+                key_name=entry.request.key_name,
+            )
+            for entry in self.on_runner.values()
+            if not entry.is_paused
+        ]
 
     def _end_loads(self, runner: Runner, now: float) -> list[Action]:
         """End the loads for which the runner will do; one for which it does not waits for it."""

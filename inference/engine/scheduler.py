@@ -42,6 +42,7 @@ from inference.messages import (
     Finished,
     Generate,
     Load,
+    LoadFailure,
     ModelRef,
     QueueState,
     Unload,
@@ -49,6 +50,8 @@ from inference.messages import (
 
 BUSY: Final = "server busy, please try again.  maximum pending requests exceeded"
 ALL_PINNED: Final = "all {count} models that may be in memory at once are pinned there"
+_FAILURES_KNOWN_S: Final = 3600.0
+_MOST_FAILURES: Final = 32
 # Other processes may have given memory back.
 _LOOK_AGAIN_S: Final = 5.0
 
@@ -76,6 +79,7 @@ class Scheduler:
         self._capacity = capacity
         self._runners: dict[str, Runner] = {}
         self._lines: dict[str, Line] = {}
+        self._failures: dict[str, tuple[LoadFailure, float]] = {}  # by runner's key; and when
         self._arrivals = 0
         self._look_again_at = float("inf")
         self._is_draining = False
@@ -151,6 +155,7 @@ class Scheduler:
         """Return who waits for what."""
         lines = self._lines.values()
         entries = [entry for line in lines for entry in line.entries(self._reason(line), now)]
+        running = [entry for line in lines for entry in line.running_entries(now)]
         ready = sum(r.state is RunnerState.READY for r in self._runners.values())
         waiting = sum(1 for line in lines for entry in line.on_runner.values() if entry.is_paused)
         return QueueState(
@@ -158,6 +163,15 @@ class Scheduler:
             entries=tuple(sorted(entries, key=lambda e: (e.position, -e.waited_s))),
             running=self.running - waiting,
             slots=ready * self._parallel,
+            on_slots=tuple(sorted(running, key=lambda e: -e.age_s)),
+        )
+
+    def load_failures(self, now: float) -> tuple[LoadFailure, ...]:
+        """Return the models that could not be loaded of late, and have not been since."""
+        return tuple(
+            structs.replace(failure, ago_s=now - at)
+            for failure, at in self._failures.values()
+            if now - at < _FAILURES_KNOWN_S
         )
 
     # ------------------------------------------------------------ runners
@@ -175,6 +189,7 @@ class Scheduler:
         if runner.state is not RunnerState.LOADING:
             return []
         runner.state = RunnerState.READY
+        self._failures.pop(key, None)
         runner.is_allowed = True
         runner.ready_at = now
         runner.expires_at = now + runner.keep_alive_s
@@ -195,7 +210,7 @@ class Scheduler:
         if self._runners[key].state is RunnerState.STOPPING:
             return self.runner_gone(key, message, now)
         self._forget(key)
-        failures = self._lines[key].drop_fresh(FailureCode.LOAD_FAILED, message)
+        failures = self._fail_load(self._lines[key], message, now)
         return failures + self._advance(now)
 
     def runner_gone(self, key: str, message: str, now: float) -> list[Action]:
@@ -286,7 +301,7 @@ class Scheduler:
             return []  # room is being made already
         if all(runner.is_pinned for runner in self._runners.values()):
             text = ALL_PINNED.format(count=len(self._runners))
-            return line.drop_fresh(FailureCode.LOAD_FAILED, text)
+            return self._fail_load(line, text, now)
         if idle := self._idle():
             return self._stop(idle[0], "another model needs its place")
         busy = sorted(self._busy(), key=lambda runner: runner.turn_ends_at > now)
@@ -322,8 +337,19 @@ class Scheduler:
         if evicted is not None:
             return self._end_turns([other for other in self._busy() if other in evicted], now)
         text = lacking(runner.need, capacity, holders, going) or ""
-        failures = runner.line.drop_fresh(FailureCode.LOAD_FAILED, text)
+        failures = self._fail_load(runner.line, text, now)
         return failures + self._stop(runner, text)
+
+    def _fail_load(self, line: Line, message: str, now: float) -> list[Action]:
+        """Tell everybody who waits for a model that it cannot be loaded, and remember it."""
+        if request := line.first(now):
+            model = request.model
+            failure = LoadFailure(name=model.name, digest=model.digest, message=message, ago_s=0.0)
+            self._failures.pop(line.key, None)
+            self._failures[line.key] = failure, now
+            if len(self._failures) > _MOST_FAILURES:
+                del self._failures[next(iter(self._failures))]
+        return line.drop_fresh(FailureCode.LOAD_FAILED, message)
 
     def _end_turns(self, busy: list[Runner], now: float) -> list[Action]:
         """Let busy runners take nobody new once they have had their turn."""

@@ -67,6 +67,8 @@ from inference.messages import (
     Unload,
     Welcome,
     Wire,
+    Withdraw,
+    Withdrawn,
 )
 from inference.node_journal import NodeJournal
 
@@ -140,8 +142,10 @@ class Node:
             case Cancel(request_id=request_id):
                 if request_id in connection.request_ids:
                     self._apply(self._scheduler.cancel(request_id, now))
-            case Ping():
-                connection.send(Pong())
+            case Withdraw(request_id=question_id, withdrawn_id=request_id):
+                was_there = request_id in self._owners
+                self._apply(self._scheduler.cancel(request_id, now))
+                connection.send(Withdrawn(request_id=question_id, was_there=was_there))
             case _:
                 self._answer(connection, message, now)
 
@@ -149,9 +153,13 @@ class Node:
         """Answer a question that changes nothing."""
         match message:
             case ListLoaded(request_id=request_id):
-                connection.send(LoadedModels(request_id=request_id, models=self._loaded(now)))
+                connection.send(self._told(request_id, now))
             case GetQueue(request_id=request_id):
-                connection.send(self._scheduler.queue_state(request_id, now))
+                state = self._scheduler.queue_state(request_id, now)
+                running = tuple(map(self._accounts.told, state.on_slots))
+                connection.send(structs.replace(state, on_slots=running))
+            case Ping():
+                connection.send(Pong())
             case GetCounters(request_id=request_id):
                 connection.send(self._accounts.counters(request_id))
 
@@ -160,6 +168,15 @@ class Node:
         self._accounts.open(request_id)
         self._owners[request_id] = connection
         connection.request_ids.add(request_id)
+
+    def _told(self, request_id: str, now: float) -> LoadedModels:
+        total = self._capacity().total_bytes
+        return LoadedModels(
+            request_id=request_id,
+            models=self._loaded(now),
+            memory_bytes=None if total == float("inf") else int(total),
+            failures=self._scheduler.load_failures(now),
+        )
 
     def _loaded(self, now: float) -> tuple[LoadedModel, ...]:
         models = [
@@ -184,6 +201,8 @@ class Node:
             size_vram_bytes=opened.size_vram_bytes if opened else need.gpu_bytes,
             context_length=opened.context_length if opened else runner.options.num_ctx,
             expires_in_s=None if is_endless else left_s,
+            is_loading=opened is None,
+            is_busy=runner.is_busy,
         )
 
     # ------------------------------------------------------------ runners

@@ -42,12 +42,14 @@ from inference.messages import (
     Load,
     LoadedModel,
     LoadedModels,
+    LoadFailure,
     Ping,
     Pong,
     PromptScored,
     QueueState,
     RawPrompt,
     Rendered,
+    RunningEntry,
     Started,
     Token,
     TokenLogprob,
@@ -58,6 +60,8 @@ from inference.messages import (
     Usage,
     Welcome,
     Wire,
+    Withdraw,
+    Withdrawn,
 )
 
 T = TypeVar("T", bound=Wire)
@@ -105,7 +109,8 @@ class Script:
 class FakeNode:
     """A node on a unix socket; `scripts` are used up in turn, then `default` for ever.
 
-    Without either, a forced tool is called without arguments.
+    Without either, a forced tool is called without arguments. `queue` is told as it stands, with
+    the requests that are being answered behind it as running.
     """
 
     def __init__(self, socket_path: Path, *, protocol: int = PROTOCOL_VERSION) -> None:
@@ -116,6 +121,8 @@ class FakeNode:
         self.default: Script | None = None
         self.loaded: dict[str, LoadedModel] = {}
         self.queue = QueueState(request_id="", entries=(), running=0, slots=0)
+        self.memory_bytes: int | None = 8_000_000_000
+        self.failures: tuple[LoadFailure, ...] = ()
         self._server: asyncio.Server | None = None
         self._connections: set[_Connection] = set()
         self._news = asyncio.Event()
@@ -180,6 +187,39 @@ class FakeNode:
             expires_in_s=None if keep_alive_s == float("inf") else keep_alive_s,
         )
 
+    def queue_state(self) -> QueueState:
+        """Return what is told of the queue."""
+        running = [
+            RunningEntry(
+                request_id=request.request_id,
+                model=request.model.name,
+                digest=request.model.digest,
+                user=request.user,
+                priority=request.priority,
+                age_s=1.0,
+                key_name=request.key_name,
+            )
+            for connection in self._connections
+            for request in connection.requests.values()
+            if not isinstance(request, Load)
+        ]
+        on_slots = (*self.queue.on_slots, *running)
+        count = self.queue.running + len(running)
+        return structs.replace(self.queue, on_slots=on_slots, running=count)
+
+    def withdraw(self, request_id: str) -> bool:
+        """End a request, of whichever connection, or one that only the test has put in."""
+        told = self.queue
+        self.queue = structs.replace(
+            told,
+            entries=tuple(e for e in told.entries if e.request_id != request_id),
+            on_slots=tuple(e for e in told.on_slots if e.request_id != request_id),
+        )
+        owners = [c for c in self._connections if request_id in c.requests]
+        for connection in owners:
+            connection.cancel(request_id)
+        return bool(owners) or self.queue != told
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = _Connection(self, writer)
         self._connections.add(connection)
@@ -194,6 +234,7 @@ class _Connection:
         self._node = node
         self._writer = writer
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self.requests: dict[str, Generate | Load | Embed] = {}  # not ended yet
         self.gone = asyncio.Event()
 
     async def serve(self, reader: asyncio.StreamReader) -> None:
@@ -222,30 +263,39 @@ class _Connection:
                 self._send(Welcome(protocol=self._node.protocol, node="fake"))
                 if protocol != self._node.protocol:
                     self._writer.close()
-            case Ping() | ListLoaded() | GetQueue() | GetCounters():
+            case Ping() | ListLoaded() | GetQueue() | GetCounters() | Withdraw():
                 self._send(self._reply(message))
             case Unload(request_id=request_id, model=model):
                 self._node.loaded.pop(model.digest, None)
                 self._tell(Finished(request_id=request_id, reason=DoneReason.UNLOAD))
             case Generate() | Load() | Embed():
+                self.requests[message.request_id] = message
                 task = asyncio.create_task(self._answer(message))
                 self._tasks[message.request_id] = task
             case Cancel(request_id=request_id):
-                self._cancel(request_id)
+                self.cancel(request_id)
 
-    def _reply(self, question: Ping | ListLoaded | GetQueue | GetCounters) -> Wire:
+    def _reply(self, question: Ping | ListLoaded | GetQueue | GetCounters | Withdraw) -> Wire:
         match question:
             case ListLoaded(request_id=request_id):
                 loaded = sorted(self._node.loaded.values(), key=_expiry_of, reverse=True)
-                return LoadedModels(request_id=request_id, models=tuple(loaded))
+                return LoadedModels(
+                    request_id=request_id,
+                    models=tuple(loaded),
+                    memory_bytes=self._node.memory_bytes,
+                    failures=self._node.failures,
+                )
             case GetQueue(request_id=request_id):
-                return structs.replace(self._node.queue, request_id=request_id)
+                return structs.replace(self._node.queue_state(), request_id=request_id)
+            case Withdraw(request_id=request_id, withdrawn_id=withdrawn_id):
+                was_there = self._node.withdraw(withdrawn_id)
+                return Withdrawn(request_id=request_id, was_there=was_there)
             case GetCounters(request_id=request_id):
                 return Counters(request_id=request_id)
             case Ping():
                 return Pong()
 
-    def _cancel(self, request_id: str) -> None:
+    def cancel(self, request_id: str) -> None:
         task = self._tasks.pop(request_id, None)
         if task is not None and not task.done():
             task.cancel()
@@ -277,6 +327,9 @@ class _Connection:
             self._tell(*events)
 
     def _tell(self, *events: Any) -> None:
+        for event in events:
+            if isinstance(event, Finished | Failed):
+                self.requests.pop(event.request_id, None)
         self._send(Events(events=events))
 
     def _send(self, message: Wire) -> None:

@@ -45,6 +45,8 @@ from inference.messages import (
     Started,
     Token,
     Unload,
+    Withdraw,
+    Withdrawn,
 )
 from ollamasite.errors import BodyTooLarge
 from tests.fakes.connection import WireConnection
@@ -338,6 +340,79 @@ async def test_one_connection_cannot_cancel_the_request_of_another(
         await stranger.settle()
 
     assert isinstance(await wire.end_of("r1"), Finished)
+
+
+async def queue_of(wire: WireConnection) -> QueueState:
+    wire.send(GetQueue(request_id="q1"))
+    state = await wire.receive()
+    assert isinstance(state, QueueState)
+    return state
+
+
+async def withdraw(wire: WireConnection, request_id: str) -> bool:
+    wire.send(Withdraw(request_id="w1", withdrawn_id=request_id))
+    answer = await wire.receive()
+    assert isinstance(answer, Withdrawn)
+    assert answer.request_id == "w1"
+    return answer.was_there
+
+
+async def test_running_request_is_told_until_it_ends(
+    engine: EngineUnderTest, wire: WireConnection
+) -> None:
+    wire.send(structs.replace(endless(engine), key_name="nightly (abc)"))
+    await wire.wait_for_tokens_of("r1")
+    state = await queue_of(wire)
+    [running] = state.on_slots
+    wire.send(Cancel(request_id="r1"))
+    await wire.end_of("r1")
+
+    assert (running.request_id, running.user, running.key_name) == ("r1", "alice", "nightly (abc)")
+    assert (running.model, running.digest) == (engine.model.name, engine.model.digest)
+    assert running.age_s > 0
+    assert state.running == 1
+    assert (await queue_of(wire)).on_slots == ()
+
+
+async def test_request_is_withdrawn_over_another_connection_and_ends_once(
+    engine: EngineUnderTest, wire: WireConnection
+) -> None:
+    wire.send(endless(engine))
+    await wire.wait_for_tokens_of("r1")
+    async with WireConnection(engine.socket_path) as other:
+        await other.greet()
+        assert await withdraw(other, "r1")
+        end = await wire.end_of("r1")
+        await other.settle()
+        assert other.events == []
+    await wire.settle()
+
+    assert isinstance(end, Failed)
+    assert end.code is FailureCode.CANCELLED
+    assert wire.ends_of("r1") == [end]
+    assert wire.events[-1] == end
+
+
+async def test_withdrawing_what_is_not_there_says_so(
+    engine: EngineUnderTest, wire: WireConnection
+) -> None:
+    wire.send(asked(engine))
+    end = await wire.end_of("r1")
+
+    assert not await withdraw(wire, "nobody")
+    assert not await withdraw(wire, "r1")
+    assert wire.ends_of("r1") == [end]
+
+
+async def test_memory_for_models_is_told(engine: EngineUnderTest, wire: WireConnection) -> None:
+    wire.send(endless(engine))
+    await wire.wait_for_tokens_of("r1")
+    wire.send(ListLoaded(request_id="list"))
+    answer = await wire.receive()
+
+    assert isinstance(answer, LoadedModels)
+    assert answer.memory_bytes is None or answer.memory_bytes > 0
+    assert not any(model.is_loading for model in answer.models)
 
 
 async def test_loaded_model_is_listed(engine: EngineUnderTest, wire: WireConnection) -> None:

@@ -11,6 +11,8 @@ from inference.messages import (
     Failed,
     FailureCode,
     Finished,
+    Priority,
+    RunningEntry,
     Started,
     Token,
     Usage,
@@ -132,3 +134,29 @@ def test_time_of_a_step_is_shared_out_whole() -> None:
     assert sum(shares) == 1_000_003
     assert shares[0] > shares[2] > shares[1] > 0
     assert _shared([Charge("a", 0, 0)], 5)[0].compute_ns == 0
+
+
+def running(request_id: str = "a") -> RunningEntry:
+    return RunningEntry(
+        request_id=request_id, model="m", digest="d", user="u", priority=Priority.API, age_s=1.0
+    )
+
+
+def test_running_request_is_told_with_its_tokens_and_its_speed() -> None:
+    clock = Clock()
+    accounts = Accounts(None, clock)
+    accounts.open("a")
+    assert accounts.told(running()).tokens_per_s == 0.0
+    accounts.complete(STARTED)
+    accounts.charge([Charge("a", 6, 1, 300)])
+    assert accounts.told(running()).tokens_per_s == 0.0
+    for _ in range(4):
+        clock.now_ns += 50_000_000
+        accounts.charge([Charge("a", 0, 1, 70)])
+    told = accounts.told(running())
+
+    assert (told.prompt_tokens, told.completion_tokens, told.tokens_per_s) == (10, 5, 20.0)
+
+
+def test_request_that_the_node_does_not_know_is_told_as_it_is() -> None:
+    assert Accounts(None, Clock()).told(running("other")) == running("other")

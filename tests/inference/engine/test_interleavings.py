@@ -125,6 +125,13 @@ class Machine:
         assert set(self.ends.values()) <= {1}
         open_requests = sum(len(r.running) + len(r.paused) for r in self.runners.values())
         assert self.scheduler.running == open_requests
+        state = self.scheduler.queue_state("q", self.now)
+        told = [entry.request_id for entry in state.on_slots]
+        assert sorted(told) == sorted(name for r in self.runners.values() for name in r.running)
+        waiting = [entry.request_id for entry in state.entries]
+        unended = self.submitted - self.ends.keys()
+        assert not {*told, *waiting} - unended
+        assert len({*told, *waiting}) == len(told) + len(waiting)
 
     def finish(self, key: str, request_id: str) -> None:
         runner = self.runners[key]

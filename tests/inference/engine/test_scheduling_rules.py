@@ -326,3 +326,49 @@ def test_other_runner_options_reload(changed: dict[str, float]) -> None:
     options = structs.replace(RunnerOptions(num_ctx=256), **changed)
 
     assert scheduler.submit(asked("a1", runner=options), 1.0) == [StopRunner("w1")]
+
+
+# ---------------------------------------------------------------- what is told of it all
+
+
+def test_what_runs_is_told_the_oldest_first_and_what_is_paused_is_not() -> None:
+    scheduler = new_scheduler()
+    _paused(scheduler)
+    state = scheduler.queue_state("q", 5.0)
+
+    running = [(entry.request_id, entry.user, entry.age_s) for entry in state.on_slots]
+    assert running == [("h1", "h", 4.0), ("p1", "p", 3.0)]
+    assert state.running == 2
+
+
+def test_a_model_that_cannot_be_loaded_is_told_until_it_is_loaded_or_an_hour_has_passed() -> None:
+    scheduler = new_scheduler()
+    scheduler.submit(asked("a1"), 0.0)
+    scheduler.runner_failed("w1", "no such file", 1.0)
+    [failure] = scheduler.load_failures(5.0)
+
+    assert (failure.name, failure.message, failure.ago_s) == ("w1", "no such file", 4.0)
+    assert scheduler.load_failures(4000.0) == ()
+
+    scheduler.submit(asked("a2"), 6.0)
+    scheduler.runner_ready("w1", 7.0)
+
+    assert scheduler.load_failures(7.0) == ()
+
+
+def test_a_model_that_does_not_fit_is_told_as_one_that_cannot_be_loaded() -> None:
+    scheduler = new_scheduler(Capacity(total_bytes=10))
+    scheduler.submit(asked("a1"), 0.0)
+    scheduler.runner_measured("w1", Need(system_bytes=11), 1.0)
+    [failure] = scheduler.load_failures(1.0)
+
+    assert "more system memory" in failure.message
+
+
+def test_only_the_newest_failures_are_remembered() -> None:
+    scheduler = new_scheduler()
+    for number in range(40):
+        scheduler.submit(asked("a1", f"w{number}"), 0.0)
+        scheduler.runner_failed(f"w{number}", "no such file", 1.0)
+
+    assert [f.name for f in scheduler.load_failures(1.0)] == [f"w{n}" for n in range(8, 40)]

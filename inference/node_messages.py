@@ -1,0 +1,156 @@
+"""What a node tells of itself: what is in memory, who runs and waits, what has been used.
+
+Part of `inference.messages`, which others import them from; here too is what all of them are made
+of. Times are durations in seconds (`_s`) or nanoseconds (`_ns`). Knows nothing of Django.
+"""
+
+import enum
+
+import msgspec
+
+
+class Wire(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True):
+    """Base of every struct that is sent on its own: the class name is its tag."""
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of structs that are only ever fields of a `Wire`."""
+
+
+class Priority(enum.IntEnum):
+    """Classes of requests; the smaller number goes first (with ageing)."""
+
+    INTERACTIVE = 0
+    API = 1
+    BATCH = 2
+
+
+class ListLoaded(Wire, frozen=True):
+    """Ask what is in memory. Answered by one LoadedModels."""
+
+    request_id: str
+
+
+class GetQueue(Wire, frozen=True):
+    """Ask who waits for what. Answered by one QueueState."""
+
+    request_id: str
+
+
+class GetCounters(Wire, frozen=True):
+    """Ask what has been used since the node began. Answered by one Counters."""
+
+    request_id: str
+
+
+class Withdraw(Wire, frozen=True):
+    """End somebody's request, whoever has sent it: `withdrawn_id`. Answered by one Withdrawn.
+
+    Who has sent it hears Failed(CANCELLED). Whether the asker may is the web's business.
+    """
+
+    request_id: str
+    withdrawn_id: str
+
+
+class LoadedModel(Part, frozen=True):
+    """One model in memory. `expires_in_s` counts from now; None is never.
+
+    What is in use stays, and its time counts from when it is not; what `is_loading` is told with
+    the size that is expected of it.
+    """
+
+    name: str
+    digest: str
+    size_bytes: int
+    size_vram_bytes: int
+    context_length: int
+    expires_in_s: float | None
+    is_loading: bool = False
+    is_busy: bool = False
+
+
+class LoadFailure(Part, frozen=True):
+    """A model that could not be brought into memory, and has not been since."""
+
+    name: str
+    digest: str
+    message: str
+    ago_s: float
+
+
+class LoadedModels(Wire, frozen=True):
+    """Answer to ListLoaded, the latest expiry first.
+
+    `memory_bytes` is what models may take of the machine's memory; None: nobody knows.
+    """
+
+    request_id: str
+    models: tuple[LoadedModel, ...]
+    memory_bytes: int | None = None
+    failures: tuple[LoadFailure, ...] = ()
+
+
+class QueueEntry(Part, frozen=True):
+    """A request that waits. `position` counts from 1; an estimate of None: nobody can tell yet."""
+
+    request_id: str
+    model: str  # name
+    digest: str
+    user: str
+    priority: Priority
+    position: int
+    reason: str  # "loading", "waiting for a slot", "waiting for memory", "paused"
+    waited_s: float
+    estimate_s: float | None = None
+    key_name: str = ""
+
+
+class RunningEntry(Part, frozen=True):
+    """A request that a runner computes now; tokens are those computed so far.
+
+    `tokens_per_s` is the speed of the answer; 0: it has none yet.
+    """
+
+    request_id: str
+    model: str  # name
+    digest: str
+    user: str
+    priority: Priority
+    age_s: float  # since it came
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    tokens_per_s: float = 0.0
+    key_name: str = ""
+
+
+class QueueState(Wire, frozen=True):
+    """Answer to GetQueue: who waits, in the order in which they would be served now.
+
+    `on_slots` are those that run, the oldest first.
+    """
+
+    request_id: str
+    entries: tuple[QueueEntry, ...]
+    running: int
+    slots: int  # of the loaded models together
+    on_slots: tuple[RunningEntry, ...] = ()
+
+
+class Withdrawn(Wire, frozen=True):
+    """Answer to Withdraw."""
+
+    request_id: str
+    was_there: bool
+
+
+class Counters(Wire, frozen=True):
+    """Answer to GetCounters: sums over all requests that have ended since the node began."""
+
+    request_id: str
+    ended: int = 0
+    failed: int = 0  # of those that have ended; cancelled ones too
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    compute_ns: int = 0
