@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -142,6 +143,7 @@ def _make_rows() -> list[str]:
     with connection.cursor() as cursor:
         cursor.execute(_ENTRIES.format(**numbers))
         cursor.execute(_HOURS.format(**numbers))
+    import_module("models_app.migrations.0008_ledger_sums").fill(connection)
     for number in range(1_000):
         audit.record("bench.act", f"thing{number}", by=None)
     for subject, unit, period in (

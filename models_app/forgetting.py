@@ -15,7 +15,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from models_app.ledger import name_of_gone
-from models_app.models import LedgerEntry, LedgerHour, NameToForget
+from models_app.models import LedgerDay, LedgerEntry, LedgerHour, LedgerTotal, NameToForget
 from models_app.row_pages import pages
 
 _AT_ONCE: Final = 500
@@ -35,6 +35,9 @@ def take_out(user_id: int) -> None:
     unnamed: dict[str, Any] = {"user_name": name_of_gone(user_id), "key_name": ""}
     _change(LedgerEntry.objects.filter(user_id=user_id), "began_at", {**unnamed, "address": None})
     _change(LedgerHour.objects.filter(user_id=user_id), "hour", unnamed)
+    _change(LedgerDay.objects.filter(user_id=user_id), "day", unnamed)
+    if user_id:  # 0: what is not kept apart by users
+        _change(LedgerTotal.objects.filter(user_id=user_id, user_id__gt=0), "begins", unnamed)
 
 
 def take_out_rest(now: datetime | None = None) -> None:

@@ -1,25 +1,25 @@
-"""The ledger's rows: written exactly once for each request, added up by the hour, dropped in time.
+"""The ledger's rows: written exactly once for each request, added up, dropped in time.
 
-A row's id is unique, and the sums of its hour grow in the transaction that inserts it, so whoever
-writes a request a second time changes nothing. `models_app.ledger_writer` and
+A row's id is unique, and the sums (`models_app.ledger_sums`) grow in the transaction that inserts
+it, so whoever writes a request a second time changes nothing. `models_app.ledger_writer` and
 `models_app.ledger_recovery` say when. Knows no file, no engine and not who may look at what:
 `models_app.usage` does.
 """
 
 import logging
 import math
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from django.conf import settings
 from django.db import DataError, IntegrityError, transaction
-from django.db.models import CharField, F
+from django.db.models import CharField
 from django.utils import timezone
 
+from models_app import ledger_sums
 from models_app.ledger_journal import Begin, End
-from models_app.models import LedgerEntry, LedgerHour, Outcome, User
+from models_app.models import LedgerEntry, Outcome, User
 
 logger = logging.getLogger(__name__)
 
@@ -31,30 +31,12 @@ Ended = tuple[Begin, End]
 BATCH_ROWS: Final = 200
 _REMOVED_AT_ONCE: Final = 2000
 _MOST: Final = 2**62  # of what a column of either database holds
-_FAILED: Final = frozenset({Outcome.FAILED, Outcome.LOST})
-# By which the sums of an hour are kept apart.
-_HOUR_KEY: Final = ("hour", "user_id", "team_id", "key_id", "model_name", "dialect")
 # How many characters the columns of text hold.
 _TEXTS: Final = {
     field.name: field.max_length
     for field in LedgerEntry._meta.concrete_fields  # noqa: SLF001 - Django's way to ask
     if isinstance(field, CharField)
 }
-_SUMS: Final = ("requests", "failed", "tokens_in", "tokens_out", "tokens_cached", "compute_us")
-
-
-@dataclass(slots=True)
-class _Sums:
-    """What a batch adds to one hour."""
-
-    first: LedgerEntry
-    amounts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_SUMS, 0))
-
-    def add(self, row: LedgerEntry) -> None:
-        self.amounts["requests"] += 1
-        self.amounts["failed"] += row.outcome in _FAILED
-        for name in ("tokens_in", "tokens_out", "tokens_cached", "compute_us"):
-            self.amounts[name] += getattr(row, name)
 
 
 def write(ended: Sequence[Ended]) -> list[str]:
@@ -88,11 +70,6 @@ def name_of_gone(user_id: int) -> str:
     return f"deleted-{user_id}"
 
 
-def hour_of(moment: datetime) -> datetime:
-    """Return the beginning of a moment's hour, UTC."""
-    return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-
-
 def _write_batch(ended: Sequence[Ended]) -> list[str]:
     try:
         return _write_at_once(ended)
@@ -114,7 +91,7 @@ def _write_at_once(ended: Sequence[Ended]) -> list[str]:
         for request_id in known.values_list("request_id", flat=True):
             del rows[request_id]
         LedgerEntry.objects.bulk_create(rows.values())
-        _add_up(rows.values())
+        ledger_sums.add_up(rows.values())
     return list(rows)
 
 
@@ -125,23 +102,6 @@ def _forget_the_gone(rows: Collection[LedgerEntry]) -> None:
     for row in rows:
         if row.user_id not in there:
             row.user_name, row.key_name, row.address = name_of_gone(row.user_id), "", None
-
-
-def _add_up(rows: Iterable[LedgerEntry]) -> None:
-    """Add rows to the sums of their hours."""
-    found: dict[tuple[Any, ...], _Sums] = {}
-    for row in rows:
-        key = (hour_of(row.began_at), *(getattr(row, name) for name in _HOUR_KEY[1:]))
-        found.setdefault(key, _Sums(row)).add(row)
-    # In one order, so that two processes cannot wait for each other.
-    for key in sorted(found):
-        sums = found[key]
-        where = dict(zip(_HOUR_KEY, key, strict=True))
-        more = {name: F(name) + amount for name, amount in sums.amounts.items()}
-        if not LedgerHour.objects.filter(**where).update(**more):
-            names = ("user_name", "team_name", "key_name")
-            called = {name: getattr(sums.first, name) for name in names}
-            LedgerHour.objects.create(**where, **called, **sums.amounts)
 
 
 def _row(begin: Begin, end: End) -> LedgerEntry:

@@ -1,9 +1,10 @@
 """What was used: sums and rows of the ledger, for those who may see them.
 
 Everybody sees their own; maintainers and owners what counts to their team; auditors and
-administrators all of it. Sums come from the ledger's hours, so a year of a busy site is a matter
-of milliseconds. In a team's figures the models of single people are called `other`: whoever pays
-for their use need not know what they call them. Sync. Knows no HTTP.
+administrators all of it. Sums come from the longest times that are added up already
+(`models_app.usage_sums`), so a year of a busy site is a matter of milliseconds; days and months
+are those of UTC, whatever the site's zone. In a team's figures the models of single people are
+called `other`: whoever pays for their use need not know what they call them. Sync. Knows no HTTP.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -11,17 +12,17 @@ from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from django.db.models import Q, QuerySet, Sum
+from django.db.models import Q, QuerySet
 
+from models_app import usage_sums
 from models_app.authority import require_auditor, require_team_role
 from models_app.errors import TeamNotFound
-from models_app.ledger import hour_of
-from models_app.models import ApiKey, LedgerEntry, LedgerHour, Team, User
+from models_app.ledger_sums import SUMS
+from models_app.models import ApiKey, LedgerEntry, LedgerHour, LedgerSpan, Team, User
 from models_app.permissions import Principal, TeamRole
 
 # What a model is called that is none of the asker's business.
 OTHER: Final = "other"
-SUMS: Final = ("requests", "failed", "tokens_in", "tokens_out", "tokens_cached", "compute_us")
 _AT_ONCE: Final = 1000
 
 
@@ -109,32 +110,21 @@ class Place:
 Groups = Callable[[dict[str, Any]], str]
 
 
-def _day(row: dict[str, Any]) -> str:
-    return f"{row['hour']:%Y-%m-%d}"
-
-
-def _hour(row: dict[str, Any]) -> str:
-    return f"{row['hour']:%Y-%m-%dT%H:00:00Z}"
-
-
-def _month(row: dict[str, Any]) -> str:
-    return f"{row['hour']:%Y-%m}"
-
-
 # By its name: the columns that a group is made of, and what it is called.
-_GROUPS: Final[dict[str, tuple[tuple[str, ...], Groups]]] = {
+_THINGS: Final[dict[str, tuple[tuple[str, ...], Groups]]] = {
     "": ((), lambda row: ""),
-    "hour": (("hour",), _hour),
-    "day": (("hour",), _day),
-    "month": (("hour",), _month),
     "model": (("model_name",), lambda row: str(row["model_name"])),
     "key": (("key_id", "key_name"), lambda row: str(row["key_name"])),
     "user": (("user_id", "user_name"), lambda row: str(row["user_name"])),
     "team": (("team_id", "team_name"), lambda row: str(row["team_name"])),
     "dialect": (("dialect",), lambda row: str(row["dialect"])),
 }
-GROUPS: Final = tuple(filter(None, _GROUPS))
-_TIMES: Final = frozenset({"hour", "day", "month"})
+_TIMES: Final[dict[str, tuple[LedgerSpan, Groups]]] = {
+    "hour": (LedgerSpan.HOUR, lambda row: f"{row['at']:%Y-%m-%dT%H:00:00Z}"),
+    "day": (LedgerSpan.DAY, lambda row: f"{row['at']:%Y-%m-%d}"),
+    "month": (LedgerSpan.MONTH, lambda row: f"{row['at']:%Y-%m}"),
+}
+GROUPS: Final = (*_TIMES, *filter(None, _THINGS))
 
 
 def sums(by: Principal | None, question: UsageQuestion, *, group_by: str = "") -> list[Usage]:
@@ -144,24 +134,18 @@ def sums(by: Principal | None, question: UsageQuestion, *, group_by: str = "") -
     whole. Raises Forbidden, TeamNotFound.
     """
     view = _view_of(by, question)
-    columns, name_of = _GROUPS[group_by]
-    rows = LedgerHour.objects.filter(view.narrowed)
-    if question.since is not None:
-        rows = rows.filter(hour__gte=hour_of(question.since))
-    if question.until is not None:
-        rows = rows.filter(hour__lt=question.until)
-    added = {name: Sum(name) for name in SUMS}
-    found: dict[str, dict[str, int]] = {}
-    grouped: Iterable[dict[str, Any]] = [rows.aggregate(**added)]
-    if columns:
-        grouped = rows.order_by().values(*columns).annotate(**added)
-    for row in grouped:
+    longest, name_of = _TIMES.get(group_by, (None, None))
+    columns, thing_name_of = _THINGS.get(group_by, _THINGS[""])
+    name_of = name_of or thing_name_of
+    rows = usage_sums.rows(view.narrowed, columns, question.since, question.until, longest=longest)
+    found: dict[str, dict[str, int]] = {} if group_by else {"": dict.fromkeys(SUMS, 0)}
+    for row in rows:
         group = view.shown(name_of(row)) if group_by == "model" else name_of(row)
         total = found.setdefault(group, dict.fromkeys(SUMS, 0))
         for name in SUMS:
             total[name] += row[name] or 0
     usages = [Usage(group=group, **amounts) for group, amounts in found.items()]
-    if group_by in _TIMES:
+    if longest:
         return sorted(usages, key=lambda usage: usage.group)
     return sorted(usages, key=lambda usage: (-usage.tokens_in - usage.tokens_out, usage.group))
 

@@ -48,8 +48,12 @@ from models_app.models.limits import (
 )
 from models_app.models.records import (
     AuditEntry,
+    LedgerAxis,
+    LedgerDay,
     LedgerEntry,
     LedgerHour,
+    LedgerSpan,
+    LedgerTotal,
     NameToForget,
     Outcome,
 )
@@ -75,8 +79,12 @@ __all__ = [
     "JobWatcher",
     "LanguageModel",
     "Layer",
+    "LedgerAxis",
+    "LedgerDay",
     "LedgerEntry",
     "LedgerHour",
+    "LedgerSpan",
+    "LedgerTotal",
     "LimitPeriod",
     "LimitRule",
     "LimitSubject",

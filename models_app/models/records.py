@@ -57,6 +57,9 @@ class LedgerEntry(models.Model):
             models.Index(fields=["team_id", "began_at"], name="ledger_of_team"),
             models.Index(fields=["key_id", "began_at"], name="ledger_of_key"),
             models.Index(fields=["model_name", "began_at"], name="ledger_of_model"),
+            # Few of millions have failed, or came in a dialect that is rare.
+            models.Index(fields=["outcome", "began_at"], name="ledger_of_outcome"),
+            models.Index(fields=["dialect", "began_at"], name="ledger_of_dialect"),
             # Of those alone: what a limit that is read anew asks for.
             models.Index(
                 fields=["began_at"],
@@ -70,10 +73,9 @@ class LedgerEntry(models.Model):
         return self.request_id
 
 
-class LedgerHour(models.Model):
-    """The sums of an hour (UTC) for one user, team, key, model and dialect; stays for good."""
+class _Counted(models.Model):
+    """Whose use is added up, and how much it is."""
 
-    hour = models.DateTimeField()
     user_id = models.PositiveBigIntegerField(default=0)
     user_name = models.CharField(max_length=150, blank=True)
     team_id = models.PositiveBigIntegerField(default=0)
@@ -88,6 +90,15 @@ class LedgerHour(models.Model):
     tokens_out = models.PositiveBigIntegerField(default=0)
     tokens_cached = models.PositiveBigIntegerField(default=0)
     compute_us = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        abstract = True
+
+
+class LedgerHour(_Counted):
+    """The sums of an hour (UTC) for one user, team, key, model and dialect; stays for good."""
+
+    hour = models.DateTimeField()
 
     class Meta:
         verbose_name = "hour of use"
@@ -110,6 +121,87 @@ class LedgerHour(models.Model):
 
     def __str__(self) -> str:
         return f"{self.hour:%Y-%m-%d %H:00} {self.user_name} {self.model_name}"
+
+
+class LedgerDay(_Counted):
+    """The sums of a day (UTC), kept apart like those of an hour: the hours, added up."""
+
+    day = models.DateTimeField()
+
+    class Meta:
+        verbose_name = "day of use"
+        verbose_name_plural = "use by the day"
+        ordering = ["-day", "pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["day", "user_id", "team_id", "key_id", "model_name", "dialect"],
+                name="ledger_day_once",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["user_id", "day"], name="ledger_day_of_user"),
+            models.Index(fields=["team_id", "day"], name="ledger_day_of_team"),
+            models.Index(fields=["key_id", "day"], name="ledger_day_of_key"),
+            models.Index(fields=["model_name", "day"], name="ledger_day_of_model"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.day:%Y-%m-%d} {self.user_name} {self.model_name}"
+
+
+class LedgerAxis(models.TextChoices):
+    """What the sums of the whole site are kept apart by."""
+
+    SITE = "site"  # nothing
+    USER = "user"
+    TEAM = "team"
+    KEY = "key"  # and its user
+    MODEL = "model"
+    DIALECT = "dialect"
+
+
+class LedgerSpan(models.TextChoices):
+    """How long the sums of the whole site are."""
+
+    HOUR = "hour"  # of SITE alone
+    DAY = "day"
+    MONTH = "month"
+
+
+class LedgerTotal(_Counted):
+    """The sums of a time (UTC) for the whole site along one axis: the hours, added up.
+
+    What the axis does not keep apart is empty, or 0.
+    """
+
+    axis = models.CharField(max_length=8, choices=LedgerAxis.choices)
+    span = models.CharField(max_length=8, choices=LedgerSpan.choices)
+    begins = models.DateTimeField()
+
+    class Meta:
+        verbose_name = "total of use"
+        verbose_name_plural = "totals of use"
+        ordering = ["-begins", "pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=[
+                    *("axis", "span", "begins"),
+                    *("user_id", "team_id", "key_id", "model_name", "dialect"),
+                ],
+                name="ledger_total_once",
+            ),
+        ]
+        indexes = [
+            # Names are forgotten by it.
+            models.Index(
+                fields=["user_id", "begins"],
+                condition=models.Q(user_id__gt=0),
+                name="ledger_total_of_user",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.axis} {self.span} {self.begins:%Y-%m-%d %H:00}"
 
 
 class NameToForget(models.Model):

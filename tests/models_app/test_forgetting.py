@@ -8,7 +8,14 @@ from django.db import connection
 from django.utils import timezone
 
 from models_app import forgetting, ledger, ledger_chores, own_data
-from models_app.models import LedgerEntry, LedgerHour, NameToForget, User
+from models_app.models import (
+    LedgerDay,
+    LedgerEntry,
+    LedgerHour,
+    LedgerTotal,
+    NameToForget,
+    User,
+)
 from ollamasite.errors import Conflict
 from tests.conftest import principal_for
 from tests.models_app.test_ledger import NOON_US, ended, nobody_knows
@@ -39,12 +46,15 @@ def _life(alice: User, bob: User) -> None:
 
 def names() -> set[tuple[str, str, str | None]]:
     rows = set(LedgerEntry.objects.values_list("user_name", "key_name", "address"))
-    return rows | {(*row, None) for row in LedgerHour.objects.values_list("user_name", "key_name")}
+    keys = LedgerTotal.objects.filter(axis="key")
+    for sums in (LedgerHour.objects.all(), LedgerDay.objects.all(), keys):
+        rows |= {(*row, None) for row in sums.values_list("user_name", "key_name")}
+    return rows
 
 
 def left() -> int:
     """Return how many rows still have Alice's name."""
-    tables = (LedgerEntry, LedgerHour)
+    tables = (LedgerEntry, LedgerHour, LedgerDay, LedgerTotal)
     return sum(table.objects.filter(user_name="alice").count() for table in tables)
 
 
@@ -72,7 +82,7 @@ def test_nobody_waits_for_more_than_a_batch(alice: User) -> None:
     with connection.execute_wrapper(count):
         forgetting.take_out(alice.pk)
 
-    assert at_once == [5, 5, 2, 5, 5, 2]
+    assert at_once == [5, 5, 2, 5, 5, 2, 1, 4]
 
 
 @pytest.mark.usefixtures("_life")
@@ -90,7 +100,7 @@ def test_what_a_kill_has_left_is_taken_out_by_the_worker(
         with pytest.raises(Killed):
             own_data.forget("alice", by=None)
     assert not User.objects.filter(pk=alice.pk).exists()
-    assert left() == 2 * ROWS
+    assert left() == 2 * ROWS + 1 + 4
     monkeypatch.setattr(ledger_chores._Times, "forget_at", 0.0)
     monkeypatch.setattr(ledger_chores._Times, "recover_at", float("inf"))
     ledger_chores.do(nobody_knows)
