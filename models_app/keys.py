@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from django.core.exceptions import ValidationError
+from django.db.models import Q
 from django.utils import timezone
 
 from models_app import audit, limit_rules
@@ -70,6 +71,7 @@ class KeyRecord:
     last_used_at: datetime | None = None
     last_used_address: str | None = None
     successor: str = ""  # its prefix
+    service_of: str = ""  # the owner's team, where that is a service account
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,20 +144,31 @@ def make_key(
     return NewKey(_record(key, is_usable=True), secret)
 
 
-def list_keys(by: Principal, *, owner_name: str = "") -> list[KeyRecord]:
+def list_keys(
+    by: Principal, *, owner_name: str = "", with_services: bool = False
+) -> list[KeyRecord]:
     """Return the caller's keys, or those of another owner whom they look after, by name.
 
-    Keys that have ended are there too, behind the others. Of somebody else: none.
+    `with_services`: those of the service accounts that they look after besides. Keys that have
+    ended are there too, behind the others. Of somebody else: none.
     """
     rows = ApiKey.objects.select_related("owner__service_of", "team", "successor")
     owned = rows.filter(owner_id=by.user_id)
     if owner_name:
         owned = rows.filter(owner__username__iexact=findable(owner_name))
+    elif with_services:
+        owned = rows.filter(Q(owner_id=by.user_id) | Q(owner__service_of__in=_maintained(by)))
     found = [key for key in owned.order_by("name", "pk")[:_MAX_LISTED] if _may_see(by, key)]
     among = ApiKey.objects.usable().filter(pk__in=[key.pk for key in found])
     usable = set(among.values_list("pk", flat=True))
     records = [_record(key, is_usable=key.pk in usable) for key in found]
     return sorted(records, key=lambda record: record.state not in {"active", "rotated"})
+
+
+def list_service_owners(by: Principal) -> list[tuple[str, str]]:
+    """Return the service accounts for which the caller may make keys, each with its team's name."""
+    services = User.objects.filter(service_of__in=_maintained(by), is_active=True)
+    return list(services.order_by("username").values_list("username", "service_of__name"))
 
 
 def find_key(by: Principal, prefix: str) -> KeyRecord:
@@ -169,6 +182,12 @@ def presented_key(by: Principal) -> KeyRecord | None:
     rows = ApiKey.objects.select_related("owner__service_of", "team", "successor")
     key = rows.filter(pk=by.key_id).first() if by.key_id is not None else None
     return _record(key, is_usable=_is_usable(key)) if key else None
+
+
+def may_change(by: Principal, key: KeyRecord) -> bool:
+    """Whether the caller may rename and rotate a key that they see, and not revoke it alone."""
+    is_own = key.owner.lower() == by.username.lower()
+    return by.is_for_account and (is_own or by.reaches_in(key.service_of, TeamRole.MAINTAINER))
 
 
 @audit.act()
@@ -278,6 +297,12 @@ def _may_make_for(owner: User, by: Principal) -> bool:
     return team is not None and by.reaches_in(team.name, TeamRole.MAINTAINER)
 
 
+def _maintained(by: Principal) -> list[int]:
+    """Return the ids of the teams whose service accounts the caller looks after."""
+    places = by.teams if by.is_for_account else ()
+    return [place.team_id for place in places if place.role.reaches(TeamRole.MAINTAINER)]
+
+
 def _require_may_make(owner: User, by: Principal) -> None:
     if not (by.is_for_account and _may_make_for(owner, by)):
         raise Forbidden
@@ -376,13 +401,14 @@ def _checked(rules: KeyRules) -> KeyRules:
     return KeyRules(
         scopes=tuple(scope for scope in Scope if scope in rules.scopes),
         models=models,
-        networks=_networks(rules.networks),
+        networks=check_networks(rules.networks),
         expires_at=rules.expires_at,
         team=rules.team.strip(),
     )
 
 
-def _networks(texts: Iterable[str]) -> tuple[str, ...]:
+def check_networks(texts: Iterable[str]) -> tuple[str, ...]:
+    """Return CIDR blocks as they are stored, each once. Raises InvalidKey with a sentence."""
     found: dict[str, None] = {}
     for text in filter(None, (text.strip() for text in texts)):
         try:
@@ -448,6 +474,7 @@ def _record(key: ApiKey, *, is_usable: bool) -> KeyRecord:
         last_used_at=key.last_used_at,
         last_used_address=key.last_used_address,
         successor=key.successor.prefix if key.successor else "",
+        service_of=key.owner.service_of.name if key.owner.service_of else "",
     )
 
 

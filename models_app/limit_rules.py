@@ -148,6 +148,12 @@ def has_limits(key_id: int) -> bool:
     return LimitRule.objects.filter(key_id=key_id).exists()
 
 
+def rules_of_keys(prefixes: Iterable[str]) -> list[RuleRecord]:
+    """Return the limits of keys that the caller may look at; `name` is the key's prefix."""
+    rows = LimitRule.objects.select_related(*_RELATED).filter(key__prefix__in=list(prefixes))
+    return [_record(row) for row in rows.order_by("key_id", "unit", "amount")]
+
+
 def copy_key_rules(from_key_id: int, to_key_id: int) -> None:
     """Give a key the limits of the one whose place it takes, and with which it shares them.
 

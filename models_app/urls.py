@@ -3,6 +3,7 @@
 from django.urls import path
 
 from models_app import joining_views, views
+from models_app.pages import key, keys
 
 urlpatterns = [
     path("signin", views.SignInView.as_view(), name="signin"),
@@ -16,6 +17,12 @@ urlpatterns = [
         joining_views.NewPasswordView.as_view(),
         name="new-password",
     ),
+    path("keys", keys.key_list, name="keys"),
+    path("keys/new", keys.new_key, name="new-key"),
+    path("keys/<str:prefix>", key.key, name="key"),
+    path("keys/<str:prefix>/rename", key.rename, name="rename-key"),
+    path("keys/<str:prefix>/rotate", key.rotate, name="rotate-key"),
+    path("keys/<str:prefix>/revoke", key.revoke, name="revoke-key"),
     path("client-keys", views.client_keys, name="client-keys"),
     path("client-keys/<int:key_id>/remove", views.remove_key, name="remove-client-key"),
 ]

@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -50,6 +51,16 @@ CASES: list[tuple[str, str, Make, dict[str, Any]]] = [
             ("PATCH", "api/keys/<str:prefix>", make, {"name": "x"}),
             ("DELETE", "api/keys/<str:prefix>", make, {}),
             ("POST", "api/keys/<str:prefix>/rotate", make, {}),
+        )
+    ),
+    *(
+        case
+        for make in (things.key, things.service_key)
+        for case in (
+            ("GET", "keys/<str:prefix>", make, {}),
+            ("POST", "keys/<str:prefix>/rename", make, {"name": "x"}),
+            ("POST", "keys/<str:prefix>/rotate", make, {"overlap": "0"}),
+            ("POST", "keys/<str:prefix>/revoke", make, {}),
         )
     ),
     ("POST", "client-keys/<int:key_id>/remove", things.client_key, {}),
@@ -123,12 +134,16 @@ def headers_of(people: People, name: str, route: str) -> dict[str, str]:
     browser.force_login(people.users[name])
     session = browser.cookies["ollamasite_session"].value
     cookie = f"ollamasite_session={session}; csrftoken={CSRF_TOKEN}"
-    return {"cookie": cookie, "x-csrftoken": CSRF_TOKEN}
+    form = "application/x-www-form-urlencoded"
+    return {"cookie": cookie, "x-csrftoken": CSRF_TOKEN, "content-type": form}
 
 
 async def ask(people: People, name: str, asked: Asked, parts: dict[str, Any]) -> Answer:
     method, route, body = asked
-    text = json.dumps(body).replace("{me}", name).replace("{model}", str(parts.get("name")))
+    # What only sessions reach are pages, whose forms are sent.
+    is_form = policy.rule_of(route.partition("?")[0]).is_for_sessions
+    text = urlencode(body, safe="{}") if is_form else json.dumps(body)
+    text = text.replace("{me}", name).replace("{model}", str(parts.get("name")))
     path = path_of(route, parts).replace("{model}", str(parts.get("name")))
     headers = await sync_to_async(headers_of)(people, name, route.partition("?")[0])
     sent = text.encode() if method not in {"GET", "HEAD"} else b""

@@ -12,6 +12,7 @@ from typing import Final
 THINGS: Final = {
     "invite": "nothing",
     "password_link": "MQ/nothing",
+    "key": "0" * 12,
 }
 
 
@@ -45,6 +46,9 @@ PAGES: Final = (
     # --- models
     # --- pull, create, upload, jobs
     # --- keys, teams, oneself
+    Page("keys", "/keys"),
+    Page("new-key", "/keys/new"),
+    Page("key", "/keys/{key}"),
     Page("client-keys", "/client-keys"),
     Page("own-password", "/password"),
     # --- usage
