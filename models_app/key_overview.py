@@ -7,7 +7,7 @@ queries as one key. Knows no HTTP and no markup.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from django.db.models import Sum
 from django.utils import timezone
@@ -104,7 +104,8 @@ def days_of_use(by: Principal, prefix: str) -> list[DayOfUse]:
     key_ids = ApiKey.objects.filter(prefix=prefix).values("pk")
     rows = LedgerHour.objects.filter(key_id__in=key_ids, hour__gte=since).order_by()
     found = {first + timedelta(days=number): [0, 0] for number in range(DAYS)}
-    for row in rows.values("hour").annotate(**_SUMS):
+    hours: Iterable[Any] = rows.values("hour").annotate(**_SUMS)
+    for row in hours:
         day = found.setdefault(row["hour"].astimezone(UTC).date(), [0, 0])
         day[0] += row["asked"]
         day[1] += row["came_in"] + row["went_out"]
@@ -142,7 +143,8 @@ def _used_this_month(prefixes: Iterable[str]) -> dict[str, KeyUse]:
     now = timezone.now().astimezone(UTC)
     since = datetime(now.year, now.month, 1, tzinfo=UTC)
     rows = LedgerHour.objects.filter(key_id__in=list(ids), hour__gte=since).order_by()
+    by_key: Iterable[Any] = rows.values("key_id").annotate(**_SUMS)
     return {
         ids[row["key_id"]]: KeyUse(requests=row["asked"], tokens=row["came_in"] + row["went_out"])
-        for row in rows.values("key_id").annotate(**_SUMS)
+        for row in by_key
     }

@@ -29,15 +29,15 @@ class PageForm(forms.Form):
 
         Refusals that no other text would change are raised.
         """
-        if not self.is_valid():
-            return self._begin_at_fault()
         try:
-            return act()
+            if self.is_valid():
+                return act()
         except ValidationError as error:
             self.add_error(None, error.messages)
         except _MENDABLE as error:
             self.add_error(None, sentence_of(error))
-        return self._begin_at_fault()
+        self._begin_at_fault()
+        return None
 
     def _begin_at_fault(self) -> None:
         wrong = next((name for name in self.errors if name in self.fields), "")

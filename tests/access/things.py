@@ -117,6 +117,7 @@ def member(people: People) -> Found:
 def service(people: People) -> Found:
     """An account of the team's for programs."""
     team(people)
+    User.objects.filter(service_of__name=TEAM).update(is_active=False)  # so that there is room
     name = f"robot{User.objects.count()}"
     teams.create_service_account(TEAM, name, by=None)
     return {"name": name}, Thing(team=TEAM)
