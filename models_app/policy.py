@@ -145,6 +145,8 @@ ROUTES: Final[dict[str, Rule]] = {
     "client-keys": _OWN_ACCOUNT,
     "client-keys/<int:key_id>/remove": _OWN_ACCOUNT.asking(POST=Demand.OWN),
     "openapi.json": _READ,
+    "api-docs": _PAGE,
+    "api-docs/<str:operation_id>": _PAGE,
     "api/version": _READ,
     "api/status": _READ,
     "api/storage": _READ,

@@ -12,7 +12,7 @@ from inference.api.responses import views as responses
 from models_app.api import access, audit, limits, me, own_data, teams, usage, users
 from models_app.api import invites as invites_api
 from models_app.api import keys as keys_api
-from ollamasite import health
+from ollamasite import health, openapi_pages
 from ollamasite.openapi import OpenApiView
 from registry.api import blobs, jobs, models, storage, transfers
 from registry.api import create as registry_create
@@ -26,7 +26,7 @@ urlpatterns = [
     path("", native.root),
     path("healthz", health.healthz),
     path("readyz", health.readyz),
-    path("openapi.json", OpenApiView.as_view()),
+    path("openapi.json", OpenApiView.as_view(), name="openapi"),
     # Ollama's dialect
     path("api/version", native.VersionView.as_view()),
     path("api/status", registry_native.StatusView.as_view()),
@@ -105,6 +105,8 @@ urlpatterns = [
     path("v2/<path:name>/tags/list", distribution.TagsView.as_view()),
     path("v2/<path:name>/referrers/<str:digest>", distribution.ReferrersView.as_view()),
     # pages
+    path("api-docs", openapi_pages.overview, name="api"),
+    path("api-docs/<str:operation_id>", openapi_pages.operation, name="api-operation"),
     path("", include("models_app.urls")),
     path("", include("registry.urls")),
     path("", include("inference.urls")),

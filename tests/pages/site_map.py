@@ -53,6 +53,9 @@ PAGES: Final = (
     Page("own-password", "/password"),
     # --- usage
     # --- the API
+    Page("api", "/api-docs"),
+    Page("api-operation", "/api-docs/post_api_chat"),
+    Page("api-operation", "/api-docs/post_v1_responses"),
 )
 
 # By the URL's name, with the reason.

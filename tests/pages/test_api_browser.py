@@ -1,0 +1,111 @@
+"""In a browser: operations are found, tried as oneself and with a key, streamed and stopped."""
+
+import json
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.pages.catalogue import STARTER
+from tests.pages.served_site import ServedSite
+
+pytestmark = [pytest.mark.slow, pytest.mark.beside]
+CHAT = "/api-docs/post_api_chat"
+
+
+def test_search_narrows_while_one_types_and_leads_to_an_operation(
+    served: ServedSite, chromium: Browser
+) -> None:
+    for visit in served.visit(chromium, path="/api-docs"):
+        page = visit.page
+        page.get_by_label("Search the operations").fill("rotate key")
+        expect(page.locator("[data-words]:visible")).to_have_count(1)
+        expect(page.locator("[data-group]:visible")).to_have_count(1)
+        page.get_by_label("Search the operations").fill("no such thing")
+        expect(page.get_by_text("Nothing has all these words")).to_be_visible()
+        page.get_by_label("Search the operations").fill("api/version")
+        page.get_by_role("link", name="/api/version").click()
+        expect(page.get_by_role("heading", level=1)).to_contain_text("/api/version")
+        assert visit.complaints == []
+
+
+def test_chat_is_tried_as_oneself_and_streams(served: ServedSite, chromium: Browser) -> None:
+    for visit in served.visit(chromium, path=CHAT):
+        page = visit.page
+        body = {
+            "model": STARTER,
+            "messages": [{"role": "user", "content": "Say hi"}],
+            "options": {"num_predict": 8, "seed": 1},
+        }
+        page.get_by_label("Body").fill(json.dumps(body))
+        page.get_by_role("button", name="Send").click()
+        expect(page.locator("#try-status")).to_contain_text("200 OK,", timeout=60_000)
+        expect(page.locator("#try-output")).to_contain_text('"done":true')
+        page.get_by_text("Headers", exact=True).click()
+        expect(page.locator("#try-headers")).to_contain_text("x-request-id")
+        assert visit.complaints == []
+
+
+def test_running_answer_is_stopped(served: ServedSite, chromium: Browser) -> None:
+    for visit in served.visit(chromium, path=CHAT):
+        page = visit.page
+        body = {
+            "model": STARTER,
+            "messages": [{"role": "user", "content": "Count to a thousand"}],
+            "options": {"num_predict": 2000, "seed": 1},
+        }
+        page.get_by_label("Body").fill(json.dumps(body))
+        page.get_by_role("button", name="Send").click()
+        expect(page.locator("#try-output")).to_contain_text("message", timeout=60_000)
+        page.get_by_role("button", name="Stop").click()
+        expect(page.locator("#try-status")).to_contain_text("Stopped", timeout=1000)
+
+
+def test_body_that_is_no_json_is_told_and_kept(served: ServedSite, chromium: Browser) -> None:
+    for visit in served.visit(chromium, path=CHAT):
+        page = visit.page
+        page.get_by_label("Body").fill('{"model": ')
+        page.get_by_role("button", name="Send").click()
+        expect(page.locator("#try-body-problem")).to_contain_text("This is no JSON")
+        expect(page.get_by_label("Body")).to_be_focused()
+        expect(page.get_by_label("Body")).to_have_value('{"model": ')
+
+
+def test_pasted_key_is_used_alone_and_kept_nowhere(served: ServedSite, chromium: Browser) -> None:
+    for visit in served.visit(chromium, path="/api-docs/get_api_me"):
+        page = visit.page
+        page.get_by_label("With a key").check()
+        page.get_by_label("Key", exact=True).fill("osk-of-nobody")
+        page.get_by_role("button", name="Send").click()
+        expect(page.locator("#try-status")).to_contain_text("401")
+        expect(page.locator("#try-output")).to_contain_text("error")
+        kept = page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}])")
+        assert "osk-of-nobody" not in kept
+        assert not any("osk-of-nobody" in address for address in visit.addresses)
+        page.reload()
+        page.get_by_label("With a key").check()
+        expect(page.get_by_label("Key", exact=True)).to_have_value("")
+
+
+def test_names_in_the_path_and_words_behind_it_are_sent(
+    served: ServedSite, chromium: Browser
+) -> None:
+    for visit in served.visit(chromium, path="/api-docs/get_v1_models_name"):
+        page = visit.page
+        page.get_by_label("name in the path").fill(STARTER)
+        page.get_by_role("button", name="Send").click()
+        expect(page.locator("#try-output")).to_contain_text(f'"id": "{STARTER}"')
+        page.goto(f"{served.url}/api-docs/get_api_jobs")
+        page.get_by_label("limit optional").fill("7")
+        page.get_by_role("button", name="Send").click()
+        expect(page.locator("#try-status")).to_contain_text("200 OK")
+        assert visit.addresses[-1].endswith("/api/jobs?limit=7")
+
+
+def test_deletion_is_sent_only_by_who_is_sure(served: ServedSite, chromium: Browser) -> None:
+    for visit in served.visit(chromium, path="/api-docs/delete_api_delete"):
+        page = visit.page
+        page.get_by_role("button", name="Send").click()
+        assert not any(address.endswith("/api/delete") for address in visit.addresses)
+        page.get_by_label("Really send it").check()
+        page.get_by_role("button", name="Send").click()
+        expect(page.locator("#try-status")).to_contain_text("404")
