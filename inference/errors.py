@@ -119,6 +119,14 @@ class EngineUnavailable(ServiceError):
         super().__init__(message, headers={"Retry-After": "2"})
 
 
+class RequestNotFound(ServiceError):
+    """There is no such request that runs or waits, or it is none of the caller's business."""
+
+    code = "request_not_found"
+    status = 404
+    default_message = "there is no such request, or it has ended already"
+
+
 class RequestCancelled(ServiceError):
     """The request was ended from outside before it finished."""
 

@@ -18,7 +18,7 @@ from inference.assembly import engine_message
 from inference.charging import Share, Submittable
 from inference.client import EngineClient, EngineStream, engine_client, new_request_id
 from inference.errors import EngineFailed, EngineUnavailable, PromptTooLong
-from inference.messages import Counters, Event, Finished, LoadedModel, Rendered
+from inference.messages import Counters, Event, Finished, LoadedModel, LoadedModels, Rendered
 from inference.recording import Part
 from inference.requests import Caller, ChatRequest, GenerationRequest
 from models_app.access_watch import Watch
@@ -149,6 +149,11 @@ async def count_tokens(caller: Caller, request: GenerationRequest) -> int:
 async def engine_counters() -> Counters:
     """Return what the node has counted since its start. Raises EngineUnavailable."""
     return await _client().get_counters()
+
+
+async def engine_memory() -> LoadedModels:
+    """Return what is in memory and what is known of it. Raises EngineUnavailable."""
+    return await _client().get_memory()
 
 
 async def loaded_models() -> tuple[LoadedModel, ...]:

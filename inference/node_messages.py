@@ -87,6 +87,7 @@ class LoadedModels(Wire, frozen=True):
 
     request_id: str
     models: tuple[LoadedModel, ...]
+    node: str = ""
     memory_bytes: int | None = None
     failures: tuple[LoadFailure, ...] = ()
 

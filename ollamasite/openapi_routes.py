@@ -132,6 +132,7 @@ OPERATIONS: Final[dict[str, dict[str, Operation]]] = {
     "api/tags": {"get": Operation(reply=registry_schemas.TagsReply)},
     "api/ps": {"get": Operation(reply=replies.PsReply)},
     "api/queue": {"get": Operation(reply=replies.QueueReply)},
+    "api/queue/<str:request_id>/cancel": {"post": _DONE},
     "api/show": {
         "post": _takes(registry_schemas.ShowBody, registry_schemas.ShowReply, model=_MODEL)
     },

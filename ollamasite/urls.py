@@ -34,6 +34,7 @@ urlpatterns = [
     path("api/tags", registry_native.TagsView.as_view()),
     path("api/ps", native.PsView.as_view()),
     path("api/queue", queue_api.QueueView.as_view()),
+    path("api/queue/<str:request_id>/cancel", queue_api.CancelRequestView.as_view()),
     path("api/show", registry_native.ShowView.as_view()),
     path("api/create", registry_create.CreateView.as_view()),
     path("api/pull", transfers.PullView.as_view()),

@@ -151,10 +151,23 @@ class QueueEntryReply(_Reply, kw_only=True):
     user: str | UnsetType = UNSET
 
 
+class RunningReply(_Reply, kw_only=True):
+    """A running request."""
+
+    request_id: str
+    model: str | None
+    age_ms: int
+    prompt_tokens: int
+    completion_tokens: int
+    tokens_per_s: float
+    user: str | UnsetType = UNSET
+
+
 class QueueReply(_Reply, kw_only=True):
     """Answer of `/api/queue`."""
 
     queue: list[QueueEntryReply]
+    on_slots: list[RunningReply]
     running: int
     waiting: int
     slots: int

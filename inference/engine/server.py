@@ -174,6 +174,7 @@ class Node:
         return LoadedModels(
             request_id=request_id,
             models=self._loaded(now),
+            node=self._config.name,
             memory_bytes=None if total == float("inf") else int(total),
             failures=self._scheduler.load_failures(now),
         )

@@ -20,6 +20,7 @@ _PARTS: Final = {
     "<str:digest>": f"sha256:{'0' * 64}",
     "<str:session>": "0" * 32,
     "<str:job_id>": "0" * 32,
+    "<str:request_id>": "0" * 32,
     "<int:rule_id>": "987654",
     "<int:key_id>": "987654",
     "<str:name>": "nobody",

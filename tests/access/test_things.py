@@ -20,7 +20,7 @@ from models_app.demands import Demand, Thing, refusal
 from tests.access import things
 from tests.access.things import EVERYBODY, VERBS, Found, Make, People
 from tests.credentials import CSRF_TOKEN, Way, key_headers
-from tests.fakes.engine import running_node
+from tests.fakes.engine import FakeNode, running_node
 from tests.fakes.http import Answer, AsgiClient
 
 SAID = [{"role": "user", "content": "x"}]
@@ -105,12 +105,19 @@ MODEL_CASES: list[Asked] = [
 ELSEWHERE = {("POST", "api/push")}
 
 
+# Of the engine's, not of the database's.
+REQUEST_CASES = [
+    ("POST", "queue/<str:request_id>/cancel"),
+    ("POST", "api/queue/<str:request_id>/cancel"),
+]
+
+
 @pytest.fixture
-async def node(settings: Any) -> AsyncIterator[None]:
+async def node(settings: Any) -> AsyncIterator[FakeNode]:
     """An engine that answers at once."""
     async with running_node() as running:
         settings.ENGINE_SOCKET = running.socket_path
-        yield
+        yield running
         engine_client(running.socket_path).close()
 
 
@@ -173,8 +180,19 @@ async def test_things_are_for_whom_the_table_says(people: People) -> None:
     assert wrong == {}
 
 
+async def test_running_request_is_for_whom_the_table_says(node: FakeNode, people: People) -> None:
+    wrong = {}
+    for method, route in REQUEST_CASES:
+        for name in EVERYBODY:
+            found = things.request(node)(people)
+            if told := await tell_wrong(people, name, (method, route, {}), found):
+                wrong[method, route, name] = told
+
+    assert wrong == {}
+
+
 @pytest.mark.parametrize("name", VERBS)
-async def test_model_is_for_whom_the_table_says(node: None, people: People, name: str) -> None:
+async def test_model_is_for_whom_the_table_says(node: FakeNode, people: People, name: str) -> None:
     wrong = {}
     for asked in MODEL_CASES:
         for who in EVERYBODY:
@@ -193,7 +211,7 @@ def test_every_demand_of_the_table_is_tried() -> None:
         for method, demand in rule.asks.items()
         if demand is not Demand.ADMIN  # tried in test_routes
     }
-    tried = {(method, route) for method, route, *_ in CASES}
+    tried = {(method, route) for method, route, *_ in [*CASES, *REQUEST_CASES]}
     tried |= {(method, route.partition("?")[0]) for method, route, _ in MODEL_CASES}
     tried |= {("GET", route) for method, route in tried if method == "HEAD"}
 

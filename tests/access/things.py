@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from inference.messages import Priority, QueueState, RunningEntry
 from models_app import principal_cache, teams
 from models_app.client_keys import add_client_key
 from models_app.demands import Thing
@@ -29,6 +30,7 @@ from models_app.permissions import CredentialKind, Principal, TeamRole, Verb
 from models_app.principals import principal_of_user
 from registry.blobs import blob_store
 from registry.create import CreateModel, create_model
+from tests.fakes.engine import FakeNode
 from tests.fakes.ollama_key import OllamaKey
 
 TEAM: Final = "vision"
@@ -169,6 +171,24 @@ def job(people: People) -> Found:
         job_id=job_id, kind="pull", state="failed", owner=owner, arguments="{}", share_key=job_id
     )
     return {"job_id": job_id}, Thing(owner_id=owner.pk)
+
+
+def request(node: FakeNode) -> Make:
+    """Make what has a request of Keeper's running on a node."""
+
+    def make(people: People) -> Found:
+        entry = RunningEntry(
+            request_id="f" * 32,
+            model="m",
+            digest="d" * 64,
+            user="keeper",
+            priority=Priority.API,
+            age_s=1.0,
+        )
+        node.queue = QueueState(request_id="", entries=(), running=1, slots=4, on_slots=(entry,))
+        return {"request_id": entry.request_id}, Thing(owner_id=people.users["keeper"].pk)
+
+    return make
 
 
 def response(people: People) -> Found:

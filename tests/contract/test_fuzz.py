@@ -32,6 +32,7 @@ NOT_JSON: Final = frozenset(
         "api/blobs/<str:digest>",
         "api/limit-rules/<int:rule_id>",
         "api/jobs/<str:job_id>/cancel",
+        "api/queue/<str:request_id>/cancel",
         "api/jobs/<str:job_id>/retry",
         "api/users/<str:name>/approve",
         "api/users/<str:name>/activate",

@@ -282,6 +282,7 @@ class _Connection:
                 return LoadedModels(
                     request_id=request_id,
                     models=tuple(loaded),
+                    node="fake",
                     memory_bytes=self._node.memory_bytes,
                     failures=self._node.failures,
                 )

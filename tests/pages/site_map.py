@@ -42,6 +42,7 @@ PAGES: Final = (
     # --- home and queue
     Page("home", "/home"),
     Page("home", "/home", who="alice"),
+    Page("queue", "/queue", queries=5),
     # --- chat
     # --- models
     # --- pull, create, upload, jobs

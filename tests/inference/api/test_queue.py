@@ -1,19 +1,33 @@
 """`GET /api/queue`, the queue's headers, `X-Priority`: waiting, and what one is told of it."""
 
+import asyncio
+import json
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
+from msgspec import structs
 
 from inference.api.caller import caller_of
-from inference.messages import Generate, Priority, QueueEntry, QueueState, Usage
+from inference.messages import (
+    Generate,
+    Priority,
+    QueueEntry,
+    QueueState,
+    RunningEntry,
+    Usage,
+    Withdraw,
+)
+from models_app import ledger_writer
 from models_app.keys import KeyRules, create_key
-from models_app.models import User
+from models_app.models import LedgerEntry, User
 from models_app.permissions import CredentialKind, Principal, Scope
 from ollamasite.errors import BadRequest
 from tests.fakes.engine import FakeNode, Script
 from tests.fakes.http import AsgiClient
 from tests.inference.conftest import bearer_for
+from tests.models_app.people_cast import recorded
 
 HELLO = [{"role": "user", "content": "Hello"}]
 REQUESTS = [
@@ -36,6 +50,21 @@ def entry(user: str, position: int, **changes: Any) -> QueueEntry:
         "estimate_s": 3.25,
     }
     return QueueEntry(**(fields | changes))
+
+
+def running(user: str, request_id: str, **changes: Any) -> RunningEntry:
+    fields: dict[str, Any] = {
+        "request_id": request_id,
+        "model": "smollm2:135m",
+        "digest": "d" * 64,
+        "user": user,
+        "priority": Priority.API,
+        "age_s": 2.5,
+        "prompt_tokens": 31,
+        "completion_tokens": 84,
+        "tokens_per_s": 21.54,
+    }
+    return RunningEntry(**(fields | changes))
 
 
 def state(*entries: QueueEntry) -> QueueState:
@@ -68,6 +97,7 @@ async def test_one_sees_ones_own_requests_and_how_many_there_are(
                 "estimate_ms": None,
             },
         ],
+        "on_slots": [],
         "running": 4,
         "waiting": 3,
         "slots": 6,
@@ -77,6 +107,7 @@ async def test_one_sees_ones_own_requests_and_how_many_there_are(
 async def test_empty_queue_is_an_empty_list(node: FakeNode, api: AsgiClient) -> None:
     assert (await api.get("/api/queue")).json() == {
         "queue": [],
+        "on_slots": [],
         "running": 0,
         "waiting": 0,
         "slots": 0,
@@ -130,6 +161,93 @@ async def test_engine_that_is_away_is_a_503(api: AsgiClient, settings: Any) -> N
     settings.ENGINE_SOCKET = settings.RUN_DIR / "nobody.sock"
 
     assert (await api.get("/api/queue")).status == 503
+
+
+async def test_what_runs_is_told_with_its_tokens(node: FakeNode, api: AsgiClient) -> None:
+    mine, others = running("alice", "r1"), running("bob", "r2")
+    node.queue = structs.replace(state(), on_slots=(mine, others))
+    told = (await api.get("/api/queue")).json()
+
+    assert told["on_slots"] == [
+        {
+            "request_id": "r1",
+            "model": "smollm2:135m",
+            "age_ms": 2500,
+            "prompt_tokens": 31,
+            "completion_tokens": 84,
+            "tokens_per_s": 21.5,
+        }
+    ]
+
+
+async def test_cancelled_answer_ends_in_an_error_and_the_ledger_says_left(
+    node: FakeNode, model: str, api: AsgiClient
+) -> None:
+    node.scripts.append(Script(pieces=("Hello",), is_held=True))
+    body = {"model": model, "messages": HELLO, "stream": False}
+    asking = asyncio.create_task(api.post("/api/chat", body))
+    request = await node.wait_for(Generate)
+    cancelled = await api.post(f"/api/queue/{request.request_id}/cancel", {})
+    answer = await asking
+
+    assert cancelled.status == 204
+    assert (answer.status, answer.json()) == (499, {"error": "request canceled"})
+    await sync_to_async(ledger_writer.write_pending)()
+    row = await LedgerEntry.objects.aget(user_name="alice")
+    assert (row.outcome, row.error_code) == ("left", "")
+
+
+async def test_streamed_answer_that_is_cancelled_tells_so_in_its_last_line(
+    node: FakeNode, model: str, api: AsgiClient
+) -> None:
+    node.scripts.append(Script(pieces=("Hello",), is_held=True))
+    asking = asyncio.create_task(api.post("/api/chat", {"model": model, "messages": HELLO}))
+    request = await node.wait_for(Generate)
+    await asyncio.sleep(0.05)
+    await api.post(f"/api/queue/{request.request_id}/cancel", {})
+    answer = await asking
+
+    assert json.loads(answer.text.splitlines()[0])["message"]["content"] == "Hello"
+    assert json.loads(answer.text.splitlines()[-1]) == {"error": "request canceled"}
+
+
+async def test_waiting_request_is_cancelled_too(node: FakeNode, api: AsgiClient) -> None:
+    node.queue = state(entry("alice", 1))
+
+    assert (await api.post("/api/queue/r1/cancel", {})).status == 204
+    assert node.queue.entries == ()
+
+
+async def test_somebody_elses_request_is_not_found_like_one_that_is_not_there(
+    node: FakeNode, api: AsgiClient
+) -> None:
+    node.queue = state(entry("bob", 1))
+    there = await api.post("/api/queue/r1/cancel", {})
+    nowhere = await api.post("/api/queue/r2/cancel", {})
+
+    assert there.status == nowhere.status == 404
+    assert there.text == nowhere.text
+    assert node.got(Withdraw) == []
+
+
+async def test_operator_cancels_for_others_and_it_is_recorded(
+    node: FakeNode, admin_api: AsgiClient
+) -> None:
+    node.queue = state(entry("bob", 1), entry("root", 2))
+    for request_id in ("r1", "r2"):
+        assert (await admin_api.post(f"/api/queue/{request_id}/cancel", {})).status == 204
+
+    assert await sync_to_async(recorded)("request.cancel") == [("root", "bob")]
+
+
+async def test_administrator_with_a_key_that_reads_cancels_nothing(
+    node: FakeNode, reading_admin_api: AsgiClient
+) -> None:
+    node.queue = state(entry("bob", 1), entry("root", 2))
+
+    for request_id in ("r1", "r2"):
+        answer = await reading_admin_api.post(f"/api/queue/{request_id}/cancel", {})
+        assert answer.status == 403
 
 
 @pytest.mark.parametrize(("path", "body"), REQUESTS)
