@@ -60,6 +60,7 @@ class JobRecord:
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+    is_cancel_asked: bool = False
 
     @property
     def is_ended(self) -> bool:
@@ -133,8 +134,8 @@ class Recovered:
 # ------------------------------------------------------------------ reading
 def find_job(principal: Principal, job_id: str) -> JobRecord | None:
     """Return a job that the principal may see: their own; operators every one."""
-    row = _visible(principal).filter(job_id=_id(job_id)).first()
-    return _record(row) if row else None
+    row = visible(principal).filter(job_id=_id(job_id)).first()
+    return record_of(row) if row else None
 
 
 def list_jobs(
@@ -146,20 +147,20 @@ def list_jobs(
     limit: int = 100,
 ) -> list[JobRecord]:
     """Return jobs of the principal, the newest first; `is_everybodys`: all they may see."""
-    rows = _visible(principal)
+    rows = visible(principal)
     if not is_everybodys:
         rows = rows.filter(owner_id=principal.user_id)
     if states:
         rows = rows.filter(state__in=list(states))
     if kind is not None:
         rows = rows.filter(kind=kind)
-    return [_record(row) for row in rows[:limit]]
+    return [record_of(row) for row in rows[:limit]]
 
 
 def read_job(job_id: str) -> JobRecord | None:
     """Return a job, whoever asks."""
     row = Job.objects.select_related("owner").filter(job_id=_id(job_id)).first()
-    return _record(row) if row else None
+    return record_of(row) if row else None
 
 
 def read_version(job_id: str) -> int | None:
@@ -170,7 +171,7 @@ def read_version(job_id: str) -> int | None:
 def read_versions(principal: Principal) -> dict[str, int]:
     """Return the versions of the principal's jobs that have not ended, or only just have."""
     just_now = timezone.now() - _JUST_ENDED
-    rows = _visible(principal).filter(owner_id=principal.user_id)
+    rows = visible(principal).filter(owner_id=principal.user_id)
     rows = rows.filter(Q(state__in=ACTIVE_STATES) | Q(ended_at__gte=just_now))
     return dict(rows.order_by("created_at", "pk").values_list("job_id", "version"))
 
@@ -217,7 +218,7 @@ def add_or_share(new: NewJob, *, most_queued: int) -> JobRecord | None:
             )
             if new.owner_id is not None:
                 _expect_watcher(row, new)
-            return _record(row)
+            return record_of(row)
 
 
 def ask_cancel(job_id: str) -> JobRecord | None:
@@ -254,7 +255,7 @@ def queue_again(job_id: str, *, most_queued: int, key_id: int | None = None) -> 
     except IntegrityError:
         same = Job.objects.select_related("owner").filter(share_key=row.share_key)
         active = same.filter(state__in=ACTIVE_STATES).first()
-        return _record(active) if active else read_job(job_id)
+        return record_of(active) if active else read_job(job_id)
     return read_job(job_id)
 
 
@@ -294,7 +295,7 @@ def _share(new: NewJob) -> JobRecord | None:
         Job.objects.filter(pk=row.pk).update(**changes, version=F("version") + 1)
         row = rows.get(pk=row.pk)
     _expect_watcher(row, new)
-    return _record(row)
+    return record_of(row)
 
 
 def _expect_watcher(row: Job, new: NewJob) -> None:
@@ -381,13 +382,8 @@ def end_job(
 
 def put_back(claim: Claim) -> bool:
     """Queue a job again whose worker has to stop; that does not count as an attempt."""
-    changed = _under(claim).update(
-        state=JobState.QUEUED,
-        attempt=F("attempt") - 1,
-        bytes_per_s=0,
-        heartbeat_at=None,
-        version=F("version") + 1,
-    )
+    changes = {"attempt": F("attempt") - 1, "bytes_per_s": 0, "heartbeat_at": None}
+    changed = _under(claim).update(state=JobState.QUEUED, **changes, version=F("version") + 1)
     return changed > 0
 
 
@@ -413,7 +409,7 @@ def recover(*, stale_s: float, most_attempts: int, error: dict[str, Any]) -> Rec
             pk=row.pk, started_at=row.started_at, is_cancel_asked=row.is_cancel_asked
         )
         if same.update(**changes, version=F("version") + 1):
-            changed.append(_record(row))
+            changed.append(record_of(row))
     states = Counter(Job.objects.filter(state__in=ACTIVE_STATES).values_list("state", flat=True))
     return Recovered(changed, states[JobState.QUEUED], states[JobState.RUNNING])
 
@@ -444,7 +440,7 @@ def _claimed(claim: Claim) -> ClaimedJob:
         principal = replace(known, model_patterns=tuple(row.model_patterns))
     return ClaimedJob(
         claim=claim,
-        record=_record(row),
+        record=record_of(row),
         arguments=row.arguments,
         principal=principal,
         is_wanted=(owner is None or owner.is_active) and not (row.key and row.key.revoked_at),
@@ -460,8 +456,9 @@ def _ended(state: JobState) -> dict[str, Any]:
 
 
 # ------------------------------------------------------------------ rows
-def _visible(principal: Principal) -> QuerySet[Job]:
-    rows = Job.objects.select_related("owner")
+def visible(principal: Principal) -> QuerySet[Job]:
+    """Return the jobs that the principal may see, without what they were asked with: megabytes."""
+    rows = Job.objects.select_related("owner").defer("arguments")
     if principal.may_operate:
         return rows
     own = rows.filter(owner_id=principal.user_id)
@@ -475,16 +472,18 @@ def _id(job_id: str) -> str:
     return job_id if len(job_id) <= _MAX_ID and job_id.isalnum() else ""
 
 
-def _record(row: Job) -> JobRecord:
+def record_of(row: Job, *, has_events: bool = True) -> JobRecord:
+    """Return a row as others know it; without its events where they are not to be read."""
     return JobRecord(
         job_id=row.job_id,
         kind=JobKind(row.kind),
         state=JobState(row.state),
+        is_cancel_asked=row.is_cancel_asked,
         owner_id=row.owner_id,
         owner_name=row.owner.username if row.owner else "",
         model_name=row.model_name,
         is_detached=row.is_detached,
-        events=tuple(json.loads(row.events)),
+        events=tuple(json.loads(row.events)) if has_events else (),
         version=row.version,
         total_bytes=row.total_bytes,
         completed_bytes=row.completed_bytes,

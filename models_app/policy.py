@@ -116,6 +116,8 @@ _OWN_KEY: Final = Rule(Access.SIGNED_IN)
 # Whoever may do anything may know how much of it is left.
 _OWN_LIMITS: Final = Rule(Access.SIGNED_IN)
 _OWN_ACCOUNT: Final = Rule(Access.SIGNED_IN, is_for_sessions=True)
+# Pages with forms: programs have routes of their own for what these do.
+_BY_FORM: Final = Rule(Access.SIGNED_IN, Scope.WRITE, is_for_sessions=True)
 # Repositories of the registry; a registry token is looked at where the repository is found.
 _READ_OR_CHANGE: Final = Rule(
     Access.SIGNED_IN,
@@ -146,6 +148,18 @@ ROUTES: Final[dict[str, Rule]] = {
     "queue/<str:request_id>/cancel": _OWN_ACCOUNT.asking(POST=Demand.OWN_OR_OPERATOR),
     "client-keys": _OWN_ACCOUNT,
     "client-keys/<int:key_id>/remove": _OWN_ACCOUNT.asking(POST=Demand.OWN),
+    "models/pull": _BY_FORM,
+    "models/pull/check": _BY_FORM,
+    "models/create": _BY_FORM,
+    "models/create/check": _BY_FORM,
+    "models/upload": _BY_FORM,
+    "models/upload/begin": _BY_FORM,
+    "models/upload/finish": _BY_FORM,
+    "jobs": _READ,
+    "jobs/strip": _READ,
+    "jobs/<str:job_id>": _READ.asking(GET=Demand.OWN_OR_OPERATOR),
+    "jobs/<str:job_id>/cancel": _BY_FORM.asking(POST=Demand.OWN_OR_OPERATOR),
+    "jobs/<str:job_id>/retry": _BY_FORM.asking(POST=Demand.OWN_OR_OPERATOR),
     "openapi.json": _READ,
     "api-docs": _PAGE,
     "api-docs/<str:operation_id>": _PAGE,

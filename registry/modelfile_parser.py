@@ -17,6 +17,7 @@ _COMMANDS: Final = (
     *("message", "requires", "draft"),
 )
 _ROLES: Final = ("system", "user", "assistant")
+NO_BASE: Final = "no FROM line"
 _UNEXPECTED_END: Final = "unexpected EOF"
 _LINE: Final = re.compile(r"([^\r\n]*)(\r|\n|\Z)")
 _KEYWORD: Final = re.compile(r"([A-Za-z]*)(.?)(.*)", re.DOTALL)
@@ -37,14 +38,38 @@ def parse_modelfile(source: str | bytes) -> list[Command]:
 
     Bytes are UTF-8, or UTF-16 with a byte order mark. There is at least one FROM.
     """
+    lines = _Lines(_printable(source))
+    commands = []
+    while (found := _next_command(lines)) is not None:
+        commands.append(found[1])
+    if not any(command.name == MODEL for command in commands):
+        raise InvalidModelfile(NO_BASE)
+    return commands
+
+
+def survey_modelfile(source: str) -> Iterator[tuple[int, Command | InvalidModelfile]]:
+    """Yield each command with the number of its first line, and what is wrong in place of it.
+
+    Goes on behind what is wrong, for whoever wants to know of everything at once. Raises
+    InvalidModelfile for a text that is too long.
+    """
+    lines = _Lines(_printable(source))
+    while True:
+        try:
+            found = _next_command(lines)
+        except InvalidModelfile as error:
+            yield lines.begun, error
+            continue
+        if found is None:
+            return
+        yield found
+
+
+def _printable(source: str | bytes) -> str:
     if len(source) > _MAX_CHARS:
         raise InvalidModelfile(f"a Modelfile may have {_MAX_CHARS} characters at most")
     text = source if isinstance(source, str) else _decode(source)
-    printable = "".join(char for char in text if char.isprintable() or char in _KEPT)
-    commands = list(_commands(_Lines(printable)))
-    if not any(command.name == MODEL for command in commands):
-        raise InvalidModelfile("no FROM line")
-    return commands
+    return "".join(char for char in text if char.isprintable() or char in _KEPT)
 
 
 def _decode(source: bytes) -> str:
@@ -55,11 +80,15 @@ def _decode(source: bytes) -> str:
 
 
 class _Lines:
-    """The lines of a text with the characters that end them; `number` counts from 1."""
+    """The lines of a text with the characters that end them; `number` counts from 1.
+
+    `begun`: the number of the line in which the command begins that is being read.
+    """
 
     def __init__(self, text: str) -> None:
         self._lines = _LINE.finditer(text)
         self.number = 0
+        self.begun = 0
 
     def next(self) -> tuple[str, str] | None:
         """Return the next line and its end, None behind the last one."""
@@ -74,13 +103,16 @@ class _Lines:
         return InvalidModelfile(f"(line {self.number}): {message}")
 
 
-def _commands(lines: _Lines) -> Iterator[Command]:
+def _next_command(lines: _Lines) -> tuple[int, Command] | None:
+    """Return the next command and the number of its first line; None behind the last one."""
     while (line := lines.next()) is not None:
         text = line[0].lstrip(_BLANKS)
         if text and not text.startswith("#"):
+            lines.begun = lines.number
             name, role, rest = _head(text, lines)
             value = _value(rest, line[1], lines)
-            yield Command(name, f"{role}: {value}" if role else value)
+            return lines.begun, Command(name, f"{role}: {value}" if role else value)
+    return None
 
 
 def _head(text: str, lines: _Lines) -> tuple[str, str, str]:

@@ -37,7 +37,7 @@ def read_modelfile(text: str) -> CreateRequest:
     for command in parse_modelfile(text):
         values.setdefault(command.name, []).append(command.value)
     if "draft" in values:
-        raise InvalidCreate("draft models are not supported")
+        raise InvalidCreate(_NO_DRAFTS)
     bases, files = _sources(values.pop("model"))
     adapters = [_digest(value, "ADAPTER") for value in values.pop("adapter", [])]
     messages = values.pop("message", None)
@@ -57,6 +57,21 @@ def read_modelfile(text: str) -> CreateRequest:
     )
 
 
+def check_command(command: Command) -> None:
+    """Refuse a command that could not be part of any Modelfile. Raises as `read_modelfile`."""
+    match command.name:
+        case "model":
+            _sources([command.value])
+        case "adapter":
+            _digest(command.value, "ADAPTER")
+        case "draft":
+            raise InvalidCreate(_NO_DRAFTS)
+        case "requires":
+            _check_version(command.value)
+        case name if name not in _WITHOUT_RULES:
+            read_parameters([command])
+
+
 def read_parameters(commands: Iterable[Command]) -> dict[str, Any]:
     """Return the parameters of a Modelfile by name. Raises InvalidModelfile.
 
@@ -74,6 +89,10 @@ def read_parameters(commands: Iterable[Command]) -> dict[str, Any]:
     return parameters
 
 
+_NO_DRAFTS: Final = "draft models are not supported"
+_WITHOUT_RULES: Final = frozenset(
+    {"license", "message", "parser", "renderer", "system", "template"}
+)
 _TEXTS: Final = ("template", "system", "renderer", "parser", "requires")
 _LIST: Final = "stop"
 

@@ -74,6 +74,11 @@ class _Line(msgspec.Struct, frozen=True):
     is_done: bool = False
 
 
+def kinds() -> list[str]:
+    """Return the types that may be asked for, each by one name."""
+    return [name for name, (own, _) in _KINDS.items() if name == own]
+
+
 def parse_kind(text: str) -> Kind:
     """Return the type that a client asks for, in any case. Raises InvalidCreate."""
     known = _KINDS.get(text.upper())

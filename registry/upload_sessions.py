@@ -192,27 +192,29 @@ class Upload:
         if self._needs_exact_end and self.received != self._told_end:
             raise UploadOutOfOrder(self.session_id, self.received)
 
-    def finish(self, digest: Digest) -> None:
-        """Make what has come a file of the repository; the upload ends in every case.
+    def finish(self, digest: Digest | None = None) -> Digest:
+        """Make what has come a file of the repository and return its digest; the upload ends.
 
-        Raises DigestMismatch, QuotaFull, StorageFull; UploadUnknown where it was cancelled.
+        It ends in every case. `digest`: what it has to be; None: its sender cannot tell. Raises
+        DigestMismatch, QuotaFull, StorageFull; UploadUnknown where it was cancelled.
         """
         try:
             actual = self._digest()
-            if actual != digest:
+            if digest not in {None, actual}:
                 raise DigestMismatch(str(digest), str(actual))
-            sizes = {digest.hex: self.received}
+            sizes = {actual.hex: self.received}
             require_room(self._repository.name, self._user_id, sizes)
             store = blob_store()
             with store.in_use():
-                store.adopt(path_of(self.session_id), digest)
-                repositories.link_blob(self._repository, digest, self.received)
+                store.adopt(path_of(self.session_id), actual)
+                repositories.link_blob(self._repository, actual, self.received)
         except FileNotFoundError as error:
             raise UploadUnknown from error
         finally:
             path_of(self.session_id).unlink(missing_ok=True)
             rows.forget(self.session_id)
             self._hasher = None
+        return actual
 
     def close(self) -> None:
         """Let others send; what has come stays."""

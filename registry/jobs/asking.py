@@ -44,11 +44,7 @@ def ask_pull(principal: Principal, wanted: Transfer) -> JobRecord:
 
     Raises InvalidModelName, NotYourModel, RegistryNotAllowed, TooManyJobs.
     """
-    name = ModelName.parse(wanted.name)
-    target = library.pull_target(principal, name)
-    remote = RemoteModel.parse(
-        name, scheme_in_text=scheme_of(wanted.name), is_insecure=wanted.is_insecure
-    )
+    target, remote = places_of_pull(principal, wanted)
     # Others do not wait for a model that only one has in the end.
     is_common = target.namespace == LIBRARY and may_write_library(principal)
     return submit(
@@ -66,6 +62,19 @@ def ask_pull(principal: Principal, wanted: Transfer) -> JobRecord:
         ),
         is_detached=wanted.is_detached,
     )
+
+
+def places_of_pull(principal: Principal, wanted: Transfer) -> tuple[ModelName, RemoteModel]:
+    """Return under which name a model would be stored here, and from where it would come.
+
+    Raises InvalidModelName, NotYourModel, RegistryNotAllowed.
+    """
+    name = ModelName.parse(wanted.name)
+    target = library.pull_target(principal, name)
+    remote = RemoteModel.parse(
+        name, scheme_in_text=scheme_of(wanted.name), is_insecure=wanted.is_insecure
+    )
+    return target, remote
 
 
 def ask_push(principal: Principal, wanted: Transfer) -> JobRecord:

@@ -13,6 +13,7 @@ THINGS: Final = {
     "invite": "nothing",
     "password_link": "MQ/nothing",
     "key": "0" * 12,
+    "job": "0" * 32,
 }
 
 
@@ -46,6 +47,12 @@ PAGES: Final = (
     # --- chat
     # --- models
     # --- pull, create, upload, jobs
+    Page("jobs", "/jobs"),
+    Page("jobs", "/jobs?all=1", who="alice"),
+    Page("job", "/jobs/{job}"),
+    Page("models-pull", "/models/pull"),
+    Page("models-create", "/models/create"),
+    Page("models-upload", "/models/upload"),
     # --- keys, teams, oneself
     Page("keys", "/keys"),
     Page("new-key", "/keys/new"),
@@ -66,6 +73,7 @@ SHOWS_NO_PAGE: Final = {
     # --- chat
     # --- models
     # --- pull, create, upload, jobs
+    "job-strip": "the line about jobs that every page has",
     # --- keys, teams, oneself
     # --- usage
 }

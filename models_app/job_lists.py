@@ -1,0 +1,50 @@
+"""Jobs for people to look at: lists, and what is told of on every page.
+
+Who may see which job says `models_app.jobs`. Asks for a fixed number of queries, however many
+jobs there are; knows no page.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
+
+from django.db.models import Q
+
+from models_app.jobs import ACTIVE_STATES, JobRecord, record_of, visible
+from models_app.permissions import Principal
+
+_MOST_ACTIVE: Final = 100
+_MOST_ENDED: Final = 50
+_MOST_TOLD: Final = 20
+_MOST_KNOWN: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class JobLists:
+    """Jobs, the newest first. Those that have ended are without their events."""
+
+    active: list[JobRecord]
+    ended: list[JobRecord]
+
+
+def list_for_people(principal: Principal, *, is_everybodys: bool) -> JobLists:
+    """Return one's own jobs, or all that one may see. Two queries."""
+    rows = visible(principal)
+    if not is_everybodys:
+        rows = rows.filter(owner_id=principal.user_id)
+    active = rows.filter(state__in=ACTIVE_STATES)[:_MOST_ACTIVE]
+    ended = rows.exclude(state__in=ACTIVE_STATES).defer("events")[:_MOST_ENDED]
+    return JobLists(
+        [record_of(row) for row in active], [record_of(row, has_events=False) for row in ended]
+    )
+
+
+def list_to_tell(principal: Principal, known: Collection[str]) -> list[JobRecord]:
+    """Return what one may see that has not ended, and those of the known ones that have.
+
+    Without events, and with one query: every page asks this every few seconds.
+    """
+    ids = [job_id for job_id in known if job_id.isalnum()][:_MOST_KNOWN]
+    rows = visible(principal).defer("events")
+    rows = rows.filter(Q(state__in=ACTIVE_STATES) | Q(job_id__in=ids))
+    return [record_of(row, has_events=False) for row in rows[:_MOST_TOLD]]
