@@ -95,6 +95,13 @@ def format_duration(seconds: float) -> str:
     return " ".join(f"{count} {unit}" for count, unit in parts if count) or "0 s"
 
 
+def format_age(moment: datetime, now: datetime) -> str:
+    """Return `just now` or `3 days ago`."""
+    if (now - moment).total_seconds() < _JUST_NOW_S:
+        return "just now"
+    return f"{timesince(moment, now, depth=1)} ago"
+
+
 def _loaded_row(model: LoadedModel) -> LoadedRow:
     stays = model.expires_in_s is None or math.isinf(model.expires_in_s)
     leaves_in_s = None if stays else max(0, round(model.expires_in_s or 0))
@@ -118,7 +125,7 @@ def _model_row(model: ListedModel, *, now: datetime, is_loaded: bool) -> ModelRo
         context=format_context(context_tokens) if context_tokens else "",
         context_tokens=context_tokens,
         modified_at=model.modified_at,
-        modified=_ago(model.modified_at, now),
+        modified=format_age(model.modified_at, now),
         is_loaded=is_loaded,
     )
 
@@ -128,9 +135,3 @@ def _processor(model: LoadedModel) -> str:
         return "CPU"
     share = round(_WHOLE_PERCENT * model.size_vram_bytes / max(1, model.size_bytes))
     return "GPU" if share >= _WHOLE_PERCENT else f"{share}% GPU"
-
-
-def _ago(moment: datetime, now: datetime) -> str:
-    if (now - moment).total_seconds() < _JUST_NOW_S:
-        return "just now"
-    return f"{timesince(moment, now, depth=1)} ago"

@@ -40,6 +40,7 @@ class Demand(enum.Enum):
     MODEL_PULL = "who may pull the model"
     MODEL_PUSH = "who may push to the model"
     MODEL_MANAGE = "who may manage the model"
+    MODEL_PIN = "operators who may use the model"
 
 
 _VERBS: Final = {
@@ -80,6 +81,9 @@ def refusal(demand: Demand, principal: Principal, thing: Thing) -> int | None:
         return None if is_admin else FORBIDDEN
     if demand in _VERBS:
         return _of_model(_VERBS[demand], thing)
+    if demand is Demand.MODEL_PIN:
+        refused = _of_model(Verb.USE, thing)
+        return refused or (None if principal.may_operate else FORBIDDEN)
     if demand is Demand.IN_TEAM:
         sees = principal.is_auditor or principal.role_in(thing.team) is not None
         return None if sees else NOT_FOUND

@@ -114,6 +114,7 @@ class ListedModel:
 
     name: str
     namespace: str
+    model_id: int  # of the model whose tag it is
     digest: str
     size_bytes: int
     modified_at: datetime
@@ -121,6 +122,7 @@ class ListedModel:
     context_length: int | None
     embedding_length: int | None
     capabilities: tuple[str, ...]
+    is_alias: bool = False
 
     @property
     def parameter_size(self) -> str:
@@ -358,6 +360,7 @@ def _listed(tag: ListedTag) -> ListedModel:
     return ListedModel(
         name=tag.name.short,
         namespace=(tag.target or tag.name).namespace or LIBRARY,
+        model_id=tag.model_id,
         digest=tag.digest,
         size_bytes=tag.size_bytes,
         modified_at=tag.modified_at,
@@ -365,6 +368,7 @@ def _listed(tag: ListedTag) -> ListedModel:
         context_length=config.context_length,
         embedding_length=config.embedding_length,
         capabilities=config.capabilities,
+        is_alias=tag.target is not None,
     )
 
 

@@ -1,0 +1,246 @@
+"""What the page of one model shows: its facts, texts, files and metadata, cut to what a page holds.
+
+All of it is text from outside. Pure: knows no HTTP, no engine and no database.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from inference import overview
+from inference.messages import LoadedModel
+from inference.overview import LoadedRow
+from inference.pages import model_list
+from models_app.permissions import Verb
+from registry import show
+from registry.catalogue import Sheet
+from registry.library import ListedModel, ResolvedModel
+from registry.manifests import LayerRef
+
+_MAX_TEXT_CHARS: Final = 6_000
+_MAX_VALUE_CHARS: Final = 300
+_MAX_ROWS: Final = 400
+_MAX_MESSAGES: Final = 20
+_MEDIA_PREFIX: Final = "application/vnd.ollama.image."
+_CONFIG_SUFFIX: Final = "container.image.v1+json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """A text of a model. `shown` is its beginning where `is_cut`; `part` is what to ask for."""
+
+    part: str
+    title: str
+    shown: str
+    is_cut: bool
+    size: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """A file that a model is made of."""
+
+    kind: str
+    media_type: str
+    digest: str
+    size: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagRow:
+    """A tag of the repository."""
+
+    name: str
+    tag: str
+    digest: str
+    size: str
+    quantization: str
+    modified_at: datetime
+    modified: str
+    is_this: bool
+    is_loaded: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownSheet:
+    """All that the page shows of a model. `loaded` is None where it is not in memory."""
+
+    name: str
+    base_name: str
+    digest: str
+    capabilities: tuple[str, ...]
+    whose: str
+    visibility: str
+    is_pinned: bool
+    is_embedding: bool
+    facts: list[tuple[str, str]]
+    texts: list[Text]
+    parameters: list[tuple[str, str]]
+    messages: list[tuple[str, Text]]
+    files: list[File]
+    metadata: list[tuple[str, str]]
+    metadata_left_out: int
+    tags: list[TagRow]
+    modified_at: datetime
+    modified: str
+    loaded: LoadedRow | None
+    may: Mapping[str, bool]
+
+
+def shown_sheet(
+    sheet: Sheet, in_memory: Sequence[LoadedModel], *, may_pin: bool, now: datetime
+) -> ShownSheet:
+    """Return what the page shows; `in_memory` is all that the node holds."""
+    model = sheet.model
+    mine = next((each for each in in_memory if each.digest == model.digest), None)
+    metadata = metadata_rows(model)
+    return ShownSheet(
+        name=model.name,
+        base_name=sheet.base_name,
+        digest=model.digest,
+        capabilities=model_list.capability_words(model.capabilities),
+        whose=model_list.whose_word(sheet.whose),
+        visibility=model_list.visibility_word(sheet.place.visibility, sheet.whose),
+        is_pinned=model.is_pinned,
+        is_embedding="completion" not in model.capabilities,
+        facts=[(name, value) for name, value in _facts(sheet) if value],
+        texts=[text for text in _texts(model) if text.shown],
+        parameters=_parameters(model.parameters),
+        messages=[
+            (role, _cut("messages", role, content))
+            for role, content in model.messages[:_MAX_MESSAGES]
+        ],
+        files=[_file(layer) for layer in (model.manifest.config, *model.manifest.layers)],
+        metadata=metadata[:_MAX_ROWS],
+        metadata_left_out=max(0, len(metadata) - _MAX_ROWS),
+        tags=_tags(sheet, {each.digest for each in in_memory}, now),
+        modified_at=model.modified_at,
+        modified=overview.format_age(model.modified_at, now),
+        loaded=overview.loaded_rows([mine])[0] if mine else None,
+        may={
+            "use": Verb.USE in sheet.verbs,
+            "copy": Verb.PULL in sheet.verbs,
+            "delete": Verb.MANAGE in sheet.verbs,
+            "share": sheet.access is not None,
+            "pin": may_pin and Verb.USE in sheet.verbs,
+        },
+    )
+
+
+def whole_text(model: ResolvedModel, part: str) -> str:
+    """Return a text of a model as a whole; empty where it has none. Raises GgufError."""
+    match part:
+        case "license":
+            return "\n\n".join(model.license)
+        case "template":
+            return model.template or show.jinja_template(model)
+        case "system":
+            return model.system
+        case "messages":
+            return "\n\n".join(f"{role}: {content}" for role, content in model.messages)
+        case "metadata":
+            info = show.model_info(model, is_verbose=True)
+            return json.dumps(info, ensure_ascii=False, indent=1)
+    return ""
+
+
+def metadata_rows(model: ResolvedModel) -> list[tuple[str, str]]:
+    """Return the GGUF file's metadata, and the projector's, with values as one shows them."""
+    info = show.model_info(model, is_verbose=False)
+    rows = [(key, _value(value)) for key, value in info.items()]
+    if model.projector:
+        seeing = show.projector_info(model, is_verbose=False)
+        rows += [(f"projector: {key}", _value(value)) for key, value in seeing.items()]
+    return rows
+
+
+def _facts(sheet: Sheet) -> list[tuple[str, str]]:
+    model = sheet.model
+    details = model.details
+    context = model.config.get("context_length") or model.gguf.get("context_length") or 0
+    width = model.config.get("embedding_length") or model.gguf.get("embedding_length") or 0
+    return [
+        ("Size", overview.format_bytes(model.size_bytes)),
+        ("Parameters", details.parameter_size),
+        ("Quantization", details.quantization_level),
+        ("Context", f"{context:,} tokens" if context else ""),
+        ("Vector length", f"{width:,}" if "embedding" in model.capabilities and width else ""),
+        ("Architecture", details.family),
+        ("License", ", ".join(dict.fromkeys(sheet.licenses))),
+        ("Made from", details.parent_model),
+        ("Sees with", "a projector of its own" if model.projector else ""),
+        ("Adapters", str(len(model.adapters)) if model.adapters else ""),
+        ("Parser", str(model.config.get("parser") or "")),
+        ("Renderer", str(model.config.get("renderer") or "")),
+    ]
+
+
+def _texts(model: ResolvedModel) -> list[Text]:
+    language = "in Go's language" if model.template else "Jinja, from the GGUF file"
+    return [
+        _cut("template", "Template", whole_text(model, "template"), note=language),
+        _cut("system", "System prompt", model.system),
+        _cut("license", "License", whole_text(model, "license")),
+    ]
+
+
+def _cut(part: str, title: str, text: str, *, note: str = "") -> Text:
+    return Text(
+        part=part,
+        title=title,
+        shown=text[:_MAX_TEXT_CHARS],
+        is_cut=len(text) > _MAX_TEXT_CHARS,
+        size=overview.format_bytes(len(text.encode("utf-8", "replace"))),
+        note=note,
+    )
+
+
+def _parameters(parameters: Mapping[str, Any]) -> list[tuple[str, str]]:
+    rows = []
+    for name, value in sorted(parameters.items()):
+        items = value if isinstance(value, list) else [value]
+        rows += [(name, _value(item)) for item in items]
+    return rows[:_MAX_ROWS]
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "a list"
+    if isinstance(value, str):
+        text = value
+    elif isinstance(value, int) and not isinstance(value, bool):
+        text = f"{value}"
+    else:
+        text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _MAX_VALUE_CHARS else f"{text[:_MAX_VALUE_CHARS]}…"
+
+
+def _file(layer: LayerRef) -> File:
+    kind = layer.mediaType.removeprefix(_MEDIA_PREFIX)
+    return File(
+        kind="config" if layer.mediaType.endswith(_CONFIG_SUFFIX) else kind,
+        media_type=layer.mediaType,
+        digest=layer.digest,
+        size=overview.format_bytes(layer.size),
+    )
+
+
+def _tags(sheet: Sheet, loaded: set[str], now: datetime) -> list[TagRow]:
+    return [_tag(tag, sheet.model.name, loaded, now) for tag in sheet.tags]
+
+
+def _tag(tag: ListedModel, name: str, loaded: set[str], now: datetime) -> TagRow:
+    return TagRow(
+        name=tag.name,
+        tag=tag.name.rpartition(":")[2],
+        digest=tag.digest,
+        size=overview.format_bytes(tag.size_bytes),
+        quantization=tag.quantization_level,
+        modified_at=tag.modified_at,
+        modified=overview.format_age(tag.modified_at, now),
+        is_this=tag.name == name,
+        is_loaded=tag.digest in loaded,
+    )
