@@ -49,6 +49,7 @@ _VERBS: Final = {
     Demand.MODEL_PULL: Verb.PULL,
     Demand.MODEL_PUSH: Verb.PUSH,
     Demand.MODEL_MANAGE: Verb.MANAGE,
+    Demand.MODEL_PIN: Verb.USE,
 }
 _OF_TEAM: Final = {
     Demand.TEAM_OWNER: TeamRole.OWNER,
@@ -80,10 +81,8 @@ def refusal(demand: Demand, principal: Principal, thing: Thing) -> int | None:
     if demand is Demand.ADMIN:
         return None if is_admin else FORBIDDEN
     if demand in _VERBS:
-        return _of_model(_VERBS[demand], thing)
-    if demand is Demand.MODEL_PIN:
-        refused = _of_model(Verb.USE, thing)
-        return refused or (None if principal.may_operate else FORBIDDEN)
+        is_enough = demand is not Demand.MODEL_PIN or principal.may_operate
+        return _of_model(_VERBS[demand], thing) or (None if is_enough else FORBIDDEN)
     if demand is Demand.IN_TEAM:
         sees = principal.is_auditor or principal.role_in(thing.team) is not None
         return None if sees else NOT_FOUND

@@ -13,7 +13,7 @@ from django.db.models.fields.json import KeyTextTransform
 
 from models_app import model_access
 from models_app.models import Blob, LanguageModel, Layer, Tag, Visibility
-from models_app.names import LIBRARY, ModelName
+from models_app.names import LIBRARY
 from models_app.permissions import Principal, Verb
 
 # What may be asked of a model, in the words that people are shown.
@@ -63,7 +63,9 @@ def verbs_of(principal: Principal, model_id: int, tag: str) -> frozenset[Verb]:
     return frozenset(verb for verb in Verb if row.get(f"may_{verb}"))
 
 
-def layers_of(manifests: Collection[str], media_types: Collection[str]) -> list[tuple[str, str, str]]:
+def layers_of(
+    manifests: Collection[str], media_types: Collection[str]
+) -> list[tuple[str, str, str]]:
     """Return manifest, media type and file of every layer of these types, in order. One query.
 
     Manifests and files are told by their digests, 64 hex.
@@ -80,3 +82,6 @@ def gguf_texts(digests: Collection[str], key: str) -> dict[str, str]:
     return {digest: text or "" for digest, text in rows.values_list("digest", "value")}
 
 
+def chosen_visibility(text: str) -> Visibility:
+    """Return what a form has chosen, one of VISIBILITIES."""
+    return Visibility(text)

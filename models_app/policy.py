@@ -160,6 +160,19 @@ ROUTES: Final[dict[str, Rule]] = {
     "jobs/<str:job_id>": _READ.asking(GET=Demand.OWN_OR_OPERATOR),
     "jobs/<str:job_id>/cancel": _BY_FORM.asking(POST=Demand.OWN_OR_OPERATOR),
     "jobs/<str:job_id>/retry": _BY_FORM.asking(POST=Demand.OWN_OR_OPERATOR),
+    "models": _READ,
+    "models/<path:name>": _READ.asking(GET=Demand.MODEL_READ),
+    "models/<path:name>/text/<str:part>": _READ.asking(GET=Demand.MODEL_READ),
+    "models/<path:name>/load": _OWN_ACCOUNT.asking(POST=Demand.MODEL_USE),
+    "models/<path:name>/unload": _OWN_ACCOUNT.asking(POST=Demand.MODEL_USE),
+    "models/<path:name>/pin": _OWN_ACCOUNT.asking(POST=Demand.MODEL_PIN),
+    "models/<path:name>/copy": _OWN_ACCOUNT.asking(GET=Demand.MODEL_PULL, POST=Demand.MODEL_PULL),
+    "models/<path:name>/delete": _OWN_ACCOUNT.asking(
+        GET=Demand.MODEL_MANAGE, POST=Demand.MODEL_MANAGE
+    ),
+    "models/<path:name>/access": _OWN_ACCOUNT.asking(
+        GET=Demand.MODEL_MANAGE, POST=Demand.MODEL_MANAGE
+    ),
     "openapi.json": _READ,
     "api-docs": _PAGE,
     "api-docs/<str:operation_id>": _PAGE,

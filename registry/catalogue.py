@@ -13,9 +13,10 @@ from models_app import grants, model_places
 from models_app.errors import ModelNotFound
 from models_app.grants import ModelAccess
 from models_app.model_places import ModelPlace
-from models_app.names import ModelName
+from models_app.names import LIBRARY, ModelName
 from models_app.permissions import Principal, Verb
 from registry import library, licenses, manifests
+from registry.errors import NotYourModel
 from registry.library import ListedModel, ResolvedModel
 
 _LICENSE_KEY: Final = "general.license"
@@ -35,9 +36,10 @@ class Whose(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A model of the list. `license` is empty where none is known."""
+    """A model of the list. `license` is empty where none is known; `link` as of a Sheet."""
 
     listed: ListedModel
+    link: str
     whose: Whose
     visibility: str
     is_pinned: bool
@@ -48,10 +50,13 @@ class Entry:
 class Sheet:
     """All about a model that one may read. `access` is there for those who may change it.
 
+    `link`: the name that means this model and no other, to the one who looks.
     `tags` are those of its repository that one may see, the newest first, itself among them.
     """
 
     model: ResolvedModel
+    model_id: int
+    link: str
     whose: Whose
     place: ModelPlace
     verbs: frozenset[Verb]
@@ -70,9 +75,11 @@ def list_entries(principal: Principal) -> list[Entry]:
     listed = library.list_models(principal)
     places = model_places.places_of({model.model_id for model in listed})
     names = _licenses({model.digest for model in listed})
+    taken = {model.name.lower() for model in listed}
     return [
         Entry(
             listed=model,
+            link=_link(principal, model.name, taken),
             whose=_whose(principal, places[model.model_id]),
             visibility=places[model.model_id].visibility,
             is_pinned=places[model.model_id].is_pinned,
@@ -86,37 +93,50 @@ def list_entries(principal: Principal) -> list[Entry]:
 def read_sheet(principal: Principal, name: str) -> Sheet:
     """Return all about a model. Raises InvalidModelName, ModelNotFound."""
     model = library.resolve(principal, ModelName.parse(name), Verb.READ)
-    tags = tags_of(principal, model.name)
+    listed = library.list_models(principal)
+    tags = _tags_of(listed, model.name)
     own = next((tag for tag in tags if tag.name == model.name), None)
     if own is None:
         raise ModelNotFound(name)  # gone in between
     place = model_places.places_of({own.model_id})[own.model_id]
     verbs = model_places.verbs_of(principal, own.model_id, model.name.rpartition(":")[2])
     may_share = Verb.MANAGE in verbs and principal.is_for_account
-    shared = ModelName.parse(model.full_name)
+    whole = ModelName.parse(model.full_name)
     return Sheet(
         model=model,
+        model_id=own.model_id,
+        link=_link(principal, model.name, {each.name.lower() for each in listed}),
         whose=_whose(principal, place),
         place=place,
         verbs=verbs,
         tags=tags,
         licenses=_license_names(model),
-        access=grants.read_access(shared, by=principal) if may_share else None,
+        access=grants.read_access(whole, by=principal) if may_share else None,
     )
 
 
-def tags_of(principal: Principal, name: str) -> list[ListedModel]:
-    """Return the tags that the principal may see of the model of which `name` is one, with it."""
-    wanted = base_name(name)
-    listed = library.list_models(principal)
-    own = [model for model in listed if base_name(model.name) == wanted and not model.is_alias]
-    ids = {model.model_id for model in own if model.name == name}
-    return [model for model in own if model.model_id in ids]
+def require(sheet: Sheet, verb: Verb) -> None:
+    """Raise NotYourModel for a model that one may see and not do this with."""
+    if verb not in sheet.verbs:
+        raise NotYourModel(f"you may not {library.DOING[verb]} the model '{sheet.model.name}'")
 
 
 def base_name(name: str) -> str:
     """Return a display name without its tag."""
     return name.rpartition(":")[0]
+
+
+def _tags_of(listed: Sequence[ListedModel], name: str) -> list[ListedModel]:
+    wanted = base_name(name)
+    own = [model for model in listed if base_name(model.name) == wanted and not model.is_alias]
+    ids = {model.model_id for model in own if model.name == name}
+    return [model for model in own if model.model_id in ids]
+
+
+def _link(principal: Principal, name: str, taken: set[str]) -> str:
+    # A bare name means one's own model first, where one has such a one.
+    is_hidden = "/" not in name and f"{principal.namespace}/{name}".lower() in taken
+    return f"{LIBRARY}/{name}" if is_hidden else name
 
 
 def _whose(principal: Principal, place: ModelPlace) -> Whose:

@@ -34,7 +34,7 @@ from registry.manifests import LayerRef, Manifest
 _CACHED_MODELS: Final = 128
 _CACHED_CONFIGS: Final = 4096
 _MAX_TEXT_BYTES: Final = 4 * 1024 * 1024
-_DOING: Final[Mapping[Verb, str]] = {
+DOING: Final[Mapping[Verb, str]] = {
     Verb.READ: "see",
     Verb.USE: "use",
     Verb.PULL: "copy or download",
@@ -298,7 +298,7 @@ def _parse_exactly(field: str, text: str) -> ModelName:
 def _require_allowed(record: TagRecord, verb: Verb) -> None:
     """Raise NotYourModel for what one may see and not do this with."""
     if not record.is_allowed:
-        raise NotYourModel(f"you may not {_DOING[verb]} the model '{record.name.short}'")
+        raise NotYourModel(f"you may not {DOING[verb]} the model '{record.name.short}'")
 
 
 @lru_cache(maxsize=_CACHED_MODELS)

@@ -98,6 +98,7 @@ class Card:
     """A model of the list, in words. Texts are empty where nothing is known."""
 
     name: str
+    link: str
     facts: tuple[tuple[str, str], ...]  # what it is about, what it is
     capabilities: tuple[str, ...]
     whose: str
@@ -122,9 +123,7 @@ class Shown:
     next: str
 
 
-def show(
-    entries: Sequence[Entry], wish: Wish, *, loaded: Collection[str], now: datetime
-) -> Shown:
+def show(entries: Sequence[Entry], wish: Wish, *, loaded: Collection[str], now: datetime) -> Shown:
     """Return the page that is asked for; `loaded` are digests of what is in memory."""
     found = [entry for entry in entries if _is_wanted(entry, wish, loaded)]
     _, key, is_reversed = _ORDERS[wish.sort]
@@ -193,6 +192,7 @@ def _card(entry: Entry, loaded: Collection[str], now: datetime) -> Card:
     )
     return Card(
         name=listed.name,
+        link=entry.link,
         facts=facts,
         capabilities=capability_words(listed.capabilities),
         whose=whose_word(entry.whose),

@@ -69,6 +69,7 @@ class ShownSheet:
     """All that the page shows of a model. `loaded` is None where it is not in memory."""
 
     name: str
+    link: str
     base_name: str
     digest: str
     capabilities: tuple[str, ...]
@@ -99,6 +100,7 @@ def shown_sheet(
     metadata = metadata_rows(model)
     return ShownSheet(
         name=model.name,
+        link=sheet.link,
         base_name=sheet.base_name,
         digest=model.digest,
         capabilities=model_list.capability_words(model.capabilities),

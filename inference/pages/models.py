@@ -17,8 +17,7 @@ from inference.pages import model_list, model_sheet
 from inference.pages.model_list import Wish
 from models_app.names import ModelName
 from models_app.page_requests import allow, principal_of
-from models_app.permissions import Verb
-from ollamasite.challenges import asked_of_request
+from models_app.permissions import Principal, Verb
 from ollamasite.errors import NotFound
 from ollamasite.http import PLAIN
 from registry import catalogue, library
@@ -33,7 +32,7 @@ async def models(request: HttpRequest) -> HttpResponse:
     loaded = await nodes.loaded_digests()
     shown = model_list.show(entries, wish, loaded=loaded or (), now=timezone.now())
     context = {"shown": shown, "wish": wish, "is_engine_available": loaded is not None} | _CHOICES
-    return render(request, "inference/models.html", context)
+    return await sync_to_async(render)(request, "inference/models.html", context)
 
 
 @never_cache
@@ -43,11 +42,12 @@ async def model(request: HttpRequest, name: str) -> HttpResponse:
     principal = principal_of(request)
     sheet = await sync_to_async(catalogue.read_sheet)(principal, name)
     in_memory = await nodes.loaded()
-    shown = model_sheet.shown_sheet(
+    shown = await sync_to_async(model_sheet.shown_sheet)(
         sheet, in_memory or (), may_pin=principal.may_operate, now=timezone.now()
     )
-    context = {"model": shown, "access": sheet.access, "is_engine_available": in_memory is not None}
-    return render(request, "inference/model.html", context | _page_words(request))
+    words = _page_words(request) | {"is_engine_available": in_memory is not None}
+    context = {"model": shown, "access": sheet.access, **words}
+    return await sync_to_async(render)(request, "inference/model.html", context)
 
 
 @never_cache
@@ -55,10 +55,7 @@ async def model(request: HttpRequest, name: str) -> HttpResponse:
 async def model_text(request: HttpRequest, name: str, part: str) -> HttpResponse:
     """Hand out a text of a model as a whole, as a file of plain text."""
     asked = ModelName.parse(name)
-    found = await sync_to_async(library.resolve)(principal_of(request), asked, Verb.READ)
-    text = await sync_to_async(model_sheet.whole_text)(found, part)
-    if not text:
-        raise NotFound("The model has no such text.")
+    text = await sync_to_async(_text)(principal_of(request), asked, part)
     kept_as = f'attachment; filename="{asked.model}-{asked.tag}-{part}.txt"'
     headers = {"Content-Disposition": kept_as}
     return HttpResponse(text, content_type=f"{PLAIN}; charset=utf-8", headers=headers)
@@ -71,8 +68,15 @@ _CHOICES: dict[str, Any] = {
 }
 
 
-def _page_words(request: HttpRequest) -> dict[str, str]:
+def _page_words(request: HttpRequest) -> dict[str, Any]:
     return {
-        "base_url": asked_of_request(request).origin,
+        "base_url": request.build_absolute_uri("/").rstrip("/"),
         "keep_alive": overview.format_duration(settings.KEEP_ALIVE_S),
     }
+
+
+def _text(principal: Principal, name: ModelName, part: str) -> str:
+    text = model_sheet.whole_text(library.resolve(principal, name, Verb.READ), part)
+    if not text:
+        raise NotFound("The model has no such text.")
+    return text

@@ -23,6 +23,7 @@ _PARTS: Final = {
     "<str:request_id>": "0" * 32,
     "<int:rule_id>": "987654",
     "<int:key_id>": "987654",
+    "<str:part>": "template",
     "<str:name>": "nobody",
     "<str:user>": "nobody",
     "<str:prefix>": "0" * 12,

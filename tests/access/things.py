@@ -213,6 +213,7 @@ def model(name: str) -> Make:
             create_model(CreateModel(name=name, principal=by, files={"tiny.gguf": digest}))
             if name.endswith("/open"):
                 rows.update(visibility=Visibility.EVERYONE)
-        return {"name": name, "reference": "latest", "digest": people.digest}, Thing()
+        parts = {"name": name, "reference": "latest", "digest": people.digest, "part": "metadata"}
+        return parts, Thing()
 
     return make

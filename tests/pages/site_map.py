@@ -14,6 +14,7 @@ THINGS: Final = {
     "password_link": "MQ/nothing",
     "key": "0" * 12,
     "job": "0" * 32,
+    "model": "bob/nothing:latest",
 }
 
 
@@ -46,6 +47,11 @@ PAGES: Final = (
     Page("queue", "/queue", queries=5),
     # --- chat
     # --- models
+    Page("models", "/models"),
+    Page("model", "/models/{model}"),
+    Page("model-copy", "/models/{model}/copy"),
+    Page("model-delete", "/models/{model}/delete"),
+    Page("model-access", "/models/{model}/access"),
     # --- pull, create, upload, jobs
     Page("jobs", "/jobs"),
     Page("jobs", "/jobs?all=1", who="alice"),
@@ -72,6 +78,10 @@ SHOWS_NO_PAGE: Final = {
     # --- home and queue
     # --- chat
     # --- models
+    "model-load": "a form's target",
+    "model-unload": "a form's target",
+    "model-pin": "a form's target",
+    "model-text": "a download",
     # --- pull, create, upload, jobs
     "job-strip": "the line about jobs that every page has",
     # --- keys, teams, oneself
