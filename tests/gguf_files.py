@@ -4,6 +4,7 @@ Written with the `gguf` package, so our own reader is tested against foreign fil
 nothing of the site.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,14 +48,17 @@ def write_tiny_model(
     pooling: gguf.PoolingType | None = None,
     width: int = EMBEDDING_LENGTH,
     weights: type[np.floating[Any]] = np.float32,
+    metadata: Mapping[str, str] | None = None,
 ) -> Path:
     """Write a two-layer llama model of about 0.5 MB and return its path.
 
     The same arguments give the same bytes; another seed gives other weights. Widths that are
-    multiples of 256 and np.float16 weights are for quantizing.
+    multiples of 256 and np.float16 weights are for quantizing. `metadata`: more texts in it.
     """
     writer = gguf.GGUFWriter(path, "llama")
     _add_settings(writer, context_length, width, weights)
+    for key, value in (metadata or {}).items():
+        writer.add_string(key, value)
     _add_vocabulary(writer)
     if chat_template is not None:
         writer.add_chat_template(chat_template)

@@ -32,10 +32,16 @@ class ServedSite:
 
     def command(self, *arguments: str, said: str = "") -> str:
         """Run one of the site's commands, with something on its standard input."""
+        return self.run("ollamasite", *arguments, said=said)
+
+    def run(self, module: str, *arguments: str, said: str = "") -> str:
+        """Run a module with the site's settings, with something on its standard input."""
         folder = self.running.data_dir
-        environ = os.environ | database_settings(folder) | {"OLLAMASITE_DATA_DIR": str(folder)}
+        # The tests' own settings are not the site's: its secrets lie in its folder.
+        own = {name: value for name, value in os.environ.items() if name[:11] != "OLLAMASITE_"}
+        environ = own | database_settings(folder) | {"OLLAMASITE_DATA_DIR": str(folder)}
         done = subprocess.run(
-            [sys.executable, "-m", "ollamasite", *arguments],
+            [sys.executable, "-m", module, *arguments],
             env=environ,
             input=said,
             capture_output=True,
