@@ -9,7 +9,7 @@ from django.views.decorators.cache import never_cache
 
 from models_app.page_requests import allow, principal_of
 from registry import library
-from registry.pages.create_form import CreateForm, first_text, kinds_of_weights
+from registry.pages.create_form import CreateForm, first_text
 
 
 @never_cache
@@ -23,7 +23,7 @@ def create(request: HttpRequest) -> HttpResponse:
     if is_posted and (job := form.submit(principal)):
         return redirect("job", job.job_id)
     remarks = form.remarks(principal) if is_posted else []
-    context = {"form": form, "bases": names, "kinds": kinds_of_weights(), "remarks": remarks}
+    context = {"form": form, "bases": names, "remarks": remarks}
     return render(request, "registry/create.html", context, status=400 if is_posted else 200)
 
 

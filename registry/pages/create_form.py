@@ -24,7 +24,11 @@ class CreateForm(forms.Form):
 
     name = forms.CharField(max_length=700, required=False)
     base = forms.CharField(max_length=700, required=False)
-    quantize = forms.CharField(max_length=10, required=False)
+    quantize = forms.ChoiceField(
+        required=False,
+        choices=[(kind, kind) for kind in quantize.kinds()],
+        error_messages={"invalid_choice": "Weights cannot be turned into that."},
+    )
     modelfile = forms.CharField(max_length=_MOST_CHARS, required=False, strip=False)
 
     @property
@@ -69,11 +73,6 @@ class CreateForm(forms.Form):
             self.add_error("name", error.message)
         else:
             self.add_error("modelfile", error.message)
-
-
-def kinds_of_weights() -> list[str]:
-    """Return what weights can be turned into."""
-    return quantize.kinds()
 
 
 def first_text(base: str) -> str:

@@ -6,7 +6,7 @@ _STEP: Final = 1000
 _UNITS: Final = ("B", "KB", "MB", "GB", "TB")
 _ONE_FIGURE: Final = 9.95
 _MINUTE_S: Final = 60
-_HOUR_S: Final = 3600
+_MINUTES: Final = 60
 _DAY_S: Final = 86_400
 
 
@@ -24,15 +24,13 @@ def duration_in_words(seconds: float) -> str:
 
     Coarse on purpose: it is how long something will take.
     """
-    if seconds < _MINUTE_S:
-        return f"{max(1, round(seconds))} s"
-    if seconds < _HOUR_S:
-        return f"{round(seconds / _MINUTE_S)} min"
     if seconds >= _DAY_S:
         return "more than a day"
-    hours, rest_s = divmod(seconds, _HOUR_S)
-    minutes = int(rest_s // _MINUTE_S)
-    return f"{hours:.0f} h {minutes} min" if minutes else f"{hours:.0f} h"
+    if round(seconds) < _MINUTE_S:
+        return f"{max(1, round(seconds))} s"
+    hours, minutes = divmod(round(seconds / _MINUTE_S), _MINUTES)
+    parts = [(hours, "h"), (minutes, "min")]
+    return " ".join(f"{count} {unit}" for count, unit in parts if count)
 
 
 def percent(completed: int, total: int) -> int:
