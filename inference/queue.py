@@ -166,3 +166,9 @@ def _seen(principal: Principal, entry: E, names: dict[str, str]) -> Seen[E]:
     if not is_known and isinstance(entry, RunningEntry):
         entry = structs.replace(entry, prompt_tokens=0, completion_tokens=0, tokens_per_s=0.0)
     return Seen(entry=entry, model=model, is_own=is_own, is_known=is_known)
+
+
+async def entry_of(request_id: str) -> QueueEntry | None:
+    """Return where a request waits, None where it does not. Raises EngineUnavailable."""
+    state = await engine_client(settings.ENGINE_SOCKET).get_queue()
+    return next((entry for entry in state.entries if entry.request_id == request_id), None)

@@ -4,7 +4,14 @@ import json
 import math
 from collections.abc import Mapping
 
-from ollamasite.errors import BadRequest, Forbidden, NotFound, ServiceError, Unauthenticated
+from ollamasite.errors import (
+    BadRequest,
+    Conflict,
+    Forbidden,
+    NotFound,
+    ServiceError,
+    Unauthenticated,
+)
 
 
 class InvalidModelName(BadRequest):
@@ -264,3 +271,43 @@ class ConversationTooLong(BadRequest):
             f"what is stored behind {field} is too long: send the messages that matter as input",
             param=field,
         )
+
+
+class ChatNotFound(NotFound):
+    """There is no such chat, or it is somebody else's: the same answer for both."""
+
+    code = "chat_not_found"
+    default_message = "there is no such chat"
+
+
+class ChatMessageNotFound(NotFound):
+    """There is no such message, or it is somebody else's: the same answer for both."""
+
+    code = "chat_message_not_found"
+    default_message = "there is no such message"
+
+
+class ChatFolderNotFound(NotFound):
+    """There is no such folder of chats, or it is somebody else's: the same answer for both."""
+
+    code = "chat_folder_not_found"
+    default_message = "there is no such folder"
+
+
+class ChatImageNotFound(NotFound):
+    """There is no such image of a chat, or it is somebody else's: the same answer for both."""
+
+    code = "chat_image_not_found"
+    default_message = "there is no such image"
+
+
+class ChatsFull(Conflict):
+    """Somebody has as many chats, or as much in them, as one may have."""
+
+    code = "chats_full"
+
+
+class TooManyAnswers(Conflict):
+    """As many answers run for somebody as may."""
+
+    code = "too_many_answers"

@@ -2,9 +2,9 @@
 
     {"account": {…}, "keys": […], …, "responses": […], "requests": […], "acts": […]}
 
-Secrets and hashes are not in it. Whoever is forgotten goes with their keys, models, jobs and stored
-answers; what was counted stays, under `deleted-<id>` in place of the name, and what was audited
-stays as it is. Who may ask has been decided before. Knows no HTTP.
+Secrets and hashes are not in it. Whoever is forgotten goes with their keys, models, jobs, chats and
+stored answers; what was counted stays, under `deleted-<id>` in place of the name, and what was
+audited stays as it is. Who may ask has been decided before. Knows no HTTP.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,6 +17,8 @@ from models_app import audit, forgetting, people
 from models_app.errors import UserNotFound
 from models_app.models import (
     AuditEntry,
+    ChatImage,
+    ChatMessage,
     LedgerEntry,
     LedgerHour,
     StoredResponse,
@@ -70,6 +72,35 @@ _TAGS: Final = (
     "manifest__size_bytes",
 )
 _RESPONSES: Final = ("response_id", "model_name", "created_at", "previous_id", "input", "body")
+_CHATS: Final = (
+    "chat_id",
+    "title",
+    "folder__name",
+    "is_pinned",
+    "created_at",
+    "updated_at",
+    "head",
+    "model_name",
+    "system",
+    "options",
+    "tools",
+    "think",
+)
+_MESSAGES: Final = (
+    "message_id",
+    "chat__chat_id",
+    "parent",
+    "role",
+    "created_at",
+    "text",
+    "thinking",
+    "calls",
+    "model_name",
+    "state",
+    "error",
+    "figures",
+)
+_IMAGES: Final = ("image_id", "chat__chat_id", "message", "name", "media_type", "data")
 _COUNTED: Final = (
     "team_name",
     "key_name",
@@ -129,6 +160,12 @@ def _sections(user: User) -> Iterator[Section]:
     yield "models", _rows(Tag.objects.filter(model__in=people.owned_models(user)), _TAGS)
     yield "jobs", _rows(user.jobs.all(), _JOBS)
     yield "responses", _responses(user)
+    yield "chat_folders", _rows(user.chat_folders.all(), ("name", "created_at"))
+    yield "chats", _rows(user.chats.all(), _CHATS)
+    messages = ChatMessage.objects.filter(chat__owner=user)
+    yield "chat_messages", _rows(messages, _MESSAGES, batch=_RESPONSES_BATCH)
+    images = ChatImage.objects.filter(chat__owner=user)
+    yield "chat_images", _rows(images, _IMAGES, batch=1)  # each may be many megabytes
     requests = LedgerEntry.objects.filter(user_id=user.pk)
     yield "requests", _rows(requests, _REQUESTS, by="began_at")
     yield "hours", _rows(LedgerHour.objects.filter(user_id=user.pk), _HOURS, by="hour")

@@ -118,6 +118,8 @@ _OWN_LIMITS: Final = Rule(Access.SIGNED_IN)
 _OWN_ACCOUNT: Final = Rule(Access.SIGNED_IN, is_for_sessions=True)
 # Pages with forms: programs have routes of their own for what these do.
 _BY_FORM: Final = Rule(Access.SIGNED_IN, Scope.WRITE, is_for_sessions=True)
+# What people say to a model is theirs; no program is given it with a key.
+_OWN_CHATS: Final = Rule(Access.SIGNED_IN, Scope.USE, is_for_sessions=True)
 # Repositories of the registry; a registry token is looked at where the repository is found.
 _READ_OR_CHANGE: Final = Rule(
     Access.SIGNED_IN,
@@ -146,6 +148,21 @@ ROUTES: Final[dict[str, Rule]] = {
     "keys/<str:prefix>/revoke": _OWN_ACCOUNT.asking(POST=Demand.KEY),
     "queue": _PAGE,
     "queue/<str:request_id>/cancel": _OWN_ACCOUNT.asking(POST=Demand.OWN_OR_OPERATOR),
+    "chat": _OWN_CHATS,
+    "chat/list": _OWN_CHATS,
+    "chat/folders": _OWN_CHATS,
+    "chat/folders/<str:folder_id>/rename": _OWN_CHATS.asking(POST=Demand.OWN),
+    "chat/folders/<str:folder_id>/delete": _OWN_CHATS.asking(POST=Demand.OWN),
+    "chat/images/<str:image_id>": _OWN_CHATS.asking(GET=Demand.OWN),
+    "chat/<str:chat_id>": _OWN_CHATS.asking(GET=Demand.OWN),
+    "chat/<str:chat_id>/messages": _OWN_CHATS.asking(GET=Demand.OWN),
+    "chat/<str:chat_id>/export": _OWN_CHATS.asking(GET=Demand.OWN),
+    "chat/<str:chat_id>/rename": _OWN_CHATS.asking(POST=Demand.OWN),
+    "chat/<str:chat_id>/move": _OWN_CHATS.asking(POST=Demand.OWN),
+    "chat/<str:chat_id>/pin": _OWN_CHATS.asking(POST=Demand.OWN),
+    "chat/<str:chat_id>/delete": _OWN_CHATS.asking(POST=Demand.OWN),
+    "chat/<str:chat_id>/head": _OWN_CHATS.asking(POST=Demand.OWN),
+    "chat/<str:chat_id>/system": _OWN_CHATS.asking(POST=Demand.OWN),
     "client-keys": _OWN_ACCOUNT,
     "client-keys/<int:key_id>/remove": _OWN_ACCOUNT.asking(POST=Demand.OWN),
     "models/pull": _BY_FORM,
@@ -271,6 +288,7 @@ PREFIXES: Final[dict[str, Rule]] = {
 }
 WEBSOCKETS: Final[dict[str, Rule]] = {
     "ws/chat": _USE,
+    "ws/chats": _OWN_CHATS,
     "ws/jobs": _READ,
 }
 # A path that no route matches: strangers learn nothing, others get the router's 404.

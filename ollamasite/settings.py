@@ -66,6 +66,8 @@ MAX_BLOB_BYTES = env.size("OLLAMASITE_MAX_BLOB", 1024**4)
 # Answers of /v1/responses that clients may come back to: how long, and how much of each user's.
 RESPONSES_KEPT_S = env.seconds("OLLAMASITE_RESPONSES_KEPT", 30 * 86400.0)
 RESPONSES_BYTES = env.size("OLLAMASITE_RESPONSES_SIZE", 256 * 1024**2)
+# Of one user: what is said in the chats of the site's own page, with the images.
+CHATS_BYTES = env.size("OLLAMASITE_CHATS_SIZE", 256 * 1024**2)
 DRAIN_S = env.seconds("OLLAMASITE_DRAIN_TIMEOUT", 30.0)
 # Rows of the ledger; its hourly sums stay.
 LEDGER_KEPT_S = env.seconds("OLLAMASITE_LEDGER_KEPT", 400 * 86400.0)

@@ -16,6 +16,12 @@ from models_app.models.accounts import (
     UsedSignature,
     User,
 )
+from models_app.models.chats import (
+    Chat,
+    ChatFolder,
+    ChatImage,
+    ChatMessage,
+)
 from models_app.models.jobs import (
     ACTIVE_STATES,
     Job,
@@ -70,6 +76,10 @@ __all__ = [
     "AuditEntry",
     "Blob",
     "CacheScope",
+    "Chat",
+    "ChatFolder",
+    "ChatImage",
+    "ChatMessage",
     "ClientKey",
     "FormerName",
     "Invite",

@@ -31,6 +31,9 @@ _PARTS: Final = {
     "<str:secret>": "nothing",
     "<str:response_id>": f"resp_{'0' * 32}",
     "<str:operation_id>": "post_api_chat",
+    "<str:chat_id>": "0" * 32,
+    "<str:folder_id>": "0" * 32,
+    "<str:image_id>": "0" * 32,
     "<uidb64>": "MQ",
     "<token>": "nothing",
 }

@@ -64,6 +64,17 @@ CASES: list[tuple[str, str, Make, dict[str, Any]]] = [
         )
     ),
     ("POST", "client-keys/<int:key_id>/remove", things.client_key, {}),
+    *(
+        ("POST", f"chat/<str:chat_id>/{act}", things.chat, {})
+        for act in ("rename", "move", "pin", "delete", "head", "system")
+    ),
+    *(
+        ("GET", f"chat/<str:chat_id>{part}", things.chat, {})
+        for part in ("", "/messages", "/export")
+    ),
+    ("GET", "chat/images/<str:image_id>", things.chat_image, {}),
+    ("POST", "chat/folders/<str:folder_id>/rename", things.chat_folder, {}),
+    ("POST", "chat/folders/<str:folder_id>/delete", things.chat_folder, {}),
     ("GET", "api/jobs/<str:job_id>", things.job, {}),
     ("POST", "api/jobs/<str:job_id>/cancel", things.job, {}),
     ("POST", "api/jobs/<str:job_id>/retry", things.job, {}),

@@ -16,6 +16,9 @@ from models_app.demands import Thing
 from models_app.invites import create_invite
 from models_app.keys import create_key
 from models_app.models import (
+    Chat,
+    ChatFolder,
+    ChatImage,
     FormerName,
     Invite,
     Job,
@@ -199,6 +202,36 @@ def response(people: People) -> Found:
         response_id=response_id, owner=owner, model_name="m", input="[]", body="{}", size_bytes=4
     )
     return {"response_id": response_id}, Thing(owner_id=owner.pk)
+
+
+def chat(people: People) -> Found:
+    """A chat of Keeper's, which has not begun."""
+    owner = people.users["keeper"]
+    made = Chat.objects.create(chat_id=f"{Chat.objects.count():032d}", owner=owner, title="t")
+    return {"chat_id": made.chat_id}, Thing(owner_id=owner.pk)
+
+
+def chat_image(people: People) -> Found:
+    """An image that Keeper has asked something about."""
+    _, thing = chat(people)
+    image_id = f"{ChatImage.objects.count():032d}"
+    ChatImage.objects.create(
+        image_id=image_id,
+        chat=Chat.objects.latest("pk"),
+        message="0" * 32,
+        media_type="image/png",
+        size_bytes=1,
+        data=b"x",
+    )
+    return {"image_id": image_id}, thing
+
+
+def chat_folder(people: People) -> Found:
+    """A folder of Keeper's."""
+    owner = people.users["keeper"]
+    folder_id = f"{ChatFolder.objects.count():032d}"
+    ChatFolder.objects.create(folder_id=folder_id, owner=owner, name=folder_id)
+    return {"folder_id": folder_id}, Thing(owner_id=owner.pk)
 
 
 def model(name: str) -> Make:

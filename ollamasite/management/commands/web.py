@@ -14,6 +14,7 @@ from django.core.management.base import BaseCommand
 from django.utils.module_loading import import_string
 
 from inference import generation, recording
+from inference.chats import answers
 from models_app import ledger_writer, limits
 from ollamasite.raw_sockets import LargeBodyProtocol
 from registry.jobs import watch
@@ -98,6 +99,7 @@ class _DrainingServer(uvicorn.Server):
 async def _finish() -> None:
     """Let every request have its end, and then the limits know of it."""
     await generation.finish()
+    await answers.finish()
     await limits.close()
 
 
