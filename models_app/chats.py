@@ -117,6 +117,7 @@ def make_title(text: str) -> str:
 
 def rename_chat(principal: Principal, chat_id: str, title: str) -> None:
     """Give a chat another title. Raises ChatNotFound, BadRequest."""
+    find_chat(principal, chat_id)
     _change(principal, chat_id, title=_name(title, MAX_TITLE, "a title"))
 
 

@@ -214,13 +214,18 @@ def _end_frame(**fields: Any) -> Told:
 
 def article(message: MessageShown) -> str:
     """Return a message as the page has it."""
-    return render_to_string("inference/chat/message.html", {"message": message})
+    return _rendered("message", {"message": message})
 
 
 def calls_html(calls: str) -> list[str]:
     """Return stored calls as the page has them."""
     found = calls_shown(msgspec.json.decode(calls))
-    return [render_to_string("inference/chat/call.html", {"call": call}) for call in found]
+    return [_rendered("call", {"call": call}) for call in found]
+
+
+def _rendered(name: str, context: dict[str, Any]) -> str:
+    # An exact `str`: JSON encoders know no other.
+    return str.__str__(render_to_string(f"inference/chat/{name}.html", context))
 
 
 def temporary_shown(answer: Answer) -> MessageShown:

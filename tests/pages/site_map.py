@@ -15,6 +15,7 @@ THINGS: Final = {
     "key": "0" * 12,
     "job": "0" * 32,
     "model": "bob/nothing:latest",
+    "chat": "0" * 32,
 }
 
 
@@ -46,6 +47,8 @@ PAGES: Final = (
     Page("home", "/home", who="alice"),
     Page("queue", "/queue", queries=5),
     # --- chat
+    Page("chat", "/chat"),
+    Page("chat-open", "/chat/{chat}"),
     # --- models
     Page("models", "/models"),
     Page("model", "/models/{model}"),
@@ -77,6 +80,19 @@ SHOWS_NO_PAGE: Final = {
     "invite": "what /invite/<secret> leads to",
     # --- home and queue
     # --- chat
+    "chat-list": "a part of the chat page",
+    "chat-messages": "a part of the chat page",
+    "chat-export": "a download",
+    "chat-image": "an image",
+    "chat-rename": "changes something",
+    "chat-move": "changes something",
+    "chat-pin": "changes something",
+    "chat-delete": "changes something",
+    "chat-head": "changes something",
+    "chat-system": "changes something",
+    "chat-folders": "changes something",
+    "chat-folder-rename": "changes something",
+    "chat-folder-delete": "changes something",
     # --- models
     "model-load": "a form's target",
     "model-unload": "a form's target",

@@ -1,0 +1,1 @@
+"""Chats: what their texts become, and the answers that run."""
