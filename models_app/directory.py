@@ -169,6 +169,7 @@ def list_members(
     team_name: str,
     *,
     only_services: bool = False,
+    only_people: bool = False,
     limit: int,
     after: str = "",
     by: Principal | None,
@@ -178,8 +179,21 @@ def list_members(
     rows = Membership.objects.filter(team_id=team.team_id, user__username__gt=after)
     if only_services:
         rows = rows.filter(user__service_of__isnull=False)
+    if only_people:
+        rows = rows.filter(user__service_of__isnull=True)
     rows = rows.select_related("user").annotate(good_keys=_good_keys_of(OuterRef("user_id")))
     return [_member_record(row) for row in rows.order_by("user__username")[:limit]]
+
+
+def find_service(team_name: str, username: str, *, by: Principal | None) -> MemberRecord:
+    """Return a team's service account. Raises TeamNotFound, UserNotFound."""
+    team = find_team(team_name, by=by)
+    rows = Membership.objects.filter(team_id=team.team_id, user__service_of_id=team.team_id)
+    rows = rows.select_related("user").annotate(good_keys=_good_keys_of(OuterRef("user_id")))
+    row = rows.filter(user__username__iexact=findable(username)).first()
+    if row is None:
+        raise UserNotFound(username)
+    return _member_record(row)
 
 
 def _teams() -> QuerySet[Any]:

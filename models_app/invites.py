@@ -105,8 +105,8 @@ def create_invite(
 
 
 @audit.act()
-def revoke_invite(invite_id: int, *, by: Principal | None) -> None:
-    """End an invite that nobody has used. By administrators and owners of its team.
+def revoke_invite(invite_id: int, *, by: Principal | None) -> InviteRecord:
+    """End an invite that nobody has used, and return what it was. By admins and team owners.
 
     Raises InviteNotFound, also for others'.
     """
@@ -120,6 +120,7 @@ def revoke_invite(invite_id: int, *, by: Principal | None) -> None:
         authority.require_team_role(by, row.team.name, TeamRole.OWNER)
     Invite.objects.filter(pk=row.pk).update(revoked_at=timezone.now())
     audit.record("invite.revoke", _name(row), by=by)
+    return _record(row)
 
 
 def list_invites(

@@ -13,6 +13,7 @@ from models_app.errors import KeyTooWide, MemberNotFound, UserNotFound
 from ollamasite.errors import BadRequest, Conflict, ServiceError
 
 T = TypeVar("T")
+Act = Callable[[], object]
 
 # What somebody can mend by filling the form in another way.
 _MENDABLE: Final = (BadRequest, Conflict, UserNotFound, MemberNotFound, KeyTooWide)
@@ -44,6 +45,18 @@ class PageForm(forms.Form):
         name = wrong or next(iter(self.fields), "")
         if name:
             self.fields[name].widget.attrs["autofocus"] = True
+
+
+def fault_of(act: Act) -> str:
+    """Do something that needs no form. Return what stands in its way, in a sentence, or nothing.
+
+    Refusals that no other state of things would change are raised.
+    """
+    try:
+        act()
+    except Conflict as error:
+        return sentence_of(error)
+    return ""
 
 
 def sentence_of(error: ServiceError) -> str:

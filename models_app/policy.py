@@ -163,6 +163,24 @@ ROUTES: Final[dict[str, Rule]] = {
     "chat/<str:chat_id>/delete": _OWN_CHATS.asking(POST=Demand.OWN),
     "chat/<str:chat_id>/head": _OWN_CHATS.asking(POST=Demand.OWN),
     "chat/<str:chat_id>/system": _OWN_CHATS.asking(POST=Demand.OWN),
+    "teams": _OWN_ACCOUNT.asking(POST=Demand.ADMIN),
+    "teams/<str:name>": _OWN_ACCOUNT.asking(GET=Demand.IN_TEAM),
+    "teams/<str:name>/description": _OWN_ACCOUNT.asking(POST=Demand.TEAM_OWNER),
+    "teams/<str:name>/allowed-models": _OWN_ACCOUNT.asking(POST=Demand.ADMIN),
+    "teams/<str:name>/delete": _OWN_ACCOUNT.asking(POST=Demand.TEAM_OWNER),
+    "teams/<str:name>/invites": _OWN_ACCOUNT.asking(POST=Demand.TEAM_OWNER),
+    "teams/<str:name>/members": _OWN_ACCOUNT.asking(POST=Demand.ADMIN),
+    "teams/<str:name>/members/<str:user>": _OWN_ACCOUNT.asking(POST=Demand.TEAM_OWNER),
+    "teams/<str:name>/members/<str:user>/remove": _OWN_ACCOUNT.asking(POST=Demand.MEMBER),
+    "teams/<str:name>/service-accounts": _OWN_ACCOUNT.asking(POST=Demand.TEAM_OWNER),
+    "teams/<str:name>/service-accounts/<str:user>/deactivate": _OWN_ACCOUNT.asking(
+        POST=Demand.SERVICE
+    ),
+    "teams/<str:name>/service-accounts/<str:user>/activate": _OWN_ACCOUNT.asking(
+        POST=Demand.SERVICE
+    ),
+    "invites": _OWN_ACCOUNT.asking(POST=Demand.ADMIN),
+    "invites/<int:invite_id>/revoke": _OWN_ACCOUNT.asking(POST=Demand.INVITE),
     "client-keys": _OWN_ACCOUNT,
     "client-keys/<int:key_id>/remove": _OWN_ACCOUNT.asking(POST=Demand.OWN),
     "models/pull": _BY_FORM,

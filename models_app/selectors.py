@@ -251,6 +251,18 @@ def models_for(principal: Principal, verb: Verb) -> QuerySet[LanguageModel]:
     return LanguageModel.objects.filter(model_access.may(principal, verb, model="", tag=""))
 
 
+def team_model_names(
+    principal: Principal, team_id: int, verb: Verb, *, limit: int
+) -> tuple[str, ...]:
+    """Return the names of a team's models with which the principal may do this, in order."""
+    rows = models_for(principal, verb).filter(team_id=team_id).order_by("name")
+    names = rows.values_list("host", "namespace", "name")[:limit]
+    return tuple(
+        ModelName(host=host, namespace=namespace, model=name).short.rpartition(":")[0]
+        for host, namespace, name in names
+    )
+
+
 def find_model(principal: Principal, name: ModelName) -> LanguageModel | None:
     """Return the model of this site that a name stands for, whatever its tag; for this app alone.
 

@@ -31,7 +31,7 @@ from models_app.principals import as_now
 from models_app.site_names import findable, retire_names, take_name
 from ollamasite.errors import Conflict
 
-_SERVICE_ROLES: Final = (TeamRole.MEMBER, TeamRole.MAINTAINER)
+SERVICE_ROLES: Final = (TeamRole.MEMBER, TeamRole.MAINTAINER)
 _MAX_DESCRIPTION: Final = 200
 _MAX_PATTERNS_TEXT: Final = 1000
 
@@ -227,7 +227,7 @@ def _end_maintenance(team: Team, user: User, role: TeamRole | None, by: Principa
 
 
 def _require_service_role(name: str, role: TeamRole) -> None:
-    if role not in _SERVICE_ROLES:
+    if role not in SERVICE_ROLES:
         raise Conflict(f"{name} is a service account: it can be member or maintainer")
 
 

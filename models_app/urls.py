@@ -3,7 +3,7 @@
 from django.urls import path
 
 from models_app import joining_views, views
-from models_app.pages import key, keys
+from models_app.pages import key, keys, team, teams
 
 urlpatterns = [
     path("signin", views.SignInView.as_view(), name="signin"),
@@ -23,6 +23,28 @@ urlpatterns = [
     path("keys/<str:prefix>/rename", key.rename, name="rename-key"),
     path("keys/<str:prefix>/rotate", key.rotate, name="rotate-key"),
     path("keys/<str:prefix>/revoke", key.revoke, name="revoke-key"),
+    path("teams", teams.team_list, name="teams"),
+    path("teams/<str:name>", team.team, name="team"),
+    path("teams/<str:name>/description", team.describe, name="describe-team"),
+    path("teams/<str:name>/allowed-models", team.allow_models, name="allow-models"),
+    path("teams/<str:name>/delete", team.delete, name="delete-team"),
+    path("teams/<str:name>/invites", team.invite, name="invite-to-team"),
+    path("teams/<str:name>/members", team.add_member, name="add-member"),
+    path("teams/<str:name>/members/<str:user>", team.change_role, name="change-role"),
+    path("teams/<str:name>/members/<str:user>/remove", team.remove_member, name="remove-member"),
+    path("teams/<str:name>/service-accounts", team.add_service, name="add-service"),
+    path(
+        "teams/<str:name>/service-accounts/<str:user>/deactivate",
+        team.stop_service,
+        name="stop-service",
+    ),
+    path(
+        "teams/<str:name>/service-accounts/<str:user>/activate",
+        team.start_service,
+        name="start-service",
+    ),
+    path("invites", teams.invite_list, name="invites"),
+    path("invites/<int:invite_id>/revoke", teams.revoke_invite, name="revoke-invite"),
     path("client-keys", views.client_keys, name="client-keys"),
     path("client-keys/<int:key_id>/remove", views.remove_key, name="remove-client-key"),
 ]

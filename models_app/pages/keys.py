@@ -10,7 +10,6 @@ from models_app.keys import NewKey
 from models_app.name_patterns import matches_any
 from models_app.page_requests import allow, principal_of
 from models_app.permissions import Principal
-from ollamasite.challenges import asked_of_request
 
 _MOST_MODELS = 200
 
@@ -50,7 +49,7 @@ def show_secret(request: HttpRequest, made: NewKey, *, replaced: str = "") -> Ht
         "key": made.record,
         "secret": made.secret,
         "replaced": replaced,
-        "base_url": asked_of_request(request).origin,
+        "base_url": request.build_absolute_uri("/").rstrip("/"),
         "example_model": _example_model(principal_of(request), made.record.rules.models),
     }
     return render(request, "models_app/key_made.html", context, status=201)

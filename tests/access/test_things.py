@@ -24,7 +24,7 @@ from tests.fakes.engine import FakeNode, running_node
 from tests.fakes.http import Answer, AsgiClient
 
 SAID = [{"role": "user", "content": "x"}]
-CLOSED = {403, 404}
+CLOSED = {401, 403, 404}
 # Method, route, body.
 Asked = tuple[str, str, dict[str, Any]]
 
@@ -63,6 +63,19 @@ CASES: list[tuple[str, str, Make, dict[str, Any]]] = [
             ("POST", "keys/<str:prefix>/revoke", make, {}),
         )
     ),
+    ("GET", "teams/<str:name>", things.team, {}),
+    ("POST", "teams/<str:name>/description", things.team, {"description": "x"}),
+    ("POST", "teams/<str:name>/delete", things.team, {"confirm": things.TEAM}),
+    ("POST", "teams/<str:name>/invites", things.team, {"role": "member", "days": "7"}),
+    ("POST", "teams/<str:name>/members/<str:user>", things.team, {"role": "member"}),
+    ("POST", "teams/<str:name>/members/<str:user>/remove", things.member, {}),
+    ("POST", "teams/<str:name>/service-accounts", things.team, {"name": "page-{me}"}),
+    *(
+        ("POST", f"teams/<str:name>/service-accounts/<str:user>/{act}", things.team_service, {})
+        for act in ("activate", "deactivate")
+    ),
+    ("POST", "invites/<int:invite_id>/revoke", things.invite, {}),
+    ("POST", "invites/<int:invite_id>/revoke", things.site_invite, {}),
     ("POST", "client-keys/<int:key_id>/remove", things.client_key, {}),
     *(
         ("POST", f"chat/<str:chat_id>/{act}", things.chat, {})
@@ -163,6 +176,7 @@ def headers_of(people: People, name: str, route: str) -> dict[str, str]:
     if not policy.rule_of(route).is_for_sessions:
         return key_headers(Way.BEARER, people.secrets[name])
     browser = Client()
+    people.users[name].refresh_from_db()  # their sessions may have been ended
     browser.force_login(people.users[name])
     session = browser.cookies["ollamasite_session"].value
     cookie = f"ollamasite_session={session}; csrftoken={CSRF_TOKEN}"

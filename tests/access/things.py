@@ -128,6 +128,12 @@ def service(people: People) -> Found:
     return {"name": name}, Thing(team=TEAM)
 
 
+def team_service(people: People) -> Found:
+    """The same, named with its team."""
+    found, thing = service(people)
+    return {"name": TEAM, "user": found["name"]}, thing
+
+
 def user(people: People) -> Found:
     """Keeper's account."""
     return {"name": "keeper"}, Thing(owner_id=people.users["keeper"].pk)

@@ -16,6 +16,7 @@ THINGS: Final = {
     "job": "0" * 32,
     "model": "bob/nothing:latest",
     "chat": "0" * 32,
+    "team": "nobody",
 }
 
 
@@ -66,6 +67,12 @@ PAGES: Final = (
     Page("keys", "/keys"),
     Page("new-key", "/keys/new"),
     Page("key", "/keys/{key}"),
+    Page("teams", "/teams"),
+    Page("teams", "/teams", who="alice"),
+    Page("team", "/teams/{team}"),
+    Page("team", "/teams/{team}", who="alice"),
+    Page("invites", "/invites"),
+    Page("invites", "/invites", who="alice"),
     Page("client-keys", "/client-keys"),
     Page("own-password", "/password"),
     # --- usage

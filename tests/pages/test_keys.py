@@ -92,7 +92,7 @@ def test_list_tells_what_each_key_is_for_and_what_it_was_used_for(
     shown = words(as_bob.get("/keys"))
 
     assert f"laptop active osk-{key.prefix}-…" in shown
-    assert "see models, use models models: llama* from: 10.0.0.0/8 5000 tokens a day" in shown
+    assert "see models, use models models: llama* from: 10.0.0.0/8 5,000 tokens a day" in shown
     assert "from 192.0.2.7" in shown
     assert "3 requests, 120 tokens" in shown
 
