@@ -67,8 +67,8 @@ WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows})
 INSERT INTO models_app_ledgerhour (hour, user_id, user_name, team_id, team_name, key_id, key_name,
   model_name, dialect, requests, failed, tokens_in, tokens_out, tokens_cached, compute_us)
 SELECT strftime('%Y-%m-%d %H:00:00', 'now', '-' || (i % 8760) || ' hours'), i % {users} + 1,
-  'user' || (i % {users}), 0, '', i, 'key', 'model' || (i % {models}), 'openai', 3, 0, 300, 150, 30,
-  360 FROM n
+  'user' || (i % {users}), 0, '', i % {keys} + 1, 'key', 'model' || (i % {models}), 'openai', 3, 0,
+  300, 150, 30, 360 FROM n
 """
 
 

@@ -29,6 +29,7 @@ class Demand(enum.Enum):
     KEY = "the key itself, whose it is, maintainers of its team, administrators"
     KEY_MAKER = "the key itself, whose it is, maintainers of its team"
     KEY_NAME = "whose it is, maintainers of its team"
+    USE = "whose it is, maintainers of the team that it counts to, auditors"
     SERVICE = "owners of the service account's team, administrators"
     IN_TEAM = "who is in the team, auditors"
     TEAM_OWNER = "owners of the team, administrators"
@@ -95,6 +96,7 @@ def refusal(demand: Demand, principal: Principal, thing: Thing) -> int | None:
         return _of_key(demand, principal, thing)
     may_others = {
         Demand.OWN: False,
+        Demand.USE: principal.is_auditor or principal.reaches_in(thing.team, TeamRole.MAINTAINER),
         Demand.OWN_OR_ADMIN: is_admin,
         Demand.OWN_OR_OPERATOR: principal.may_operate,
     }[demand]

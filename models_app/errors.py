@@ -52,6 +52,13 @@ class AccessEnded(Unauthenticated):
     default_message = "unauthorized: access has ended"
 
 
+class LedgerEntryNotFound(NotFound):
+    """The ledger has no such request, or not for the caller: the same answer for both."""
+
+    code = "ledger_entry_not_found"
+    default_message = "There is no such request, or it is not kept any longer."
+
+
 class KeyNotFound(NotFound):
     """There is no such key, or it is not the caller's to see: the same answer for both."""
 

@@ -208,6 +208,10 @@ ROUTES: Final[dict[str, Rule]] = {
     "models/<path:name>/access": _OWN_ACCOUNT.asking(
         GET=Demand.MODEL_MANAGE, POST=Demand.MODEL_MANAGE
     ),
+    "usage": _ACCOUNT,
+    "usage/requests": _ACCOUNT,
+    "usage/requests/<str:request_id>": _ACCOUNT.asking(GET=Demand.USE),
+    "usage/export.csv": _ACCOUNT,
     "openapi.json": _READ,
     "api-docs": _PAGE,
     "api-docs/<str:operation_id>": _PAGE,

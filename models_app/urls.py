@@ -3,7 +3,7 @@
 from django.urls import path
 
 from models_app import joining_views, views
-from models_app.pages import key, keys, team, teams
+from models_app.pages import key, keys, team, teams, usage
 
 urlpatterns = [
     path("signin", views.SignInView.as_view(), name="signin"),
@@ -47,4 +47,8 @@ urlpatterns = [
     path("invites/<int:invite_id>/revoke", teams.revoke_invite, name="revoke-invite"),
     path("client-keys", views.client_keys, name="client-keys"),
     path("client-keys/<int:key_id>/remove", views.remove_key, name="remove-client-key"),
+    path("usage", usage.usage, name="usage"),
+    path("usage/requests", usage.requests, name="usage-requests"),
+    path("usage/requests/<str:request_id>", usage.one_request, name="usage-request"),
+    path("usage/export.csv", usage.export, name="usage-export"),
 ]

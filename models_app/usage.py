@@ -16,14 +16,17 @@ from django.db.models import Q, QuerySet
 
 from models_app import usage_sums
 from models_app.authority import require_auditor, require_team_role
-from models_app.errors import TeamNotFound
+from models_app.errors import LedgerEntryNotFound, TeamNotFound
 from models_app.ledger_sums import SUMS
 from models_app.models import ApiKey, LedgerEntry, LedgerHour, LedgerSpan, Team, User
 from models_app.permissions import Principal, TeamRole
+from ollamasite.errors import BadRequest
 
 # What a model is called that is none of the asker's business.
 OTHER: Final = "other"
 _AT_ONCE: Final = 1000
+_MOST_DIGITS: Final = 18
+_LAST_US: Final = 253_402_300_799_999_999  # the end of the year 9999
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +44,7 @@ class UsageQuestion:
     user: str = ""
     key: str = ""
     model: str = ""
+    dialect: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +58,14 @@ class Usage:
     tokens_out: int = 0
     tokens_cached: int = 0
     compute_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class UsedThing:
+    """Sums of a key, a user or a team; `number` is its id, 0 for none and for all else."""
+
+    usage: Usage
+    number: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +118,22 @@ class Place:
     began_us: int
     number: int
 
+    @staticmethod
+    def parse(text: str) -> "Place | None":
+        """Return the place that a text tells, None for an empty one. Raises BadRequest."""
+        if not text:
+            return None
+        parts = text.split("-")
+        are_numbers = all(
+            part.isascii() and part.isdigit() and len(part) <= _MOST_DIGITS for part in parts
+        )
+        if len(parts) != 2 or not are_numbers or int(parts[0]) > _LAST_US:  # noqa: PLR2004 - two
+            raise BadRequest('"after" must be the "next" of the page before')
+        return Place(int(parts[0]), int(parts[1]))
+
+    def __str__(self) -> str:
+        return f"{self.began_us}-{self.number}"
+
 
 Groups = Callable[[dict[str, Any]], str]
 
@@ -134,20 +162,53 @@ def sums(by: Principal | None, question: UsageQuestion, *, group_by: str = "") -
     whole. Raises Forbidden, TeamNotFound.
     """
     view = _view_of(by, question)
+    found: dict[str, dict[str, int]] = {} if group_by else {"": dict.fromkeys(SUMS, 0)}
+    for group, row in _summed(view, question, group_by):
+        _add(found.setdefault(group, dict.fromkeys(SUMS, 0)), row)
+    usages = [Usage(group=group, **amounts) for group, amounts in found.items()]
+    if group_by in _TIMES:
+        return sorted(usages, key=lambda usage: usage.group)
+    return sorted(usages, key=_most_tokens)
+
+
+def things(by: Principal | None, question: UsageQuestion, *, group_by: str) -> list[UsedThing]:
+    """Return the sums of things that may share a name, the most tokens first.
+
+    `group_by` is `key`, `user` or `team`; `model` and `dialect` are known by their names alone.
+    Raises Forbidden, TeamNotFound.
+    """
+    view = _view_of(by, question)
+    found: dict[int | str, tuple[str, dict[str, int]]] = {}
+    for group, row in _summed(view, question, group_by):
+        number = row.get(f"{group_by}_id", group)
+        _, amounts = found.setdefault(number, (group, dict.fromkeys(SUMS, 0)))
+        _add(amounts, row)
+    told = [
+        UsedThing(Usage(group=group, **amounts), number if isinstance(number, int) else 0)
+        for number, (group, amounts) in found.items()
+    ]
+    return sorted(told, key=lambda thing: _most_tokens(thing.usage))
+
+
+def _summed(
+    view: "_View", question: UsageQuestion, group_by: str
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the name of a group and some of its sums; a group may come again."""
     longest, name_of = _TIMES.get(group_by, (None, None))
     columns, thing_name_of = _THINGS.get(group_by, _THINGS[""])
     name_of = name_of or thing_name_of
     rows = usage_sums.rows(view.narrowed, columns, question.since, question.until, longest=longest)
-    found: dict[str, dict[str, int]] = {} if group_by else {"": dict.fromkeys(SUMS, 0)}
     for row in rows:
-        group = view.shown(name_of(row)) if group_by == "model" else name_of(row)
-        total = found.setdefault(group, dict.fromkeys(SUMS, 0))
-        for name in SUMS:
-            total[name] += row[name] or 0
-    usages = [Usage(group=group, **amounts) for group, amounts in found.items()]
-    if longest:
-        return sorted(usages, key=lambda usage: usage.group)
-    return sorted(usages, key=lambda usage: (-usage.tokens_in - usage.tokens_out, usage.group))
+        yield view.shown(name_of(row)) if group_by == "model" else name_of(row), row
+
+
+def _add(amounts: dict[str, int], row: dict[str, Any]) -> None:
+    for name in SUMS:
+        amounts[name] += row[name] or 0
+
+
+def _most_tokens(usage: Usage) -> tuple[int, str]:
+    return -usage.tokens_in - usage.tokens_out, usage.group
 
 
 def total(usages: Iterable[Usage]) -> Usage:
@@ -157,14 +218,21 @@ def total(usages: Iterable[Usage]) -> Usage:
 
 
 def page(
-    by: Principal | None, question: UsageQuestion, *, limit: int, after: Place | None = None
+    by: Principal | None,
+    question: UsageQuestion,
+    *,
+    limit: int,
+    after: Place | None = None,
+    outcome: str = "",
 ) -> tuple[list[RequestRecord], Place | None]:
     """Return a page of the rows, the newest first, and where the next one begins; None: it was all.
 
-    Raises Forbidden, TeamNotFound.
+    `outcome`: those that ended so alone. Raises Forbidden, TeamNotFound.
     """
     view = _view_of(by, question)
     rows = _rows(view, question)
+    if outcome:
+        rows = rows.filter(outcome=outcome)
     if after is not None:
         # Not `before or (at and …)`: databases walk one end of an index, not two.
         at = _moment(after.began_us)
@@ -175,17 +243,35 @@ def page(
     return [_record(row, view) for row in shown], more
 
 
-def all_pages(by: Principal | None, question: UsageQuestion) -> Iterator[list[RequestRecord]]:
+def all_pages(
+    by: Principal | None, question: UsageQuestion, *, outcome: str = ""
+) -> Iterator[list[RequestRecord]]:
     """Yield all rows, a thousand at a time. Not one long query: nobody waits for a slow reader.
 
     Raises Forbidden, TeamNotFound at the first.
     """
     after: Place | None = None
     while True:
-        records, after = page(by, question, limit=_AT_ONCE, after=after)
+        records, after = page(by, question, limit=_AT_ONCE, after=after, outcome=outcome)
         yield records
         if after is None:
             return
+
+
+def one(by: Principal, request_id: str) -> RequestRecord:
+    """Return one request: of one's own, or where one may see it among the others.
+
+    Raises LedgerEntryNotFound, also for one that is not the caller's to see.
+    """
+    row = LedgerEntry.objects.filter(request_id=request_id).first()
+    if row is None:
+        raise LedgerEntryNotFound
+    if row.user_id == by.user_id or (by.is_auditor and by.is_for_account):
+        return _record(row, _View(narrowed=Q()))
+    place = next((place for place in by.teams if place.team_id == row.team_id), None)
+    if place is None or not place.role.reaches(TeamRole.MAINTAINER):
+        raise LedgerEntryNotFound
+    return _record(row, _as_team(by, Q()))
 
 
 # ------------------------------------------------------------------ who may see what
@@ -232,8 +318,12 @@ def _team_view(by: Principal | None, name: str) -> _View:
     of_team = Q(team_id=team.pk)
     if by is None or sees_all:
         return _View(narrowed=of_team)
+    return _as_team(by, of_team)
+
+
+def _as_team(by: Principal, narrowed: Q) -> _View:
     own = {by.namespace.lower(), *(place.name.lower() for place in by.teams)}
-    return _View(narrowed=of_team, sees_addresses=False, namespaces=frozenset(own))
+    return _View(narrowed=narrowed, sees_addresses=False, namespaces=frozenset(own))
 
 
 def _narrowed(question: UsageQuestion) -> Q:
@@ -245,6 +335,8 @@ def _narrowed(question: UsageQuestion) -> Q:
         narrowed &= Q(key_id__in=list(keys.values_list("pk", flat=True)))
     if question.model:
         narrowed &= Q(model_name=question.model)
+    if question.dialect:
+        narrowed &= Q(dialect=question.dialect)
     return narrowed
 
 

@@ -5,8 +5,9 @@ everybody's, for auditors and administrators. Knows no row of the database.
 """
 
 import dataclasses
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -14,26 +15,22 @@ from asgiref.sync import sync_to_async
 from django.http import HttpResponse, StreamingHttpResponse
 from django.utils import timezone
 
-from models_app import usage
-from models_app.access_watch import while_access
-from models_app.ledger_export import Form, pieces
+from models_app import usage, usage_export
+from models_app.ledger_export import Form
 from models_app.permissions import Principal
 from models_app.usage import GROUPS, Place, RequestRecord, Usage, UsageQuestion
 from ollamasite import query_fields
 from ollamasite.api_views import ReadView
 from ollamasite.errors import BadRequest
-from ollamasite.http import JSON, json_response
+from ollamasite.http import json_response
 from ollamasite.moments import parse_moment
 
 DEFAULT_LISTED: Final = 50
 MAX_LISTED: Final = 500
 # Where nobody says since when.
 _LATELY: Final = timedelta(days=30)
-_MOST_DIGITS: Final = 18
-_LAST_US: Final = 253_402_300_799_999_999  # the end of the year 9999
 _GROUP_CHOICES: Final = {"": "", **{group: group for group in GROUPS}}
 _FORMS: Final = {"": Form.JSON, **{form.value: form for form in Form}}
-_TYPES: Final = {Form.CSV: "text/csv; charset=utf-8", Form.JSON: JSON}
 
 
 class UsageRow(msgspec.Struct, kw_only=True):
@@ -91,14 +88,8 @@ class ExportView(ReadView):
     async def get(self, request: Any) -> StreamingHttpResponse:
         """Hand out the requests as a file, with `format=csv` in CSV, else in JSON."""
         form = query_fields.choice(request.query_params, "format", _FORMS)
-        pages = await sync_to_async(_pages)(request.user, request.query_params)
-        document = _on_threads(pieces(pages, form, RequestRecord))
-        response = StreamingHttpResponse(
-            while_access(request.user, document), content_type=_TYPES[form]
-        )
-        response["Content-Disposition"] = f'attachment; filename="usage.{form}"'
-        response["Cache-Control"] = "no-store"
-        return response
+        read = partial(usage.all_pages, request.user, _question(request.query_params))
+        return await usage_export.file_of(request.user, read, form, RequestRecord)
 
 
 def _sums(principal: Principal, query: Mapping[str, str]) -> UsageReply:
@@ -119,21 +110,9 @@ def _sums(principal: Principal, query: Mapping[str, str]) -> UsageReply:
 
 def _page(principal: Principal, query: Mapping[str, str]) -> RequestsReply:
     limit = query_fields.number(query, "limit", default=DEFAULT_LISTED, most=MAX_LISTED)
-    after = _place(query.get("after", ""))
+    after = Place.parse(query.get("after", ""))
     found, more = usage.page(principal, _question(query), limit=limit, after=after)
-    return RequestsReply(requests=found, next=f"{more.began_us}-{more.number}" if more else None)
-
-
-def _pages(principal: Principal, query: Mapping[str, str]) -> Iterator[list[RequestRecord]]:
-    """Return all pages; the first is read, so that a refusal comes before the first byte."""
-    all_of_them = usage.all_pages(principal, _question(query))
-    first = next(all_of_them, [])
-
-    def from_first() -> Iterator[list[RequestRecord]]:
-        yield first
-        yield from all_of_them
-
-    return from_first()
+    return RequestsReply(requests=found, next=str(more) if more else None)
 
 
 def _question(query: Mapping[str, str]) -> UsageQuestion:
@@ -156,28 +135,5 @@ def _moment(query: Mapping[str, str], name: str) -> datetime | None:
         raise BadRequest(f'"{name}" must be a day or a time, such as 2026-01-31') from error
 
 
-def _place(text: str) -> Place | None:
-    if not text:
-        return None
-    began_us, _, number = text.partition("-")
-    are_numbers = all(_is_number(part) for part in (began_us, number))
-    if not are_numbers or int(began_us) > _LAST_US:
-        raise BadRequest('"after" must be the "next" of the page before')
-    return Place(int(began_us), int(number))
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
-
-
 def _usage_row(row: Usage) -> UsageRow:
     return UsageRow(**dataclasses.asdict(row))
-
-
-async def _on_threads(document: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
-    while piece := await sync_to_async(_next)(document):
-        yield piece
-
-
-def _next(document: Iterator[bytes]) -> bytes:
-    return next(document, b"")

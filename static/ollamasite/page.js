@@ -56,15 +56,20 @@ function startCopyButton(button, announcer) {
   });
 }
 
-function startCopyButtons() {
-  const buttons = document.querySelectorAll("[data-copy]");
+let announcer;
+
+/** Start the copy buttons in a part of the page: all of it, or what htmx has brought. */
+function startCopyButtons(part) {
+  const buttons = part.querySelectorAll("[data-copy]");
   if (!buttons.length) {
     return;
   }
-  const announcer = document.createElement("p");
-  announcer.className = "visually-hidden";
-  announcer.setAttribute("role", "status");
-  document.body.append(announcer);
+  if (!announcer) {
+    announcer = document.createElement("p");
+    announcer.className = "visually-hidden";
+    announcer.setAttribute("role", "status");
+    document.body.append(announcer);
+  }
   buttons.forEach((button) => startCopyButton(button, announcer));
 }
 
@@ -87,5 +92,6 @@ function startMenu(menu) {
   });
 }
 
-startCopyButtons();
+startCopyButtons(document);
+document.body.addEventListener("htmx:afterSwap", (event) => startCopyButtons(event.target));
 document.querySelectorAll("[data-menu]").forEach(startMenu);

@@ -88,6 +88,8 @@ CASES: list[tuple[str, str, Make, dict[str, Any]]] = [
     ("GET", "chat/images/<str:image_id>", things.chat_image, {}),
     ("POST", "chat/folders/<str:folder_id>/rename", things.chat_folder, {}),
     ("POST", "chat/folders/<str:folder_id>/delete", things.chat_folder, {}),
+    ("GET", "usage/requests/<str:request_id>", things.team_use, {}),
+    ("GET", "usage/requests/<str:request_id>", things.own_use, {}),
     ("GET", "api/jobs/<str:job_id>", things.job, {}),
     ("POST", "api/jobs/<str:job_id>/cancel", things.job, {}),
     ("POST", "api/jobs/<str:job_id>/retry", things.job, {}),

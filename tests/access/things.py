@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from django.utils import timezone
+
 from inference.messages import Priority, QueueState, RunningEntry
 from models_app import principal_cache, teams
 from models_app.client_keys import add_client_key
@@ -23,6 +25,7 @@ from models_app.models import (
     Invite,
     Job,
     LanguageModel,
+    LedgerEntry,
     Membership,
     StoredResponse,
     Team,
@@ -198,6 +201,36 @@ def request(node: FakeNode) -> Make:
         return {"request_id": entry.request_id}, Thing(owner_id=people.users["keeper"].pk)
 
     return make
+
+
+def team_use(people: People) -> Found:
+    """A request of Keeper's that counts to the team."""
+    team(people)
+    return _use(people, Team.objects.get(name=TEAM).pk)
+
+
+def own_use(people: People) -> Found:
+    """A request of Keeper's own."""
+    return _use(people, 0)
+
+
+def _use(people: People, team_id: int) -> Found:
+    owner = people.users["keeper"]
+    request_id = f"{LedgerEntry.objects.count():024d}"
+    LedgerEntry.objects.create(
+        request_id=request_id,
+        began_at=timezone.now(),
+        ended_at=timezone.now(),
+        user_id=owner.pk,
+        team_id=team_id,
+        credential="key",
+        model_name="m",
+        dialect="native",
+        kind="chat",
+        priority="api",
+        outcome="done",
+    )
+    return {"request_id": request_id}, Thing(owner_id=owner.pk, team=TEAM if team_id else "")
 
 
 def response(people: People) -> Found:

@@ -17,6 +17,7 @@ THINGS: Final = {
     "model": "bob/nothing:latest",
     "chat": "0" * 32,
     "team": "nobody",
+    "request": "0" * 24,
 }
 
 
@@ -76,6 +77,11 @@ PAGES: Final = (
     Page("client-keys", "/client-keys"),
     Page("own-password", "/password"),
     # --- usage
+    Page("usage", "/usage"),
+    Page("usage", "/usage?all=1", who="alice"),
+    Page("usage-requests", "/usage/requests"),
+    Page("usage-requests", "/usage/requests?all=1", who="alice"),
+    Page("usage-request", "/usage/requests/{request}"),
     # --- the API
     Page("api", "/api-docs"),
     Page("api-operation", "/api-docs/post_api_chat"),
@@ -109,4 +115,5 @@ SHOWS_NO_PAGE: Final = {
     "job-strip": "the line about jobs that every page has",
     # --- keys, teams, oneself
     # --- usage
+    "usage-export": "a file",
 }

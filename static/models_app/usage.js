@@ -1,0 +1,44 @@
+// The drawer of a request, and the keyboard's place when older ones are shown. Both are comfort:
+// without this file the links lead to pages.
+
+const drawer = document.getElementById("drawer");
+const body = document.getElementById("drawer-body");
+
+if (drawer && body) {
+  // Whoever wants a tab of its own gets it: htmx would take the click.
+  document.addEventListener(
+    "click",
+    (event) => {
+      if (event.target.closest("[data-drawer]") && (event.ctrlKey || event.metaKey || event.shiftKey)) {
+        event.stopPropagation();
+      }
+    },
+    true,
+  );
+  body.addEventListener("htmx:afterSwap", () => {
+    if (!drawer.open) {
+      drawer.showModal();
+    }
+    drawer.scrollTop = 0;
+  });
+  drawer.addEventListener("click", (event) => {
+    if (event.target === drawer && event.offsetX < 0) {
+      drawer.close();
+    }
+  });
+  drawer.addEventListener("close", () => body.replaceChildren());
+}
+
+// The link that showed older requests is gone: the first of them has the keyboard now.
+let count = 0;
+document.body.addEventListener("htmx:beforeSwap", (event) => {
+  if (event.detail.target.id === "more") {
+    count = document.querySelectorAll("[data-drawer]").length;
+  }
+});
+document.body.addEventListener("htmx:afterSettle", () => {
+  if (count) {
+    document.querySelectorAll("[data-drawer]")[count]?.focus();
+    count = 0;
+  }
+});
