@@ -18,7 +18,7 @@ DJLINT := $(BIN)/djlint --quiet
 export CMAKE_ARGS := $(CMAKE_ARGS) -DCMAKE_CXX_FLAGS='-include $(CURDIR)/inference/engine/llama/native/amx_tile_config.h'
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-postgres coverage check static lint format types bench
+.PHONY: help install run test test-postgres coverage check static lint format types bench screenshots
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -83,6 +83,9 @@ format: install ## Rewrite the code in the project's format
 
 types: install ## Check the types
 	$(DUMMY_SETTINGS) $(BIN)/mypy .
+
+screenshots: install ## Take pictures of every page; measure how long they take and how much script they load
+	$(BIN)/python -m tests.pages.screenshots
 
 bench: install $(BENCH_STAMP) ## Measure beside llama.cpp's server, fairness, web's overhead; writes docs/performance.md
 	$(BIN)/python -m bench
