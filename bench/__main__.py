@@ -11,6 +11,7 @@ from typing import Final
 
 from bench import (
     access,
+    chat_page,
     compare,
     compare_report,
     fairness,
@@ -27,7 +28,7 @@ from bench.workplace import MODELS, PEER_PYTHON, PLACE
 # What an idle machine uses for itself, at most.
 _QUIET_CPUS: Final = 0.2
 _DEFAULT: Final = ("compare", "fairness", "overhead", "translation", "transfer", "access")
-_ON_DEMAND: Final = ("repeat", "soak")
+_ON_DEMAND: Final = ("chat-page", "repeat", "soak")
 
 
 def main() -> None:
@@ -36,6 +37,7 @@ def main() -> None:
     PLACE.mkdir(exist_ok=True)
     measurements = {
         "access": _access,
+        "chat-page": _chat_page,
         "compare": _compare,
         "fairness": _fairness,
         "overhead": _overhead,
@@ -60,7 +62,7 @@ def _read_command_line() -> argparse.Namespace:
         nargs="*",
         choices=[*_DEFAULT, *_ON_DEMAND, []],
         default=[],
-        help="all but the last two",
+        help="all but the last three",
     )
     names = [model.name for model in MODELS]
     parser.add_argument("--models", nargs="+", choices=names, default=names, help="for compare")
@@ -69,6 +71,7 @@ def _read_command_line() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=25.0, help="for fairness: of each run")
     parser.add_argument("--streams", type=int, default=overhead.STREAMS, help="for overhead")
     parser.add_argument("--profile", type=Path, help="for overhead: cProfile of web to this file")
+    parser.add_argument("--tokens", type=int, default=chat_page.TOKENS, help="for chat-page")
     parser.add_argument("--minutes", type=float, default=10.0, help="for soak")
     parser.add_argument("--no-document", action="store_true", help="only print")
     return parser.parse_args()
@@ -76,6 +79,10 @@ def _read_command_line() -> argparse.Namespace:
 
 def _access(_: argparse.Namespace) -> str:
     return access.to_markdown(access.measure())
+
+
+def _chat_page(asked: argparse.Namespace) -> str:
+    return chat_page.to_markdown(chat_page.measure(asked.tokens))
 
 
 def _compare(asked: argparse.Namespace) -> str:
