@@ -134,17 +134,22 @@ export function wait(frame) {
   }
 }
 
-/** Take an `ended` frame: the article as the server shows it from now on. */
+/** Take an `ended` frame: the article as the server shows it from now on. False: it is gone. */
 export function end(frame) {
   const article = articleOf(frame.message);
   const fresh = nodesOf(frame.html).firstElementChild;
-  if (!article || !fresh) {
-    return;
+  if (!article) {
+    return true;
+  }
+  if (!fresh) {
+    article.remove();
+    return false;
   }
   become(article, fresh);
   const name = article.getAttribute("aria-label");
   const said = sourceOf(article).slice(0, READ_ALOUD_CHARACTERS);
   announce(frame.error ? `${name} could not answer: ${frame.error}` : `${name} has answered: ${said}`);
+  return true;
 }
 
 /** Let an article be another, without touching the blocks that are the same. */

@@ -72,7 +72,7 @@ function take(frame) {
 }
 
 function started(frame) {
-  const { behind, images: sent, isTyped } = asked.get(frame.id) ?? {};
+  const { behind, text, images: sent, isTyped } = asked.get(frame.id) ?? {};
   asked.delete(frame.id);
   const isElsewhere = frame.chat && openId() && frame.chat !== openId();
   if (isElsewhere) {
@@ -80,12 +80,11 @@ function started(frame) {
   }
   cutBehind(behind);
   byId("welcome").hidden = true;
-  const html = nodesOf(frame.html);
-  log.append(html);
-  running.add(frame.message);
-  if (temporary.isOn() && frame.question) {
-    temporary.keepImages(articleOf(frame.question), sent ?? []);
+  if (frame.temporary && text !== undefined) {
+    temporary.add(text, sent ?? []);
   }
+  log.append(nodesOf(frame.html));
+  running.add(frame.message);
   if (isTyped) {
     composer.write("");
     images.clear();
@@ -116,8 +115,10 @@ function becomeChat(chat) {
 }
 
 function ended(frame) {
-  end(frame);
   running.delete(frame.message);
+  if (!end(frame)) {
+    tell(frame.error || "This answer is not there any more.");
+  }
   picker.markLoaded();
   showTitle(frame.title);
   showRunning();
@@ -133,7 +134,7 @@ function refused(frame) {
   }
   const id = frame.error_id ? ` (id ${frame.error_id})` : "";
   tell(`${frame.error}${id}`);
-  if (given?.text && !composer.text()) {
+  if (given?.isTyped && !composer.text()) {
     composer.write(given.text);
   }
   showRunning();
@@ -199,7 +200,7 @@ function askAgain(article, text) {
   const sent = temporary.isOn() ? temporary.imagesOf(article) : [];
   const frame = question(text, sent, behind);
   const others = temporary.isOn() ? {} : { images_of: article.dataset.message };
-  return send({ ...frame, ...others }, { behind, images: sent });
+  return send({ ...frame, ...others }, { text, behind, images: sent });
 }
 
 function regenerate(article) {
@@ -261,7 +262,7 @@ async function saveSettings({ system, options, tools, think }) {
     return;
   }
   const texts = { system, options: JSON.stringify(options), model: picker.name() };
-  const others = { tools: JSON.stringify(tools), think: think === null ? "" : String(think) };
+  const others = { tools: JSON.stringify(tools), think: JSON.stringify(think) };
   try {
     await post(`/chat/${openId()}/system`, { ...texts, ...others });
     announce("Kept for this chat");

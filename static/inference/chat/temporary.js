@@ -1,7 +1,36 @@
 // A chat that nobody keeps: what was said lives in the page alone. Knows no socket.
 
-import { byId, make } from "./dom.js";
+import { byId, icon, make } from "./dom.js";
 import { sourceOf } from "./answers.js";
+
+function tool(act, drawing, words) {
+  const label = make("span", { className: "visually-hidden" }, words);
+  const dataset = { act };
+  return make("button", { type: "button", className: "icon-button", title: words, dataset }, icon(drawing), label);
+}
+
+/** A question that the server keeps nothing of, in the shape of message.html. */
+function questionArticle(text, sent) {
+  const message = `own-${Math.random().toString(36).slice(2)}`;
+  const source = make("template", { className: "turn-source" });
+  source.content.append(text);
+  const tools = make("div", { className: "turn-tools" }, tool("copy", "copy", "Copy"), tool("edit", "edit", "Edit"));
+  const article = make(
+    "article",
+    { className: "turn turn-user", id: `m-${message}`, dataset: { message, role: "user", state: "done" } },
+    make("div", { className: "said", dir: "auto" }, text),
+    make("footer", { className: "turn-foot" }, tools),
+    source,
+  );
+  article.setAttribute("aria-label", "You");
+  if (sent.length) {
+    const pictures = sent.map(({ name, data }) =>
+      make("li", {}, make("img", { src: `data:image/*;base64,${data}`, alt: name })),
+    );
+    article.prepend(make("ul", { className: "turn-images" }, ...pictures));
+  }
+  return article;
+}
 
 export function startTemporary() {
   const toggle = byId("temporary");
@@ -31,7 +60,12 @@ export function startTemporary() {
       const all = turns();
       return all.slice(0, article ? all.indexOf(article) : all.length).map(entryOf);
     },
-    keepImages: (article, sent) => images.set(article.dataset.message, sent),
+    /** Show a question; its images are kept as long as the page. */
+    add(text, sent) {
+      const article = questionArticle(text, sent);
+      images.set(article.dataset.message, sent);
+      byId("log").append(article);
+    },
     imagesOf: (article) => images.get(article.dataset.message) ?? [],
     exportAs(format) {
       const said = turns().map(({ dataset }, index) => ({
