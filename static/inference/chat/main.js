@@ -362,3 +362,5 @@ window.addEventListener("pageshow", (event) => {
     reload().catch((problem) => tell(problem.message));
   }
 });
+
+page.dataset.ready = "";

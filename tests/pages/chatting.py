@@ -1,0 +1,88 @@
+"""The chat page as somebody uses it in a browser: small words for its tests. Knows no server."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+from uuid import uuid4
+
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from tests.pages.served_site import ServedSite
+from tests.pages.visits import Visit
+
+ANSWER_MS: Final = 90_000
+SHORT: Final = 12
+LONG: Final = 600
+LONG_QUESTION: Final = "Write a very long story about a lighthouse, with many chapters."
+
+
+def chat(
+    served: ServedSite, chromium: Browser, path: str = "/chat", **options: Any
+) -> Iterator[Visit]:
+    """Open the page; what it complains about is looked at when the test is over."""
+    for visit in served.visit(chromium, "bob", path=path, **options):
+        wait_until_ready(visit.page)
+        yield visit
+
+
+def wait_until_ready(page: Page) -> None:
+    """Wait until the page's script listens; until then Enter is a key like others."""
+    expect(page.locator("#chat[data-ready]")).to_be_visible()
+
+
+def ask(page: Page, text: str, tokens: int = SHORT) -> Locator:
+    """Ask, and return the answer's article as soon as it is there."""
+    limit(page, tokens)
+    before = page.locator(".turn-assistant").count()
+    page.get_by_label("Message", exact=True).fill(text)
+    page.get_by_label("Message", exact=True).press("Enter")
+    answer = page.locator(".turn-assistant").nth(before)
+    expect(answer).to_be_visible()
+    return answer
+
+
+def limit(page: Page, tokens: int) -> None:
+    """Let answers have so many tokens at most, and be always the same."""
+    page.get_by_role("button", name="Parameters and system prompt").click()
+    drawer = page.get_by_role("dialog", name="Parameters")
+    drawer.get_by_label("Most tokens").fill(str(tokens))
+    drawer.get_by_label("Temperature").fill("0")
+    drawer.get_by_role("button", name="Use these").click()
+    expect(drawer).to_be_hidden()
+
+
+def wait_for_end(answer: Locator, state: str = "done") -> None:
+    """Wait until an answer is over."""
+    expect(answer).to_have_attribute("data-state", state, timeout=ANSWER_MS)
+
+
+def wait_for_words(answer: Locator, characters: int = 20) -> None:
+    """Wait until so much of an answer can be read."""
+    page = answer.page
+    handle = answer.locator(".blocks").element_handle()
+    script = "([node, least]) => node.innerText.length >= least"
+    page.wait_for_function(script, arg=[handle, characters], timeout=ANSWER_MS)
+
+
+def source_of(article: Locator) -> str:
+    """Return the text behind an article, as `Copy` takes it."""
+    script = "node => node.querySelector('.turn-source').content.textContent"
+    return str(article.evaluate(script))
+
+
+def chat_id_of(page: Page) -> str:
+    """Return which chat is open."""
+    return page.url.rpartition("/")[2]
+
+
+def exported(page: Page) -> dict[str, Any]:
+    """Return the open chat as the server has it."""
+    answer = page.request.get(f"{page.url.partition('?')[0]}/export?format=json")
+    assert answer.ok
+    found: dict[str, Any] = json.loads(answer.body())
+    return found
+
+
+def own_word() -> str:
+    """Return a word that no other test uses."""
+    return f"w{uuid4().hex[:8]}"
