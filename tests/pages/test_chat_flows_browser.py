@@ -121,7 +121,7 @@ def test_an_image_is_shown_and_removed_and_refused_in_words(
         expect(picture).to_be_visible()
         page.get_by_label("Message", exact=True).fill("What is this?")
         page.get_by_label("Message", exact=True).press("Enter")
-        expect(page.get_by_role("alert").filter(has_text="vision")).to_be_visible()
+        expect(page.get_by_role("alert").filter(has_text="cannot see images")).to_be_visible()
         expect(page.get_by_label("Message", exact=True)).to_have_value("What is this?")
         page.get_by_role("button", name=f"Remove {kind}.png").click()
         expect(picture).to_be_hidden()

@@ -80,6 +80,7 @@ function started(frame) {
   }
   cutBehind(behind);
   byId("welcome").hidden = true;
+  temporary.lock();
   if (frame.temporary && text !== undefined) {
     temporary.add(text, sent ?? []);
   }
@@ -184,10 +185,13 @@ async function sendTyped() {
     picker.open();
     return;
   }
+  if (!images.isEmpty() && !picker.can("vision")) {
+    tell(`${picker.name()} cannot see images. Pick a model with vision, or remove them.`);
+    return;
+  }
   try {
     const sent = await images.read();
     const behind = log.lastElementChild;
-    temporary.lock();
     send(question(text, sent, behind), { text, images: sent, behind, isTyped: true });
   } catch (problem) {
     tell(problem.message);
