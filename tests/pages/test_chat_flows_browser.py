@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, FilePayload, Page, expect
 
 from tests.pages.chatting import ask, chat, chat_id_of, exported, own_word, wait_for_end
 from tests.pages.served_site import ServedSite
@@ -113,8 +113,8 @@ def test_an_image_is_shown_and_removed_and_refused_in_words(
     for visit in chat(served, chromium):
         page = visit.page
         if kind == "upload":
-            file = {"name": "upload.png", "mimeType": "image/png", "buffer": PNG}
-            page.locator("#files").set_input_files([file])  # type: ignore[list-item] # as documented
+            file = FilePayload(name="upload.png", mimeType="image/png", buffer=PNG)
+            page.locator("#files").set_input_files(file)
         else:
             page.evaluate(GIVE_FILE, [base64.b64encode(PNG).decode(), kind])
         picture = page.get_by_role("img", name=f"{kind}.png")
@@ -171,8 +171,8 @@ def test_the_model_is_picked_by_keyboard(served: ServedSite, chromium: Browser) 
 def test_the_page_looks_right(
     served: ServedSite, chromium: Browser, width: int, scheme: str
 ) -> None:
-    options = {"viewport": {"width": width, "height": 844}, "color_scheme": scheme}
-    for visit in chat(served, chromium, **options):
+    size = {"width": width, "height": 844}
+    for visit in chat(served, chromium, viewport=size, color_scheme=scheme):
         page = visit.page
         expect(page.get_by_role("heading", name="What shall we begin with?")).to_be_visible()
         assert visit.overflow_px() <= 0
