@@ -30,6 +30,12 @@ _MAKES_MODEL: Final = frozenset({JobKind.PULL, JobKind.CREATE, JobKind.QUANTIZE}
 _RESUMES: Final = frozenset({JobKind.PULL, JobKind.PUSH})
 _AGAIN: Final = frozenset({JobState.FAILED, JobState.CANCELLED})
 _CANCELLED_CODE: Final = "job_cancelled"
+# What clients are told in another program's words, in ours.
+_WORDS: Final = {
+    "pull model manifest: file does not exist": (
+        "The registry has no such model, or shows it to others only."
+    ),
+}
 _SHOWN_DIGITS: Final = 12
 _SHOWN_LINES: Final = 400
 
@@ -100,7 +106,7 @@ def job_row(record: JobRecord, principal: Principal) -> JobRow:
         amount=_amount(record),
         speed=f"{size_in_words(record.bytes_per_s)}/s" if _is_moving(record) else "",
         remaining=_remaining(record.remaining_s),
-        error=error.get("message", ""),
+        error=_sentence(error.get("message", "")),
         error_code=error.get("code", ""),
         is_active=is_active,
         is_stopping=is_stopping,
@@ -177,6 +183,11 @@ def _error(record: JobRecord) -> Mapping[str, str]:
     error = record.error or {}
     # Whoever cancelled it knows why it has ended.
     return {} if error.get("code") == _CANCELLED_CODE else error
+
+
+def _sentence(message: str) -> str:
+    message = _WORDS.get(message, message)
+    return message[:1].upper() + message[1:]
 
 
 def _again(record: JobRecord) -> str:

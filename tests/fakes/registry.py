@@ -160,8 +160,8 @@ class FakeRegistry:
 
 
 @contextmanager
-def fake_registry() -> Iterator[FakeRegistry]:
-    """Run a registry until the end of the block."""
+def fake_registry(port: int = 0) -> Iterator[FakeRegistry]:
+    """Run a registry until the end of the block, on some free port where none is given."""
     registry = FakeRegistry()
     is_ready = threading.Event()
     end: list[Callable[[], object]] = []
@@ -173,7 +173,7 @@ def fake_registry() -> Iterator[FakeRegistry]:
         def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             tasks.add(asyncio.create_task(_serve(registry, reader, writer)))
 
-        server = await asyncio.start_server(begin, "127.0.0.1", 0)
+        server = await asyncio.start_server(begin, "127.0.0.1", port)
         registry.port = server.sockets[0].getsockname()[1]
         end.append(partial(loop.call_soon_threadsafe, ended.set))
         is_ready.set()

@@ -2,6 +2,8 @@
 
 alice runs the site, bob works with it. Every file's tests share it: each works with what it has
 made itself, under names of its own, and leaves the starter model and the two people as they are.
+The site also goes to a registry at `registry_port`, where a test may run one
+(`tests.fakes.registry`).
 """
 
 import contextlib
@@ -17,7 +19,7 @@ from playwright.sync_api import Browser, expect
 from tests.databases import database_settings
 from tests.pages.catalogue import PASSWORD
 from tests.pages.visits import Visit, open_visit
-from tests.processes.running_site import RunningSite
+from tests.processes.running_site import RunningSite, free_port
 
 WIDE = {"width": 1440, "height": 900}
 
@@ -25,8 +27,9 @@ WIDE = {"width": 1440, "height": 900}
 class ServedSite:
     """Where the site is, and who has signed in there."""
 
-    def __init__(self, running: RunningSite) -> None:
+    def __init__(self, running: RunningSite, registry_port: int = 0) -> None:
         self.running = running
+        self.registry_port = registry_port
         self.url = running.url
         self._states: dict[str, Any] = {}
 
@@ -75,10 +78,12 @@ class ServedSite:
 @contextlib.contextmanager
 def served_site(data_dir: Path) -> Iterator[ServedSite]:
     """Run it."""
-    running = RunningSite(data_dir)
+    registry_port = free_port()
+    registries = f"registry.ollama.ai,hf.co,http://127.0.0.1:{registry_port}"
+    running = RunningSite(data_dir, settings={"OLLAMASITE_ALLOWED_REGISTRIES": registries})
     try:
         running.wait_until_started()
-        site = ServedSite(running)
+        site = ServedSite(running, registry_port)
         site.add_user("alice", "--admin")
         site.add_user("bob")
         yield site
