@@ -207,8 +207,8 @@ def test_pages_fit_and_can_be_read(
     served: ServedSite, chromium: Browser, failed_job: str, width: int, scheme: str
 ) -> None:
     paths = ("/jobs", failed_job, "/models/pull", "/models/create", "/models/upload")
-    look = {"viewport": {"width": width, "height": 900}, "color_scheme": scheme}
-    for visit in served.visit(chromium, path="/jobs", **look):
+    size = {"width": width, "height": 900}
+    for visit in served.visit(chromium, path="/jobs", viewport=size, color_scheme=scheme):
         for path in paths:
             visit.page.goto(f"{served.url}{path}")
             assert visit.overflow_px() <= 0, path
