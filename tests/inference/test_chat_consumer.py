@@ -15,7 +15,6 @@ from django.test import Client
 from django.utils import timezone
 
 from inference.chats import answers
-from inference.chats.growth import GrowingText
 from inference.chats.markdown import render_blocks
 from inference.messages import Cancel, ChatPrompt, FailureCode, Generate, Priority, Token, ToolCall
 from models_app import chat_messages, chats
@@ -609,16 +608,3 @@ async def test_frame_that_makes_no_sense_is_an_error_and_not_the_end(
 
     assert refused["type"] == "error"
     assert ended["state"] == "done"
-
-
-async def test_growth_costs_little_however_long_the_answer_is() -> None:
-    """Blocks that are over are not rendered again (the time is measured in bench/)."""
-    text, rendered = GrowingText(), 0
-    whole = ""
-    for number in range(300):
-        whole += f"Paragraph {number} with `code`.\n\n"
-        text.update(whole)
-        rendered += len(whole) - text._closed_end
-
-    assert text.blocks == render_blocks(whole)
-    assert rendered / 300 < 200  # characters an update, of 9,000
