@@ -10,7 +10,7 @@ from inference.messages import Priority, RunningEntry
 from inference.overview import format_duration
 from inference.queue import ModelQueue, Queue, Running, Waiting, by_model
 
-BROWSER: Final = "this site"  # what no key has asked for
+_ON_PAGE: Final = "on this site"  # what no key has asked for
 _REASONS: Final = {
     "waiting for a slot": "all places are taken",
     "loading": "the model is being loaded",
@@ -32,7 +32,7 @@ class RequestRow:
     request_id: str
     model: str
     who: str
-    key_name: str
+    by: str  # "with" a key, or from a page; of one's own alone
     kind: str  # "batch", for what has asked to come last
     is_own: bool
     is_running: bool
@@ -112,7 +112,7 @@ def _running_row(seen: Running) -> RequestRow:
         request_id=entry.request_id,
         model=seen.model or "",
         who=_who(seen),
-        key_name=entry.key_name or BROWSER if seen.is_own else "",
+        by=_by(seen),
         kind=_CLASSES[entry.priority],
         is_own=seen.is_own,
         is_running=True,
@@ -130,7 +130,7 @@ def _waiting_row(seen: Waiting) -> RequestRow:
         request_id=entry.request_id,
         model=seen.model or "",
         who=_who(seen),
-        key_name=entry.key_name or BROWSER if seen.is_own else "",
+        by=_by(seen),
         kind=_CLASSES[entry.priority],
         is_own=seen.is_own,
         is_running=False,
@@ -140,6 +140,12 @@ def _waiting_row(seen: Waiting) -> RequestRow:
         reason=_REASONS.get(entry.reason, entry.reason),
         estimate="" if estimate_s is None else f"about {format_duration(max(1, estimate_s))}",
     )
+
+
+def _by(seen: Running | Waiting) -> str:
+    if not seen.is_own:
+        return ""
+    return f"with {seen.entry.key_name}" if seen.entry.key_name else _ON_PAGE
 
 
 def _who(seen: Running | Waiting) -> str:

@@ -128,7 +128,7 @@ async def test_own_requests_are_told_in_full(
 
     assert f"{STARTER} 1 running, 1 waiting" in words
     assert "Running You with nightly (abc) 12 s 1,084 tokens 22/s" in words
-    assert "Place 2 all places are taken You with this site 1 min 5 s – about 3 s" in words
+    assert "Place 2 all places are taken You on this site 1 min 5 s starts in about 3 s" in words
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ async def test_others_are_there_without_a_name(
     tell(node, waiting("mallory", 1, starter), on_slots=(theirs,))
     page = await shown(as_bob)
 
-    assert "Running Somebody else 12 s –" in words_of(page)
+    assert "Running Somebody else 12 s not told" in words_of(page)
     assert "Place 1 all places are taken Somebody else 1 min 5 s" in words_of(page)
     for secret in ("mallory", "secret plan", "runmallory", "wait1", "1,084"):
         assert secret not in page
@@ -233,7 +233,7 @@ async def test_cancelling_is_asked_about_first_where_there_is_no_script(
     tell(node, waiting("bob", 1))
     answer = await as_bob.post("/queue/wait1/cancel")
 
-    assert f"You, with this site: {STARTER}" in words_of(answer.content.decode())
+    assert f"You, on this site: {STARTER}" in words_of(answer.content.decode())
     assert 'name="confirmed" value="yes"' in answer.content.decode()
     assert len(node.queue.entries) == 1
 
