@@ -11,7 +11,7 @@ from typing import Final
 
 from django.utils.timesince import timesince
 
-from inference.messages import LoadedModel
+from inference.messages import LoadedModel, LoadedModels
 from registry.library import ListedModel
 
 _UNIT_STEP: Final = 1000
@@ -30,6 +30,30 @@ class LoadedRow:
     context: str
     leaves_in_s: int | None
     leaves_in: str
+    is_loading: bool
+    is_busy: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A model's part of a node's memory. `x` and `width` are per cent of the bar, as text."""
+
+    title: str
+    x: str
+    width: str
+    shade: str  # "1", "2", … as the model's place in the list; "others" for what one may not know
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryBar:
+    """A node's memory, as far as it is for models. `total` is empty where nobody knows it."""
+
+    node: str
+    used: str
+    total: str
+    percent: int
+    segments: list[Segment]
+    others: str  # what models take that one may not know; empty: nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +74,37 @@ class ModelRow:
 def loaded_rows(loaded: Iterable[LoadedModel]) -> list[LoadedRow]:
     """Return how the models in memory are shown."""
     return [_loaded_row(model) for model in loaded]
+
+
+def memory_bar(memory: LoadedModels, loaded: Sequence[LoadedModel]) -> MemoryBar:
+    """Return how a node's memory is shown to who may know of the models `loaded`."""
+    used = sum(model.size_bytes for model in memory.models)
+    others = used - sum(model.size_bytes for model in loaded)
+    whole = max(used, memory.memory_bytes or used, 1)
+    parts = [
+        (f"{model.name}: {format_bytes(model.size_bytes)}", model.size_bytes, str(place))
+        for place, model in enumerate(loaded, 1)
+    ]
+    if others > 0:
+        parts.append((f"Models that you cannot see: {format_bytes(others)}", others, "others"))
+    return MemoryBar(
+        node=memory.node,
+        used=format_bytes(used),
+        total=format_bytes(whole) if memory.memory_bytes else "",
+        percent=round(_WHOLE_PERCENT * used / whole),
+        segments=_segments(parts, whole),
+        others=format_bytes(others) if others > 0 else "",
+    )
+
+
+def _segments(parts: Iterable[tuple[str, int, str]], whole: int) -> list[Segment]:
+    found, before = [], 0
+    for title, size, shade in parts:
+        x, width = _WHOLE_PERCENT * before / whole, _WHOLE_PERCENT * size / whole
+        # A gap of a quarter of a per cent lets one tell neighbours apart.
+        found.append(Segment(title, f"{x:.2f}", f"{max(0.5, width - 0.25):.2f}", shade))
+        before += size
+    return found
 
 
 def model_rows(
@@ -112,6 +167,8 @@ def _loaded_row(model: LoadedModel) -> LoadedRow:
         context=f"{model.context_length:,} tokens",
         leaves_in_s=leaves_in_s,
         leaves_in=format_duration(leaves_in_s) if leaves_in_s else "",
+        is_loading=model.is_loading,
+        is_busy=model.is_busy,
     )
 
 

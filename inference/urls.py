@@ -2,11 +2,10 @@
 
 from django.urls import path
 
-from inference import views
-from inference.pages import chat, model_acts, models, queue
+from inference.pages import chat, home, model_acts, models, queue
 
 urlpatterns = [
-    path("home", views.home, name="home"),
+    path("home", home.show, name="home"),
     path("queue", queue.show, name="queue"),
     path("queue/<str:request_id>/cancel", queue.cancel, name="queue-cancel"),
     path("models", models.models, name="models"),

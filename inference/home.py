@@ -1,0 +1,121 @@
+"""What the home page is about: what needs attention, what the node does, what is left of one's own.
+
+Everything is as far as the caller may know of it. Async, as the engine and the limits are asked.
+Knows no HTTP and no row of the database.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.utils import timezone
+from msgspec import structs
+
+from inference import attention, generation, queue
+from inference.attention import Notice
+from inference.errors import EngineUnavailable
+from inference.loaded import visible_loaded
+from inference.messages import LoadedModel, LoadedModels
+from inference.queue import Queue
+from models_app import jobs, key_reminders, limits
+from models_app.errors import LimitsUnavailable
+from models_app.jobs import ACTIVE_STATES, JobState
+from models_app.limits import LimitState
+from models_app.permissions import Principal
+from registry import disk_space, library
+from registry.library import ListedModel
+
+_ANSWERS_WITHIN_S: Final = 2.0
+_KEYS_WITHIN: Final = timedelta(days=7)
+_JOBS_WITHIN: Final = timedelta(days=1)
+_JOBS_LOOKED_AT: Final = 20
+_ENDED: Final = tuple(state for state in JobState if state not in ACTIVE_STATES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """What a node does. `loaded` are the models in memory that the caller may know of."""
+
+    memory: LoadedModels
+    loaded: list[LoadedModel]
+    queue: Queue
+
+    @property
+    def others_bytes(self) -> int:
+        """What the models take that the caller may not know of."""
+        return sum(one.size_bytes for one in self.memory.models) - sum(
+            one.size_bytes for one in self.loaded
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Home:
+    """All of it. `node` None: it does not answer; `left` None: nobody knows now."""
+
+    listed: list[ListedModel]
+    node: Node | None
+    left: list[LimitState] | None
+    notices: list[Notice]
+
+
+async def look(principal: Principal) -> Home:
+    """Return what there is to show to somebody."""
+    listed, told = await sync_to_async(_read)(principal)
+    node = await _ask_node(principal, listed)
+    left = await _limits(principal)
+    return Home(
+        listed=listed,
+        node=node,
+        left=left,
+        notices=[*_of_node(node, listed), *attention.of_limits(left or ()), *told],
+    )
+
+
+def _read(principal: Principal) -> tuple[list[ListedModel], list[Notice]]:
+    """Return what the database and the disk know."""
+    now = timezone.now()
+    ended = jobs.list_jobs(principal, states=_ENDED, limit=_JOBS_LOOKED_AT)
+    recent = [job for job in ended if job.ended_at and job.ended_at > now - _JOBS_WITHIN]
+    keys = key_reminders.expiring_keys(principal, within=_KEYS_WITHIN)
+    free = disk_space.scarce_bytes(settings.DATA_DIR) if principal.may_operate else None
+    notices = [
+        *attention.of_disk(free),
+        *attention.of_failed_jobs(recent),
+        *attention.of_keys(keys, now),
+    ]
+    return library.list_models(principal), notices
+
+
+async def _ask_node(principal: Principal, listed: list[ListedModel]) -> Node | None:
+    try:
+        async with asyncio.timeout(_ANSWERS_WITHIN_S):
+            memory = await generation.engine_memory()
+            seen = await queue.queue_among(principal, listed)
+    except (EngineUnavailable, TimeoutError):
+        return None
+    return Node(memory=memory, loaded=visible_loaded(principal, memory.models, listed), queue=seen)
+
+
+async def _limits(principal: Principal) -> list[LimitState] | None:
+    try:
+        return await limits.look(principal)
+    except LimitsUnavailable:
+        return None
+
+
+def _of_node(node: Node | None, listed: list[ListedModel]) -> list[Notice]:
+    if node is None:
+        text = (
+            "The inference service is not answering right now. It is started again by itself, "
+            "and this page looks again every few seconds."
+        )
+        return [Notice(text, is_bad=True)]
+    known = {model.digest: model.name for model in reversed(listed)}
+    return attention.of_load_failures(
+        structs.replace(failure, name=known[failure.digest])
+        for failure in node.memory.failures
+        if failure.digest in known
+    )

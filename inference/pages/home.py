@@ -1,0 +1,52 @@
+"""The home page: what needs attention, the nodes, requests, what is left, models, how to call them.
+
+Async, as the engine is asked. With `HX-Request` only the parts that change are answered.
+"""
+
+from typing import Any, Final
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+
+from inference import home, limit_rows, overview, request_rows
+from inference.home import Home
+from inference.pages.parts import is_part
+from models_app.page_requests import allow, principal_of
+
+_MOST_REQUESTS: Final = 6
+_MOST_MODELS: Final = 8
+
+
+@never_cache
+@allow("GET")
+async def show(request: HttpRequest) -> HttpResponse:
+    """Show the home page."""
+    seen = await home.look(principal_of(request))
+    context = _told(seen) | {
+        "base_url": request.build_absolute_uri("/").rstrip("/"),
+        "is_part": is_part(request),
+    }
+    template = "inference/home_live.html" if is_part(request) else "inference/home.html"
+    return render(request, template, context)
+
+
+def _told(seen: Home) -> dict[str, Any]:
+    node = seen.node
+    loaded = node.loaded if node else []
+    return {
+        "is_engine_available": node is not None,
+        "notices": seen.notices,
+        "memory": overview.memory_bar(node.memory, loaded) if node else None,
+        "loaded": overview.loaded_rows(loaded),
+        "requests": request_rows.first_rows(node.queue, _MOST_REQUESTS) if node else [],
+        "running_count": node.queue.running_count if node else 0,
+        "waiting_count": node.queue.waiting_count if node else 0,
+        "limits": None if seen.left is None else limit_rows.limit_rows(seen.left),
+        "models": overview.model_rows(seen.listed, loaded=loaded, now=timezone.now()),
+        "most_models": _MOST_MODELS,
+        "example_model": overview.example_model(seen.listed),
+        "keep_alive": overview.format_duration(settings.KEEP_ALIVE_S),
+    }
