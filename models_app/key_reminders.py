@@ -29,4 +29,4 @@ def expiring_keys(by: Principal, *, within: timedelta, most: int = 3) -> list[Ex
         owner_id=by.user_id, successor=None, expires_at__lt=timezone.now() + within
     )
     found = rows.order_by("expires_at").values_list("prefix", "name", "expires_at")[:most]
-    return [ExpiringKey(*row) for row in found]
+    return [ExpiringKey(prefix, name, at) for prefix, name, at in found if at is not None]

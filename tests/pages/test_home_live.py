@@ -2,6 +2,7 @@
 
 import html
 import re
+import shutil
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +15,6 @@ from django.test import AsyncClient
 from django.utils import timezone
 from pytest_django import Settings
 
-from inference import home
 from inference.client import engine_client
 from inference.messages import LoadedModel, LoadFailure, Priority, QueueState, RunningEntry
 from models_app.accounts import create_user
@@ -198,7 +198,7 @@ async def test_engine_that_is_away_is_told_and_the_rest_is_there(
 async def test_full_disk_is_told_to_those_who_look_after_it(
     node: FakeNode, starter: str, bob: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(home.disk_space, "scarce_bytes", lambda _: 3_200_000_000)
+    monkeypatch.setattr(disk_space, "scarce_bytes", lambda _: 3_200_000_000)
     assert "disk" not in attention(await home_of(bob))
     await User.objects.filter(pk=bob.pk).aupdate(site_role=SiteRole.OPERATOR)
     told = attention(await home_of(await User.objects.aget(pk=bob.pk)))
@@ -211,7 +211,7 @@ def test_disk_is_nearly_full_by_what_is_free_and_by_its_share(
 ) -> None:
     def has(free: int, total: int) -> int | None:
         usage = type("Usage", (), {"free": free, "total": total})
-        monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda _: usage)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
         return disk_space.scarce_bytes(tmp_path)
 
     assert has(5 * 10**9, 100 * 10**9) == 5 * 10**9
