@@ -124,11 +124,17 @@ def _tags_named(name: ModelName, namespaces: Sequence[str]) -> QuerySet[Tag]:
     )
 
 
-def visible_tags(principal: Principal) -> list[ListedTag]:
-    """Return every tag the principal may see, also under its aliases, the newest first."""
+def visible_tags(principal: Principal, *, named: str = "") -> list[ListedTag]:
+    """Return every tag the principal may see, also under its aliases, the newest first.
+
+    `named`: only those of models of this name, in whatever namespace.
+    """
     # Columns and no rows: with a thousand models, making rows of them is most of the time.
     is_visible = model_access.may(principal, Verb.READ)
-    found = Tag.objects.filter(is_visible, manifest__is_model=True).values_list(
+    visible = Tag.objects.filter(is_visible, manifest__is_model=True)
+    if named:
+        visible = visible.filter(model__name__iexact=named)
+    found = visible.values_list(
         *("model__name", "name", "model__namespace", "model__host"),
         *("modified_at", "manifest__digest", "manifest__size_bytes"),
         Cast("manifest__config", TextField()),

@@ -93,7 +93,8 @@ def list_entries(principal: Principal) -> list[Entry]:
 def read_sheet(principal: Principal, name: str) -> Sheet:
     """Return all about a model. Raises InvalidModelName, ModelNotFound."""
     model = library.resolve(principal, ModelName.parse(name), Verb.READ)
-    listed = library.list_models(principal)
+    whole = ModelName.parse(model.full_name)
+    listed = library.list_models(principal, named=whole.model)
     tags = _tags_of(listed, model.name)
     own = next((tag for tag in tags if tag.name == model.name), None)
     if own is None:
@@ -101,7 +102,6 @@ def read_sheet(principal: Principal, name: str) -> Sheet:
     place = model_places.places_of({own.model_id})[own.model_id]
     verbs = model_places.verbs_of(principal, own.model_id, model.name.rpartition(":")[2])
     may_share = Verb.MANAGE in verbs and principal.is_for_account
-    whole = ModelName.parse(model.full_name)
     return Sheet(
         model=model,
         model_id=own.model_id,

@@ -172,9 +172,12 @@ def resolve(principal: Principal, name: str | ModelName, verb: Verb) -> Resolved
     )
 
 
-def list_models(principal: Principal) -> list[ListedModel]:
-    """Return the models that the principal may see, the newest first."""
-    return [_listed(tag) for tag in selectors.visible_tags(principal)]
+def list_models(principal: Principal, *, named: str = "") -> list[ListedModel]:
+    """Return the models that the principal may see, the newest first.
+
+    `named`: only those of this name, in whatever namespace and with whatever tag.
+    """
+    return [_listed(tag) for tag in selectors.visible_tags(principal, named=named)]
 
 
 def copy_model(principal: Principal, source: str, destination: str) -> None:
