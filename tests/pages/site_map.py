@@ -52,11 +52,11 @@ PAGES: Final = (
     Page("chat", "/chat"),
     Page("chat-open", "/chat/{chat}"),
     # --- models
-    Page("models", "/models"),
-    Page("model", "/models/{model}"),
-    Page("model-copy", "/models/{model}/copy"),
-    Page("model-delete", "/models/{model}/delete"),
-    Page("model-access", "/models/{model}/access"),
+    Page("models", "/models", queries=7),
+    Page("model", "/models/{model}", queries=11),
+    Page("model-copy", "/models/{model}/copy", queries=11),
+    Page("model-delete", "/models/{model}/delete", queries=11),
+    Page("model-access", "/models/{model}/access", queries=11),
     # --- pull, create, upload, jobs
     Page("jobs", "/jobs"),
     Page("jobs", "/jobs?all=1", who="alice"),
