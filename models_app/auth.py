@@ -21,7 +21,15 @@ from django.middleware.csrf import CsrfViewMiddleware, RejectRequest
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
-from models_app import attempts, audit, key_uses, principal_cache, sign_ins, signatures
+from models_app import (
+    attempts,
+    audit,
+    browser_sessions,
+    key_uses,
+    principal_cache,
+    sign_ins,
+    signatures,
+)
 from models_app.attempts import Attempt
 from models_app.errors import InvalidToken
 from models_app.key_secrets import key_prefix
@@ -120,6 +128,7 @@ def principal_of_request(request: HttpRequest, *, is_change: bool) -> Principal:
         session_key = request.session.session_key or ""
         credentials = Credentials(session_user=request.user, session_key=session_key)
         sign_ins.renew(request.session)
+        browser_sessions.note(request, request.user.pk)
     if credentials.is_bearer and dialect_of(request.path_info) is Dialect.REGISTRY:
         return _principal_of_bearer(credentials)
     return authenticate(credentials)

@@ -59,6 +59,13 @@ class LedgerEntryNotFound(NotFound):
     default_message = "There is no such request, or it is not kept any longer."
 
 
+class SessionNotFound(NotFound):
+    """There is no such session, or it is somebody else's: the same answer for both."""
+
+    code = "session_not_found"
+    default_message = "there is no such session"
+
+
 class KeyNotFound(NotFound):
     """There is no such key, or it is not the caller's to see: the same answer for both."""
 

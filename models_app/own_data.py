@@ -60,6 +60,7 @@ _KEYS: Final = (
     "last_used_address",
     "revoked_at",
 )
+_SESSIONS: Final = ("began_at", "seen_at", "address", "agent")
 _JOBS: Final = ("job_id", "kind", "state", "model_name", "created_at", "ended_at", "error")
 _TAGS: Final = (
     "model__host",
@@ -155,6 +156,7 @@ def _sections(user: User) -> Iterator[Section]:
     yield "keys", _rows(user.api_keys.all(), _KEYS)
     clients = ("name", "public_key", "fingerprint", "created_at", "last_used_at")
     yield "client_keys", _rows(user.client_keys.all(), clients)
+    yield "sessions", _rows(user.browser_sessions.all(), _SESSIONS)
     invites = ("team__name", "role", "note", "created_at", "expires_at", "used_at", "revoked_at")
     yield "invites", _rows(user.invites_made.all(), invites)
     yield "models", _rows(Tag.objects.filter(model__in=people.owned_models(user)), _TAGS)

@@ -13,12 +13,12 @@ import time
 from typing import Any, Final
 
 from django.conf import settings
-from django.contrib.auth import authenticate
+from django.contrib.auth import authenticate, update_session_auth_hash
 from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
 from django.contrib.sessions.backends.base import SessionBase
 from django.http import HttpRequest, HttpResponse
 
-from models_app import attempts, audit
+from models_app import attempts, audit, browser_sessions, people
 from models_app.attempts import Attempt
 from models_app.errors import TooManyAttempts
 from models_app.models import User
@@ -45,6 +45,14 @@ def require_password(request: HttpRequest, principal: Principal, password: str) 
     user = authenticate(request, username=principal.username, password=password)
     if user is None or user.pk != principal.user_id:
         raise Forbidden("the password is wrong")
+
+
+def end_other_sessions(request: HttpRequest, by: Principal) -> None:
+    """End all of the caller's sessions but this request's, which goes on by another key."""
+    people.end_sessions(by.username, by=by)
+    before = request.session.session_key or ""
+    update_session_auth_hash(request, User.objects.get(pk=by.user_id))
+    browser_sessions.go_on_as(before, request.session.session_key or "")
 
 
 def renew(session: SessionBase) -> None:
@@ -89,6 +97,7 @@ def record_sign_ins() -> None:
     user_logged_in.connect(_signed_in, dispatch_uid="audit")
     user_logged_out.connect(_signed_out, dispatch_uid="audit")
     user_login_failed.connect(_refused, dispatch_uid="audit")
+    browser_sessions.record_sessions()
 
 
 def _signed_in(user: User, **_: Any) -> None:

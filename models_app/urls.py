@@ -3,7 +3,7 @@
 from django.urls import path
 
 from models_app import joining_views, views
-from models_app.pages import key, keys, team, teams, usage
+from models_app.pages import key, keys, own_data, profile, sessions, team, teams, usage
 
 urlpatterns = [
     path("signin", views.SignInView.as_view(), name="signin"),
@@ -45,6 +45,12 @@ urlpatterns = [
     ),
     path("invites", teams.invite_list, name="invites"),
     path("invites/<int:invite_id>/revoke", teams.revoke_invite, name="revoke-invite"),
+    path("profile", profile.profile, name="profile"),
+    path("profile/home-team", profile.home_team, name="home-team"),
+    path("profile/export", own_data.export, name="export-own-data"),
+    path("profile/delete", own_data.delete, name="delete-account"),
+    path("sessions/end-others", sessions.end_others, name="end-other-sessions"),
+    path("sessions/<int:session_id>/end", sessions.end, name="end-session"),
     path("client-keys", views.client_keys, name="client-keys"),
     path("client-keys/<int:key_id>/remove", views.remove_key, name="remove-client-key"),
     path("usage", usage.usage, name="usage"),

@@ -7,6 +7,7 @@ Knows nothing of HTTP and of the engine.
 from models_app.models.accounts import (
     ApiKey,
     ApiKeyQuerySet,
+    BrowserSession,
     ClientKey,
     FormerName,
     Invite,
@@ -75,6 +76,7 @@ __all__ = [
     "ApiKeyQuerySet",
     "AuditEntry",
     "Blob",
+    "BrowserSession",
     "CacheScope",
     "Chat",
     "ChatFolder",

@@ -66,6 +66,23 @@ class User(AbstractUser):
         return f"{known}.{self.session_generation}" if self.session_generation else known
 
 
+class BrowserSession(models.Model):
+    """Where somebody has signed in: what Django's session of this key does not say."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="browser_sessions")
+    session_key = models.CharField(max_length=40, unique=True)
+    began_at = models.DateTimeField(default=timezone.now)
+    seen_at = models.DateTimeField(default=timezone.now)
+    address = models.GenericIPAddressField(null=True, blank=True)
+    agent = models.CharField(max_length=200, blank=True)  # what the browser says that it is
+
+    class Meta:
+        ordering = ["user_id", "-seen_at"]
+
+    def __str__(self) -> str:
+        return f"session {self.pk}"
+
+
 class Membership(models.Model):
     """A user's place in a team."""
 

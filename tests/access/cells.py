@@ -29,6 +29,7 @@ _PARTS: Final = {
     "<str:prefix>": "0" * 12,
     "<str:invite_id>": "987654",
     "<int:invite_id>": "987654",
+    "<int:session_id>": "987654",
     "<str:secret>": "nothing",
     "<str:response_id>": f"resp_{'0' * 32}",
     "<str:operation_id>": "post_api_chat",

@@ -76,11 +76,13 @@ CASES: list[tuple[str, str, Make, dict[str, Any]]] = [
     ),
     ("POST", "invites/<int:invite_id>/revoke", things.invite, {}),
     ("POST", "invites/<int:invite_id>/revoke", things.site_invite, {}),
+    ("POST", "sessions/<int:session_id>/end", things.browser_session, {}),
     ("POST", "client-keys/<int:key_id>/remove", things.client_key, {}),
     *(
         ("POST", f"chat/<str:chat_id>/{act}", things.chat, {})
-        for act in ("rename", "move", "pin", "delete", "head", "system")
+        for act in ("rename", "move", "pin", "delete", "system")
     ),
+    ("POST", "chat/<str:chat_id>/head", things.chat_message, {"message": "{message}"}),
     *(
         ("GET", f"chat/<str:chat_id>{part}", things.chat, {})
         for part in ("", "/messages", "/export")
@@ -191,7 +193,8 @@ async def ask(people: People, name: str, asked: Asked, parts: dict[str, Any]) ->
     # What only sessions reach are pages, whose forms are sent.
     is_form = policy.rule_of(route.partition("?")[0]).is_for_sessions
     text = urlencode(body, safe="{}") if is_form else json.dumps(body)
-    text = text.replace("{me}", name).replace("{model}", str(parts.get("name")))
+    for part, value in {"me": name, "model": parts.get("name"), **parts}.items():
+        text = text.replace(f"{{{part}}}", str(value))
     path = path_of(route, parts).replace("{model}", str(parts.get("name")))
     headers = await sync_to_async(headers_of)(people, name, route.partition("?")[0])
     sent = text.encode() if method not in {"GET", "HEAD"} else b""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from django.contrib.sessions.backends.db import SessionStore
 from django.utils import timezone
 
 from inference.messages import Priority, QueueState, RunningEntry
@@ -18,9 +19,11 @@ from models_app.demands import Thing
 from models_app.invites import create_invite
 from models_app.keys import create_key
 from models_app.models import (
+    BrowserSession,
     Chat,
     ChatFolder,
     ChatImage,
+    ChatMessage,
     FormerName,
     Invite,
     Job,
@@ -175,6 +178,15 @@ def client_key(people: People) -> Found:
     return {"key_id": made.pk}, Thing(owner_id=made.owner_id)
 
 
+def browser_session(people: People) -> Found:
+    """A browser in which Keeper has signed in."""
+    owner = people.users["keeper"]
+    store = SessionStore()
+    store.create()
+    made = BrowserSession.objects.create(user=owner, session_key=str(store.session_key))
+    return {"session_id": made.pk}, Thing(owner_id=owner.pk)
+
+
 def job(people: People) -> Found:
     """A job of Keeper's that has failed."""
     owner = people.users["keeper"]
@@ -248,6 +260,15 @@ def chat(people: People) -> Found:
     owner = people.users["keeper"]
     made = Chat.objects.create(chat_id=f"{Chat.objects.count():032d}", owner=owner, title="t")
     return {"chat_id": made.chat_id}, Thing(owner_id=owner.pk)
+
+
+def chat_message(people: People) -> Found:
+    """A question of Keeper's."""
+    path, thing = chat(people)
+    made = Chat.objects.get(chat_id=path["chat_id"])
+    message_id = made.chat_id
+    ChatMessage.objects.create(message_id=message_id, chat=made, role="user", text="x")
+    return {**path, "message": message_id}, thing
 
 
 def chat_image(people: People) -> Found:

@@ -74,6 +74,9 @@ PAGES: Final = (
     Page("team", "/teams/{team}", who="alice"),
     Page("invites", "/invites"),
     Page("invites", "/invites", who="alice"),
+    Page("profile", "/profile"),
+    Page("profile", "/profile", who="alice"),
+    Page("delete-account", "/profile/delete"),
     Page("client-keys", "/client-keys"),
     Page("own-password", "/password"),
     # --- usage
@@ -114,6 +117,7 @@ SHOWS_NO_PAGE: Final = {
     # --- pull, create, upload, jobs
     "job-strip": "the line about jobs that every page has",
     # --- keys, teams, oneself
+    "export-own-data": "a download",
     # --- usage
     "usage-export": "a file",
 }
