@@ -25,7 +25,7 @@ _STREAMS: Final = {
 _GROUPS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     (
         "Chat and generate",
-        "Ollama's dialect. Answers come in pieces unless `stream` is false.",
+        "Ollama's dialect. Answers come in pieces unless stream is false.",
         ("/api/chat", "/api/generate", "/api/embed"),
     ),
     (
@@ -194,8 +194,8 @@ def _operation(
         id=operation["operationId"],
         method=method,
         path=path,
-        summary=operation["summary"],
-        access=operation["description"],
+        summary=operation["summary"].replace("`", ""),
+        access=operation["description"].replace("`", ""),
         path_parameters=tuple(_parameters(operation, "path")),
         query_parameters=tuple(_parameters(operation, "query")),
         takes_bytes=_BYTES in body,

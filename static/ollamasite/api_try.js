@@ -139,6 +139,13 @@ async function send() {
   }
 }
 
+// In a long list of operations, the one of this page is in sight.
+const list = document.querySelector(".api-side");
+const here = list?.querySelector("[aria-current]");
+if (here) {
+  list.scrollTop = here.offsetTop - list.clientHeight / 2;
+}
+
 if (form) {
   const secret = element("secret");
   const chooseKey = () => {

@@ -5,10 +5,12 @@ they make it, else as rows. Run as a module it fills the database of the setting
 with, for a server in a process of its own, and prints what it made as JSON.
 """
 
+import base64
 import sys
 import tempfile
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,8 +22,9 @@ if __name__ == "__main__":
 
 from django.utils import timezone
 
-from models_app import client_keys, invites, keys, ledger, people, teams
+from models_app import chats, client_keys, invites, keys, ledger, people, teams
 from models_app.accounts import create_user
+from models_app.chat_messages import AnswerSoFar, NewImage, NewMessages, add_messages, save_answers
 from models_app.ledger_journal import Begin, End, Figures
 from models_app.models import Job, JobKind, JobState, User
 from models_app.permissions import CredentialKind, Scope, TeamRole
@@ -39,6 +42,10 @@ Texts = Callable[[str, int], str]
 
 _US_PER_S: Final = 1_000_000
 _REQUESTS_EACH: Final = 4
+_PROCESS: Final = "life"
+_PIXEL: Final = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 _ENDS: Final = (JobState.FAILED, JobState.SUCCEEDED, JobState.CANCELLED)
 _FIGURES: Final = Figures(
     tokens_in=120,
@@ -89,6 +96,7 @@ def fill(owner: User, *, count: int = 1, texts: Texts = plain) -> list[Things]:
     for number, things in enumerate(made):
         things["model"] = _make_model(owner, digest, number, texts)
         things |= _make_account_things(owner, number, texts)
+        things["chat"] = make_chat(owner, things["model"], partial(_said, texts, number))
         things["job"] = _make_job(owner, number, texts)
         things["request"] = _use(owner, things["model"], number)
     return made
@@ -135,6 +143,39 @@ def _make_account_things(owner: User, number: int, texts: Texts) -> Things:
         "invite": invite.path.rpartition("/")[2],
         "password_link": people.password_link(person.username, by=None).partition("/password/")[2],
     }
+
+
+def _said(texts: Texts, number: int, place: str) -> str:
+    return texts(place, number)
+
+
+def make_chat(owner: User, model: str, text: Callable[[str], str], folder: str = "") -> str:
+    """Make a chat of one question with an image, and its answer with a call."""
+    by = principal_of_user(owner, CredentialKind.SESSION)
+    settings = chats.ChatSettings(model_name=model, system=text("system"))
+    image = NewImage(name=text("status"), media_type="image/png", data=_PIXEL)
+    new = NewMessages(
+        role="user",
+        text=text("question"),
+        images=(image,),
+        settings=settings,
+        process=_PROCESS,
+        folder_id=folder,
+    )
+    added = add_messages(by, new)
+    call = {"id": "1", "name": text("key"), "arguments": {"about": text("question")[:200]}}
+    answer = AnswerSoFar(
+        message_id=added.answer_id,
+        text=text("answer"),
+        thinking=text("note"),
+        calls=msgspec.json.encode([call]).decode(),
+        version=1,
+        state="done",
+        error="",
+    )
+    save_answers(_PROCESS, [answer])
+    chats.rename_chat(by, added.chat_id, text("title")[:200].strip() or "x")
+    return added.chat_id
 
 
 def _make_job(owner: User, number: int, texts: Texts) -> str:

@@ -40,17 +40,17 @@ class Page:
 
 PAGES: Final = (
     # --- coming in
-    Page("signin", "/signin", who="nobody"),
-    Page("signup", "/signup", who="nobody"),
-    Page("open-invite", "/invite/{invite}", who="nobody"),  # leads to `invite`
-    Page("new-password", "/password/{password_link}", who="nobody"),
+    Page("signin", "/signin", who="nobody", queries=0),
+    Page("signup", "/signup", who="nobody", queries=0),
+    Page("open-invite", "/invite/{invite}", who="nobody", queries=7),  # leads to `invite`
+    Page("new-password", "/password/{password_link}", who="nobody", queries=7),
     # --- home and queue
-    Page("home", "/home"),
-    Page("home", "/home", who="alice"),
+    Page("home", "/home", queries=5),
+    Page("home", "/home", who="alice", queries=5),
     Page("queue", "/queue", queries=5),
     # --- chat
-    Page("chat", "/chat"),
-    Page("chat-open", "/chat/{chat}"),
+    Page("chat", "/chat", queries=9),
+    Page("chat-open", "/chat/{chat}", queries=13),
     # --- models
     Page("models", "/models", queries=7),
     Page("model", "/models/{model}", queries=11),
@@ -58,37 +58,37 @@ PAGES: Final = (
     Page("model-delete", "/models/{model}/delete", queries=11),
     Page("model-access", "/models/{model}/access", queries=11),
     # --- pull, create, upload, jobs
-    Page("jobs", "/jobs"),
-    Page("jobs", "/jobs?all=1", who="alice"),
-    Page("job", "/jobs/{job}"),
-    Page("models-pull", "/models/pull"),
-    Page("models-create", "/models/create"),
-    Page("models-upload", "/models/upload"),
+    Page("jobs", "/jobs", queries=5),
+    Page("jobs", "/jobs?all=1", who="alice", queries=5),
+    Page("job", "/jobs/{job}", queries=4),
+    Page("models-pull", "/models/pull", queries=3),
+    Page("models-create", "/models/create", queries=5),
+    Page("models-upload", "/models/upload", queries=3),
     # --- keys, teams, oneself
-    Page("keys", "/keys"),
-    Page("new-key", "/keys/new"),
-    Page("key", "/keys/{key}"),
-    Page("teams", "/teams"),
-    Page("teams", "/teams", who="alice"),
-    Page("team", "/teams/{team}"),
-    Page("team", "/teams/{team}", who="alice"),
-    Page("invites", "/invites"),
-    Page("invites", "/invites", who="alice"),
+    Page("keys", "/keys", queries=8),
+    Page("new-key", "/keys/new", queries=6),
+    Page("key", "/keys/{key}", queries=11),
+    Page("teams", "/teams", queries=4),
+    Page("teams", "/teams", who="alice", queries=4),
+    Page("team", "/teams/{team}", queries=10),
+    Page("team", "/teams/{team}", who="alice", queries=10),
+    Page("invites", "/invites", queries=4),
+    Page("invites", "/invites", who="alice", queries=4),
     Page("profile", "/profile"),
     Page("profile", "/profile", who="alice"),
     Page("delete-account", "/profile/delete"),
-    Page("client-keys", "/client-keys"),
-    Page("own-password", "/password"),
+    Page("client-keys", "/client-keys", queries=4),
+    Page("own-password", "/password", queries=3),
     # --- usage
-    Page("usage", "/usage"),
-    Page("usage", "/usage?all=1", who="alice"),
-    Page("usage-requests", "/usage/requests"),
-    Page("usage-requests", "/usage/requests?all=1", who="alice"),
-    Page("usage-request", "/usage/requests/{request}"),
+    Page("usage", "/usage", queries=9),
+    Page("usage", "/usage?all=1", who="alice", queries=12),
+    Page("usage-requests", "/usage/requests", queries=4),
+    Page("usage-requests", "/usage/requests?all=1", who="alice", queries=4),
+    Page("usage-request", "/usage/requests/{request}", queries=4),
     # --- the API
-    Page("api", "/api-docs"),
-    Page("api-operation", "/api-docs/post_api_chat"),
-    Page("api-operation", "/api-docs/post_v1_responses"),
+    Page("api", "/api-docs", queries=3),
+    Page("api-operation", "/api-docs/post_api_chat", queries=3),
+    Page("api-operation", "/api-docs/post_v1_responses", queries=3),
 )
 
 # By the URL's name, with the reason.

@@ -55,6 +55,7 @@ def test_every_operation_has_a_page(as_bob: Client, shown: OperationShown) -> No
     text = text_of(as_bob, f"/api-docs/{shown.id}")
     assert f"<code>{shown.path}</code> </h1>" in text
     assert shown.summary in unescape(text)
+    assert "`" not in shown.summary + shown.access
 
 
 def test_unknown_operation_is_not_found(as_bob: Client) -> None:

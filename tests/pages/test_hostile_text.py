@@ -21,6 +21,8 @@ from tests.pages.life import Things, fill, hostile, plain
 from tests.pages.site_map import PAGES, Page
 from tests.pages.xss import VECTORS
 
+# A minute of one core.
+pytestmark = [pytest.mark.slow, pytest.mark.beside]
 AT_ONCE: Final = 18  # fits on one page of every list
 # Where addresses lead: to this site, or where a link in Markdown was meant to go.
 GOOD: Final = re.compile(r"(?!//)[/#?]|$|(https?|mailto):")
@@ -29,7 +31,9 @@ MARKDOWN: Final = re.compile(
     r"p|br|hr|em|strong|del|s|h[1-6]|[uo]l|li|blockquote|pre|code|table|t(head|body|r|h|d)|a|div"
     r"|span|button|math|m(row|i|n|o|text)|semantics|annotation"
 )
-MARKDOWN_ATTRIBUTES: Final = frozenset({"href", "target", "class", "type", "start", "display"})
+MARKDOWN_ATTRIBUTES: Final = frozenset(
+    {"href", "target", "class", "type", "start", "display", "tabindex", "role", "aria-label"}
+)
 
 
 def test_corpus_is_large_and_each_is_another() -> None:
@@ -70,9 +74,11 @@ def is_markdown(kind: Kind) -> bool:
 @pytest.mark.parametrize("first", range(0, len(VECTORS), AT_ONCE))
 def test_no_text_becomes_a_part_of_a_page(db: None, settings: Settings, first: int) -> None:
     settings.SIGN_UP = "open"
-    alice, bob, carol = (
-        create_user(name, PASSWORD, is_admin=name == "alice") for name in ("alice", "bob", "carol")
+    alice, bob, carol, dave = (
+        create_user(name, PASSWORD, is_admin=name == "alice")
+        for name in ("alice", "bob", "carol", "dave")
     )
+    fill(dave, count=AT_ONCE, texts=plain)  # so that alice has as many people to look at
     things = fill(carol, count=AT_ONCE, texts=plain)[:3]  # a job in each state among them
     allowed = {page: kinds(see(page, things, {"alice": alice, "bob": carol})) for page in PAGES}
     things = fill(bob, count=AT_ONCE, texts=numbered_from(first))
