@@ -37,6 +37,7 @@ Told = dict[str, Any]
 LEAST_PAUSE_S: Final = 1 / 12
 FIRST_WAIT_S: Final = 0.15  # most answers begin sooner, and nothing flickers
 WAITING_EVERY_S: Final = 0.5
+ALIVE_EVERY_S: Final = 10.0  # a frame with nothing new says that the line is alive
 _PAUSE_BY_WORK: Final = 6  # so much longer than the work for it is the pause behind a frame
 
 
@@ -67,11 +68,21 @@ async def follow_here(principal: Principal, answer: Answer, version: int) -> Asy
                 yield frame
             work_s = time.perf_counter() - began
             await asyncio.sleep(max(LEAST_PAUSE_S, _PAUSE_BY_WORK * work_s))
-            await answer.changed(seen)
+            if not await _changes(answer, seen):
+                growth.repeat()
     finally:
         answer.followers -= 1
         answer.left_at = time.monotonic()
     yield await _ended_here(principal, answer)
+
+
+async def _changes(answer: Answer, seen: int) -> bool:
+    try:
+        async with asyncio.timeout(ALIVE_EVERY_S):
+            await answer.changed(seen)
+    except TimeoutError:
+        return False
+    return True
 
 
 async def _while_waiting(answer: Answer) -> AsyncIterator[Told]:
@@ -109,6 +120,10 @@ class _Growth:
         """Take note of what the follower has already."""
         self._blocks, self._thinking = list(blocks), list(thinking)
 
+    def repeat(self) -> None:
+        """Have the next frame be one, whatever is new."""
+        self._version = None
+
     def frame(self, answer: Answer) -> Told | None:
         """Return what is new of an answer."""
         if answer.version == self._version:
@@ -142,16 +157,16 @@ class _Growth:
 async def _follow_row(principal: Principal, message_id: str, version: int) -> AsyncIterator[Told]:
     record = await _find(principal, message_id)
     growth, said, thought = _Growth(message_id), GrowingText(), GrowingText()
-    sent = version
+    sent: tuple[int, float] | None = None  # version, when
     while record.state == chat_messages.RUNNING:
         said.update(record.text)
         thought.update(record.thinking)
-        if record.version != sent:
+        if sent is None and record.version == version:
+            growth.has(said.blocks, thought.blocks)
+        if _is_due(sent, record.version):
             calls = record.calls if record.calls != "[]" else ""
             yield growth.compared(record.version, said.blocks, thought.blocks, calls)
-            sent = record.version
-        else:
-            growth.has(said.blocks, thought.blocks)
+            sent = record.version, time.monotonic()
         await asyncio.sleep(LOOK_EVERY_S)
         try:
             record = await _find(principal, message_id)
@@ -159,6 +174,10 @@ async def _follow_row(principal: Principal, message_id: str, version: int) -> As
             yield _gone(message_id, version)
             return
     yield await _ended_row(principal, message_id)
+
+
+def _is_due(sent: tuple[int, float] | None, version: int) -> bool:
+    return sent is None or sent[0] != version or time.monotonic() - sent[1] >= ALIVE_EVERY_S
 
 
 async def _find(principal: Principal, message_id: str) -> MessageRecord:

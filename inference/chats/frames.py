@@ -18,12 +18,16 @@ class ImageFrame(msgspec.Struct):
 
 
 class AskFrame(msgspec.Struct):
-    """A question. `chat` empty: in a new one; `parent` empty: as the first message."""
+    """A question. `chat` empty: in a new one; `parent` empty: as the first message.
+
+    `images_of` is the question that this one is an edit of: it keeps its images.
+    """
 
     chat: str = ""
     parent: str = ""
     text: str = ""
     images: list[ImageFrame] = []
+    images_of: str = ""
     model: str = ""
     system: str = ""
     options: dict[str, Any] = {}

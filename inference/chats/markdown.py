@@ -293,6 +293,8 @@ def _as_inline(
 def _make() -> MarkdownIt:
     made = MarkdownIt("commonmark", {"html": False, "breaks": True, "maxNesting": 20})
     made.enable(["table", "strikethrough"])
+    # A line of dashes that grows would make a heading of the text above it, for a blink.
+    made.disable("lheading")
     dollarmath_plugin(
         made,
         allow_labels=False,

@@ -12,7 +12,7 @@ import msgspec
 
 from inference.api.schemas import ChatBody, read_images
 from inference.chats.answers import PROCESS
-from inference.chats.frames import AskFrame, ImageFrame, RegenerateFrame, ResultFrame
+from inference.chats.frames import AskFrame, RegenerateFrame, ResultFrame
 from inference.images import MAX_IMAGES, read_header
 from inference.messages import ChatMessage, ToolCall
 from inference.requests import ChatRequest
@@ -45,9 +45,9 @@ def of_ask(principal: Principal, frame: AskFrame) -> Question:
     Raises BadRequest, InvalidImage, Conflict, and NotFound of what it is to go on from.
     """
     _check_size(frame.text, "the question")
-    if not frame.text.strip() and not frame.images:
+    images = _images(principal, frame)
+    if not frame.text.strip() and not images:
         raise BadRequest("there is nothing to answer: write something or add an image")
-    images = _images(frame.images)
     settings = _settings(frame)
     asked = ChatMessage(
         role="user", content=frame.text, images=tuple(image.data for image in images)
@@ -206,14 +206,22 @@ def read_settings(
     )
 
 
-def _images(frames: Sequence[ImageFrame]) -> tuple[NewImage, ...]:
-    if len(frames) > MAX_QUESTION_IMAGES:
+def _images(principal: Principal, frame: AskFrame) -> tuple[NewImage, ...]:
+    kept = _images_of(principal, frame.images_of) if frame.images_of else []
+    if len(frame.images) + len(kept) > MAX_QUESTION_IMAGES:
         raise BadRequest(f"a question has {MAX_QUESTION_IMAGES} images at most")
-    contents = read_images([frame.data for frame in frames], "ImageFrame")
+    contents = read_images([image.data for image in frame.images], "ImageFrame")
+    sent = [(image.name, data) for image, data in zip(frame.images, contents, strict=True)]
     return tuple(
-        NewImage(name=frame.name, media_type=f"image/{read_header(data).kind.lower()}", data=data)
-        for frame, data in zip(frames, contents, strict=True)
+        NewImage(name=name, media_type=f"image/{read_header(data).kind.lower()}", data=data)
+        for name, data in (*kept, *sent)
     )
+
+
+def _images_of(principal: Principal, message_id: str) -> list[tuple[str, bytes]]:
+    named = chat_messages.find_message(principal, message_id).images
+    contents = chat_messages.read_images(principal, [image.image_id for image in named])
+    return [(image.name, contents[image.image_id]) for image in named if image.image_id in contents]
 
 
 def _check_size(text: str, what: str) -> None:

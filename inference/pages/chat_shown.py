@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import Any, Final
 
 import msgspec
+from django.conf import settings
 from django.utils import timezone
 
 from inference import overview
@@ -32,6 +33,7 @@ _LIMITS: Final = {
     "images": questions.MAX_QUESTION_IMAGES,
     "image_bytes": MAX_FILE_BYTES,
     "answers": chat_messages.MAX_RUNNING,
+    "frame_bytes": settings.MAX_BODY_BYTES,
 }
 
 
@@ -211,18 +213,18 @@ def _selected(models: Sequence[ModelChoice], wanted: str) -> str:
 
 
 def _chat_shown(chat: ChatRecord) -> ChatShown:
-    settings = chat.settings
+    asked_with = chat.settings
     return ChatShown(
         id=chat.chat_id,
         title=chat.title,
         folder_id=chat.folder_id,
         is_pinned=chat.is_pinned,
-        model_name=settings.model_name,
-        system=settings.system,
-        options=msgspec.json.decode(settings.options),
-        options_text=settings.options,
-        tools_text=settings.tools,
-        think=msgspec.json.decode(settings.think),
+        model_name=asked_with.model_name,
+        system=asked_with.system,
+        options=msgspec.json.decode(asked_with.options),
+        options_text=asked_with.options,
+        tools_text=asked_with.tools,
+        think=msgspec.json.decode(asked_with.think),
         created_at=chat.created_at,
         updated_at=chat.updated_at,
     )

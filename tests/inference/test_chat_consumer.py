@@ -14,7 +14,7 @@ from django.contrib.sessions.models import Session
 from django.test import Client
 from django.utils import timezone
 
-from inference.chats import answers
+from inference.chats import answers, following
 from inference.chats.markdown import render_blocks
 from inference.messages import Cancel, ChatPrompt, FailureCode, Generate, Priority, Token, ToolCall
 from models_app import chat_messages, chats
@@ -608,3 +608,46 @@ async def test_frame_that_makes_no_sense_is_an_error_and_not_the_end(
 
     assert refused["type"] == "error"
     assert ended["state"] == "done"
+
+
+async def test_edited_question_keeps_its_images(
+    node: FakeNode, page: Socket, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from inference import assembly
+
+    monkeypatch.setattr(assembly, "_check_late", lambda *_: None)
+    model = await sync_to_async(make_model)("sees:1", template=CHATML)
+    first, _ = await answered(page, model, "What?", images=[{"name": "a.png", "data": PIXEL}])
+    edited, _ = await answered(
+        page, model, "What is it?", chat=first["chat"], images_of=first["question"]
+    )
+    prompt = node.got(Generate)[-1].prompt
+    assert isinstance(prompt, ChatPrompt)
+
+    assert [len(message.images) for message in prompt.messages] == [1]
+    assert await ChatImage.objects.filter(message=edited["question"], name="a.png").acount() == 1
+
+
+async def test_silent_answer_says_that_the_line_is_alive(
+    node: FakeNode, model: str, page: Socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "ALIVE_EVERY_S", 0.05)
+    node.scripts.append(Script(pieces=("word",), is_held=True))
+    await ask(page, model)
+    first = (await page.receive_until("growth"))[-1]
+    second = await page.receive()
+
+    assert (second["version"], second["from"], second["blocks"]) == (first["version"], 1, [])
+
+
+async def test_follow_is_answered_at_once_by_whoever_has_it_all(
+    node: FakeNode, model: str, page: Socket, open_as: Open, alice: User
+) -> None:
+    node.scripts.append(Script(pieces=("word",), is_held=True))
+    started = await ask(page, model)
+    version = (await page.receive_until("growth"))[-1]["version"]
+    other = await open_as(alice)
+    for known, start in ((version, 1), (-1, 0)):
+        await other.send(type="follow", id="f", message=started["message"], version=known)
+        told = await other.receive()
+        assert (told["type"], told["version"], told["from"]) == ("growth", version, start)

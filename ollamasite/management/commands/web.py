@@ -65,6 +65,7 @@ def _serve_with_uvicorn(application: Any, host: str, port: int) -> None:
         port=port,
         http=LargeBodyProtocol,
         ws="websockets-sansio",  # the older one is built on an API that websockets deprecates
+        ws_max_size=settings.MAX_BODY_BYTES,
         lifespan="off",
         log_config=None,
         access_log=False,
