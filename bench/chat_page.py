@@ -130,6 +130,7 @@ def _open(page: Page, site: _Site, tokens: int) -> None:
     page.get_by_label("User name").fill(_USER)
     page.get_by_label("Password").fill(_PASSWORD)
     page.get_by_role("button", name="Sign in").click()
+    expect(page.locator("#chat[data-ready]")).to_be_visible(timeout=_START_MS)
     page.get_by_role("button", name="Parameters and system prompt").click()
     page.get_by_label("Most tokens").fill(str(tokens))
     page.get_by_role("button", name="Use these").click()
