@@ -10,7 +10,7 @@ import { startSettings } from "./settings.js";
 import { startSide } from "./side.js";
 import { Line } from "./socket.js";
 import { startTemporary } from "./temporary.js";
-import { startTurns } from "./turns.js";
+import { settleResults, startTurns } from "./turns.js";
 
 const page = byId("chat");
 const log = byId("log");
@@ -41,7 +41,10 @@ startTurns({
   onRegenerate: (article) => regenerate(article),
   onEdited: (article, text) => askAgain(article, text),
   onResults: (article, results) =>
-    send({ type: "result", message: article.dataset.message, results }, { behind: article }),
+    send(
+      { type: "result", message: article.dataset.message, results },
+      { behind: article, hasResults: true },
+    ),
 });
 log.querySelectorAll('[data-state="running"]').forEach(({ dataset }) => running.add(dataset.message));
 showRunning();
@@ -72,13 +75,16 @@ function take(frame) {
 }
 
 function started(frame) {
-  const { behind, text, images: sent, isTyped } = asked.get(frame.id) ?? {};
+  const { behind, text, images: sent, isTyped, hasResults } = asked.get(frame.id) ?? {};
   asked.delete(frame.id);
   const isElsewhere = frame.chat && openId() && frame.chat !== openId();
   if (isElsewhere) {
     return;
   }
   cutBehind(behind);
+  if (hasResults) {
+    settleResults(behind);
+  }
   byId("welcome").hidden = true;
   temporary.lock();
   if (frame.temporary && text !== undefined) {

@@ -126,3 +126,12 @@ function sendResults(room, article) {
     })),
   );
 }
+
+/** Show the results that were sent as what they are now: part of the conversation. */
+export function settleResults(article) {
+  article.querySelectorAll(".call-result").forEach((field) => {
+    const label = make("p", { className: "fold-label" }, "Result");
+    field.closest("label").replaceWith(label, make("pre", { dir: "auto" }, field.value));
+  });
+  article.querySelector(".send-results").hidden = true;
+}
