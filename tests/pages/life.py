@@ -149,15 +149,22 @@ def _said(texts: Texts, number: int, place: str) -> str:
     return texts(place, number)
 
 
-def make_chat(owner: User, model: str, text: Callable[[str], str], folder: str = "") -> str:
-    """Make a chat of one question with an image, and its answer with a call."""
+def make_chat(
+    owner: User,
+    model: str,
+    text: Callable[[str], str],
+    folder: str = "",
+    *,
+    is_plain: bool = False,
+) -> str:
+    """Make a chat: a question with an image, an answer with a call; plain: without both."""
     by = principal_of_user(owner, CredentialKind.SESSION)
     settings = chats.ChatSettings(model_name=model, system=text("system"))
     image = NewImage(name=text("status"), media_type="image/png", data=_PIXEL)
     new = NewMessages(
         role="user",
         text=text("question"),
-        images=(image,),
+        images=() if is_plain else (image,),
         settings=settings,
         process=_PROCESS,
         folder_id=folder,
@@ -168,7 +175,7 @@ def make_chat(owner: User, model: str, text: Callable[[str], str], folder: str =
         message_id=added.answer_id,
         text=text("answer"),
         thinking=text("note"),
-        calls=msgspec.json.encode([call]).decode(),
+        calls=msgspec.json.encode([] if is_plain else [call]).decode(),
         version=1,
         state="done",
         error="",

@@ -7,6 +7,7 @@ as JSON. What it makes is made up; the same every time, but for the time itself.
 import random
 import sys
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 import django
@@ -17,11 +18,12 @@ if __name__ == "__main__":
 import msgspec
 from django.utils import timezone
 
-from models_app import keys, ledger, limit_rules, teams
+from models_app import chats, keys, ledger, limit_rules, teams
 from models_app.accounts import create_user
 from models_app.ledger_journal import Begin, End, Figures
 from models_app.models import ApiKey, Job, JobKind, JobState, LanguageModel, User
-from models_app.permissions import Scope, TeamRole
+from models_app.permissions import CredentialKind, Scope, TeamRole
+from models_app.principals import principal_of_user
 from tests.pages import life
 from tests.pages.catalogue import PASSWORD, add_model
 
@@ -41,6 +43,35 @@ _MODELS: Final = (
     ("nomic-embed-text:v1.5", 274_302_450, 2_048, ("embedding",), ""),
     ("mira/abstracts:q4_K_M", 2_019_412_000, 8_192, ("completion",), "mira"),
     ("jonas/plates:latest", 3_338_801_804, 32_768, ("completion", "vision"), "jonas"),
+)
+_CODE: Final = """The spread tells how far single runs lie apart. With $n$ runs:
+
+$$s = \\sqrt{\\frac{1}{n-1}\\sum_{i=1}^{n}(x_i - \\bar{x})^2}$$
+
+```python
+from statistics import mean, stdev
+
+runs = [0.812, 0.807, 0.821, 0.809]
+print(f"{mean(runs):.3f} ± {stdev(runs):.3f}")
+```
+
+| model | accuracy | spread |
+|---|---|---|
+| qwen3:8b | 0.812 | 0.006 |
+| llama3.2:3b | 0.774 | 0.009 |
+
+Report both, and say how many runs there were."""
+_CHATS: Final = (
+    ("Outline of the proposal", "qwen3:8b", "Outline a proposal on small models.", "1. Why small"),
+    ("Budget in words", "llama3.2:3b", "Put this budget into words.", "Two years of one position."),
+    (
+        "Abstract, second version",
+        "mira/abstracts:q4_K_M",
+        "Shorten this.",
+        "We ask how much is lost.",
+    ),
+    ("Names for the corpus", "llama3.2:3b", "Ten short names, please.", "Ten names that are free."),
+    ("Error bars for the paper", "qwen3:8b", "How do I report the spread of four runs?", _CODE),
 )
 _KEYS: Final = (
     ("laptop", (Scope.USE, Scope.READ), (), 90),
@@ -68,14 +99,32 @@ def main() -> None:
             capabilities=capabilities,
         )
     made = life.fill(people[OWNER], count=1)[0]
-    made |= {"team": "linguistics", "model": "mira/notes-0"}
+    Job.objects.all().delete()
+    made |= {"team": "linguistics", "model": "mira/notes-0", "job": f"{100:032x}"}
     LanguageModel.objects.filter(namespace="mira").update(visibility="team")
+    made["chat"] = _make_chats(people[OWNER])
+    made["secret"] = keys.create_key(people["jonas"], "plates")[1]
     own = _make_keys(people[OWNER])
     made["key"] = own[0].prefix
     _make_jobs(people[OWNER])
     _limit(OWNER)
     made["request"] = _use_for_a_year(chance, people, own)
     sys.stdout.write(msgspec.json.encode(made).decode())
+
+
+def _make_chats(owner: User) -> str:
+    """Make chats, two of them in a folder; return the id of the last one."""
+    folder = chats.create_folder(principal_of_user(owner, CredentialKind.SESSION), "Grant proposal")
+    shown = ""
+    for number, (title, model, question, answer) in enumerate(_CHATS):
+        texts = {"title": title, "question": question, "answer": answer}
+        place = folder.folder_id if number < 2 else ""
+        shown = life.make_chat(owner, model, partial(_text, texts), place, is_plain=True)
+    return shown
+
+
+def _text(texts: dict[str, str], place: str) -> str:
+    return texts.get(place, "")
 
 
 def _make_keys(owner: User) -> list[ApiKey]:
@@ -126,8 +175,7 @@ def _make_jobs(owner: User) -> None:
             attempt=1,
             created_at=began,
             started_at=began,
-            # nobody takes it for one that was left
-            heartbeat_at=now + timedelta(days=1) if is_running else began,
+            heartbeat_at=now,
             ended_at=None if is_running else began + timedelta(minutes=2),
         )
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from tests.pages.catalogue import PASSWORD
 
@@ -35,7 +35,7 @@ class Visit:
 
     def listen(self) -> None:
         """Note what happens from now on."""
-        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("console", lambda message: self.complaints.append(_told(message)))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("request", lambda request: self.addresses.append(request.url))
 
@@ -59,6 +59,12 @@ class Visit:
             return at.getAttribute("aria-label") || at.id || at.textContent.trim().split(/\\s+/)[0];
         }"""
         return str(self.page.evaluate(script))
+
+
+def _told(message: ConsoleMessage) -> str:
+    """Return what the browser says, and of what, where it says neither."""
+    is_bare = message.text.startswith("Failed to load resource")
+    return f"{message.text}: {message.location['url']}" if is_bare else message.text
 
 
 def open_visit(chromium: Browser, site: Site, **options: Any) -> Iterator[Visit]:
