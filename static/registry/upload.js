@@ -261,11 +261,29 @@ async function makeModel() {
   say("All of it is there. The site looks at it …");
   const { session, repository, size } = begun;
   const body = fields({ session, repository, size, name: nameInput.value });
-  const { answer } = await ask("POST", form.dataset.finish, body);
-  const { job } = await answer.json();
+  const job = await finish(body);
   forget();
   isSending = false;
   window.location.assign(job);
+}
+
+/** End the upload, and return the page to go to. */
+async function finish(body) {
+  for (let failures = 0; ; failures += 1) {
+    try {
+      const { answer } = await ask("POST", form.dataset.finish, body);
+      return (await answer.json()).job;
+    } catch (error) {
+      if (error.status === 404 && failures) {
+        return form.dataset.jobs; // it was ended, and the answer lost
+      }
+      if (error.status !== undefined) {
+        throw error;
+      }
+      say("The connection is lost. Trying again …");
+      await rest(PAUSES_MS[Math.min(failures, PAUSES_MS.length - 1)]);
+    }
+  }
 }
 
 async function checkFile() {
@@ -329,6 +347,9 @@ async function start() {
 }
 
 function sentence(error) {
+  if (error instanceof TypeError) {
+    return "The site cannot be reached. What has come is kept: try again.";
+  }
   if (error.status === 401) {
     return "You are signed out. Sign in again in another tab, then go on here.";
   }
@@ -434,5 +455,6 @@ async function recall() {
   }
 }
 
+part("start").disabled = false; // without this script it would send nothing
 showFile();
 recall();

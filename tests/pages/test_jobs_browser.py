@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.beside]
 
 CONTRAST = (Path(__file__).parent / "contrast.js").read_text()
 JOB_TIMEOUT_MS = 30_000
+OFFLINE = {"offline": True, "uploadThroughput": -1}
 # Where what is read stands: the line must not move it.
 PLACES = """() => Array.from(document.querySelectorAll("main, main :is(h1, h2, section)"), (at) => {
   const box = at.getBoundingClientRect();
@@ -142,7 +143,7 @@ def test_model_is_created_after_a_mistake(served: ServedSite, chromium: Browser)
         expect(page.get_by_role("heading", level=1)).to_contain_text("bob/walk-brief:latest")
 
 
-def test_upload_goes_on_after_a_reload(
+def test_upload_goes_on_after_a_reload_and_a_lost_connection(
     served: ServedSite, chromium: Browser, tmp_path: Path
 ) -> None:
     hostile = "Walk <img src=x onerror=alert(1)> 1B-Q8_0.gguf"
@@ -153,14 +154,14 @@ def test_upload_goes_on_after_a_reload(
         slow = {"offline": False, "latency": 0, "downloadThroughput": -1}
         tab = page.context.new_cdp_session(page)
         tab.send("Network.enable")
-        tab.send("Network.emulateNetworkConditions", {**slow, "uploadThroughput": 100_000})
+        tab.send("Network.emulateNetworkConditions", {**slow, "uploadThroughput": 40_000})
         page.set_input_files("#id_file", path)
         expect(page.get_by_text(hostile)).to_be_visible()
         name = page.get_by_label("Name of the model")
         expect(name).to_have_value("walk-img-src-x-onerror-alert-1-1b:q8_0")
         name.fill("walk-upload:q8")
         page.get_by_role("button", name="Upload", exact=True).click()
-        expect(page.locator("[data-percent]")).to_have_text(re.compile(r"[3-9]\d %"))
+        expect(page.locator("[data-percent]")).to_have_text(re.compile(r"[2-9]\d %"))
         expect(page.locator("[data-speed]")).to_contain_text("/s")
 
         page.reload()
@@ -172,7 +173,10 @@ def test_upload_goes_on_after_a_reload(
         expect(page.locator("[data-percent]")).not_to_have_text("0 %")
         page.get_by_role("button", name="Pause").click()
         expect(page.get_by_text("Paused. What has come is kept.")).to_be_visible()
+        tab.send("Network.emulateNetworkConditions", {**slow, **OFFLINE})
         page.get_by_role("button", name="Resume").click()
+        expect(page.get_by_text("The connection is lost. Trying again …")).to_be_visible()
+        tab.send("Network.emulateNetworkConditions", {**slow, "uploadThroughput": -1})
         expect_state(page, "Done")
         expect(page.get_by_role("heading", level=1)).to_contain_text("bob/walk-upload:q8")
 
