@@ -49,6 +49,14 @@ _ADMIN_PAGES: Final = (
     "/admin/models_app/apikey/",
     "/admin/models_app/user/",
 )
+_SITE_PAGES: Final = (
+    "/usage",
+    "/usage?all=1",
+    "/usage?all=1&period=30d",
+    "/usage?all=1&period=year",
+    "/usage/requests?all=1",
+    "/usage/requests?all=1&outcome=failed",
+)
 # Rows one after the other, a minute apart; made by the database itself, for there are many.
 _ENTRIES: Final = """
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows})
@@ -85,11 +93,15 @@ class Added(msgspec.Struct):
 
 
 class Page(msgspec.Struct):
-    """How long a list page takes, p50, in seconds, and the bytes of the answer."""
+    """How long a list takes, p50, in seconds, and the bytes of the answer.
+
+    `is_page`: a page of the dashboard, with figures and charts.
+    """
 
     path: str
     seconds: float
     size_bytes: int
+    is_page: bool = False
 
 
 class Measured(msgspec.Struct):
@@ -286,7 +298,7 @@ async def _pages(secret: str) -> list[Page]:
     await browser.aforce_login(await sync_to_async(User.objects.get)(username=_ADMIN))
     headers = {"authorization": f"Bearer {secret}"}
     pages = [await _page(AsyncClient(), path, headers) for path in _API_PAGES]
-    return pages + [await _page(browser, path, {}) for path in _ADMIN_PAGES]
+    return pages + [await _page(browser, path, {}) for path in (*_ADMIN_PAGES, *_SITE_PAGES)]
 
 
 async def _page(client: Any, path: str, headers: Mapping[str, str]) -> Page:
@@ -298,7 +310,7 @@ async def _page(client: Any, path: str, headers: Mapping[str, str]) -> Page:
         size_bytes = len(response.content)
         if response.status_code != HTTPStatus.OK:
             raise RuntimeError(f"{path}: {response.status_code}")
-    return Page(path, figures.percentile(took, 50), size_bytes)
+    return Page(path, figures.percentile(took, 50), size_bytes, path in _SITE_PAGES)
 
 
 if __name__ == "__main__":

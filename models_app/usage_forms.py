@@ -5,6 +5,7 @@ from datetime import date, datetime
 from typing import Any, Final
 
 from django import forms
+from django.http import QueryDict
 
 from models_app import usage_periods
 from models_app.models import Outcome
@@ -55,8 +56,14 @@ class _Narrowing(forms.Form):
     key = forms.CharField(required=False, max_length=_MOST_TEXT, label="Key, by its prefix")
     user = forms.CharField(required=False, max_length=_MOST_TEXT)
 
-    def __init__(self, data: Any) -> None:
-        super().__init__(data)
+    def __init__(self, data: QueryDict) -> None:
+        told = data.copy()
+        if not told.get("period"):
+            has_days = told.get("since") or told.get("until")
+            # Everybody's months are added up already; their last 30 days are thousands of rows.
+            fitting = usage_periods.MONTH if told.get("all") else usage_periods.DEFAULT
+            told["period"] = usage_periods.OWN if has_days else fitting
+        super().__init__(told)
         for name in ("since", "until"):
             self.fields[name].widget = forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d")
             self.fields[name].error_messages["invalid"] = "Write a day such as 2026-01-31."
@@ -65,14 +72,11 @@ class _Narrowing(forms.Form):
             self.fields[name].widget.attrs.update(attrs)
         if not data.get("all") and not data.get("team"):
             del self.fields["user"]
-        self.initial["period"] = usage_periods.DEFAULT
 
     def clean(self) -> dict[str, Any]:
         """Ask for days that make a time."""
         fields = super().clean() or {}
-        name = fields.get("period") or (usage_periods.OWN if fields.get("since") else "")
-        fields["period"] = name or usage_periods.DEFAULT
-        if fields["period"] != usage_periods.OWN or self.errors:
+        if fields.get("period") != usage_periods.OWN or self.errors:
             return fields
         for field in ("since", "until"):
             day = fields.get(field)

@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 
 DEFAULT: Final = "30d"
+MONTH: Final = "month"
 OWN: Final = "own"
 # Bars that a chart of hours, of days may have before they are too many to be told apart.
 _MOST_HOURS: Final = 8 * 24
@@ -107,7 +108,7 @@ _PERIODS: Final[dict[str, tuple[str, Callable[[str, datetime], Period]]]] = {
     "today": ("Today", _lately(1)),
     "7d": ("Last 7 days", _lately(7)),
     "30d": ("Last 30 days", _lately(30)),
-    "month": ("This month", _this_month),
+    MONTH: ("This month", _this_month),
     "last-month": ("Last month", _last_month),
     "90d": ("Last 90 days", _lately(90)),
     "year": ("Last 12 months", _lately(365)),
