@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from django.db.models import F, Q, QuerySet, Sum
+from django.db.models import F, Q, QuerySet, Sum, Value
 
 from models_app.ledger_sums import AXES, SUMS, day_of, hour_of, month_of
 from models_app.models import LedgerAxis, LedgerDay, LedgerHour, LedgerSpan, LedgerTotal
@@ -40,7 +40,7 @@ def rows(
     *,
     longest: LedgerSpan | None,
 ) -> Iterator[dict[str, Any]]:
-    """Yield sums grouped by these columns of the ledger, several times for one group.
+    """Yield sums grouped by these columns of the ledger, several times for one group. One query.
 
     The hours of `since` and of `until` are in them. `longest` adds when a row's time begins, as
     `at`, and is how long that time is at most; None: times are not kept apart.
@@ -49,16 +49,23 @@ def rows(
     spans = _SPANS[_SPANS.index(longest) if longest else 0 :]
     if axis is None:  # days are the longest that are kept apart by everything
         spans = tuple(span for span in spans if span is not _MONTH)
+    pieces = [
+        _grouped(*_table(piece, narrowed, axis), columns, has_times=longest is not None)
+        for piece in cut(since, until, spans)
+    ]
+    if pieces:
+        yield from pieces[0].union(*pieces[1:], all=True)
+
+
+def _grouped(
+    rows: QuerySet[Any], at: str, columns: tuple[str, ...], *, has_times: bool
+) -> QuerySet[Any]:
+    """Return the sums of a piece, all of the same columns."""
+    moment = F(at) if has_times else Value(0)
     added = {name: Sum(name) for name in SUMS}
-    for piece in cut(since, until, spans):
-        found, at = _table(piece, narrowed, axis)
-        if longest:
-            found = found.annotate(at=F(at))
-            yield from found.order_by().values(*columns, "at").annotate(**added)
-        elif columns:
-            yield from found.order_by().values(*columns).annotate(**added)
-        else:
-            yield found.aggregate(**added)
+    grouped = rows.annotate(at=moment).order_by().values(*columns, "at")
+    found: QuerySet[Any] = grouped.annotate(**added)
+    return found
 
 
 def cut(

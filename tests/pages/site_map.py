@@ -80,8 +80,8 @@ PAGES: Final = (
     Page("client-keys", "/client-keys", queries=4),
     Page("own-password", "/password", queries=3),
     # --- usage
-    Page("usage", "/usage", queries=9),
-    Page("usage", "/usage?all=1", who="alice", queries=12),
+    Page("usage", "/usage", queries=8),
+    Page("usage", "/usage?all=1", who="alice", queries=9),
     Page("usage-requests", "/usage/requests", queries=4),
     Page("usage-requests", "/usage/requests?all=1", who="alice", queries=4),
     Page("usage-request", "/usage/requests/{request}", queries=4),

@@ -72,7 +72,7 @@ def test_requests_are_walked_through_by_keyboard(visit: Visit) -> None:
     expect(drawer).to_contain_text("from beginning to end")
     assert page.evaluate("document.getElementById('drawer').contains(document.activeElement)")
     drawer.get_by_role("button", name="Copy").first.click()
-    expect(drawer.get_by_role("button", name="Copied").first).to_be_visible()
+    expect(drawer.get_by_text("Copied", exact=True)).to_be_visible()
     page.keyboard.press("Escape")
     expect(drawer).to_be_hidden()
     assert page.evaluate("document.activeElement.hasAttribute('data-drawer')")
@@ -86,17 +86,18 @@ def test_requests_are_walked_through_by_keyboard(visit: Visit) -> None:
 
 def test_filter_narrows_and_is_cleared(visit: Visit) -> None:
     page = visit.page
+    model = page.get_by_role("textbox", name="Model")
     page.get_by_label("Period").select_option("Last 12 months")
-    page.get_by_label("Model").fill("qwen3:8b")
+    model.fill("qwen3:8b")
     page.get_by_role("button", name="Show").click()
     models = page.get_by_role("region", name="By model")
     expect(models.locator("tbody tr")).to_have_count(1)
-    expect(page.get_by_label("Model")).to_have_value("qwen3:8b")
+    expect(model).to_have_value("qwen3:8b")
     page.get_by_role("link", name="Requests", exact=True).click()
-    expect(page.get_by_label("Model")).to_have_value("qwen3:8b")
+    expect(model).to_have_value("qwen3:8b")
     expect(page.get_by_label("Period")).to_have_value("year")
     page.get_by_role("link", name="Clear filters").click()
-    expect(page.get_by_label("Model")).to_have_value("")
+    expect(model).to_have_value("")
 
 
 def test_own_dates_are_asked_for_where_they_are_wanted(visit: Visit) -> None:
@@ -115,7 +116,8 @@ def test_file_is_what_the_page_shows(visit: Visit) -> None:
     shown = page.locator("[data-drawer]").count()
     with page.expect_download() as download:
         page.get_by_role("link", name="Download CSV").click()
-    rows = list(csv.DictReader(download.value.path().open(newline="")))
+    with download.value.path().open(newline="") as file:
+        rows = list(csv.DictReader(file))
 
     assert download.value.suggested_filename == "usage.csv"
     assert len(rows) == shown > 0
