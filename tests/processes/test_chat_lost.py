@@ -1,0 +1,172 @@
+"""Answers of the chat page across web processes: followed and stopped from another one, lost."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.sync.client import ClientConnection, connect
+
+from tests.databases import database_settings
+from tests.pages.catalogue import STARTER
+from tests.pages.live_site import _command, _listens, _node_in_thread, _run
+from tests.processes.running_site import free_port, wait_for
+
+pytestmark = [pytest.mark.slow, pytest.mark.beside]
+
+SIGN_IN = """
+from django.test import Client
+from models_app.models import User
+client = Client()
+client.force_login(User.objects.get(username="bob"))
+print("session", client.cookies["ollamasite_session"].value)
+"""
+# It is to be one second (0.2 to 0.5 s on a quiet machine); one that does much else takes longer.
+SOON_S = 3.0
+LONG = {"num_predict": 5_000}  # the fake node says so many words, 2 ms apart
+
+
+class Site:
+    """A site with a node, and bob, who has signed in."""
+
+    def __init__(self, folder: Path, environ: dict[str, str]) -> None:
+        self._folder = folder
+        self._environ = environ
+        printed = _run(environ, "django", "shell", "-c", SIGN_IN)
+        self._session = printed.rpartition("session ")[2].strip()
+
+    @contextmanager
+    def web(self) -> Iterator["Web"]:
+        """Run a web process."""
+        port = free_port()
+        command = _command("ollamasite", "web", "--host", "127.0.0.1", "--port", str(port))
+        log = self._folder / f"{port}.log"
+        with log.open("w") as written:
+            process = subprocess.Popen(
+                command, env=self._environ, stdout=written, stderr=subprocess.STDOUT
+            )
+        try:
+            wait_for(lambda: process.poll() is not None or _listens(port), 60)
+            assert process.poll() is None, log.read_text()
+            yield Web(process, port, self._session)
+        finally:
+            process.kill()
+            process.wait(30)
+
+
+@dataclass(frozen=True, slots=True)
+class Web:
+    """A web process that runs."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    session: str
+
+    def open(self) -> ClientConnection:
+        """Open the chat page's socket."""
+        host = f"127.0.0.1:{self.port}"
+        headers = {"Cookie": f"ollamasite_session={self.session}", "Origin": f"http://{host}"}
+        return connect(f"ws://{host}/ws/chats", additional_headers=headers, origin=None)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("s")
+    environ = os.environ | database_settings(folder)
+    environ |= {"OLLAMASITE_DATA_DIR": str(folder), "OLLAMASITE_LOG_LEVEL": "WARNING"}
+    environ |= {"OLLAMASITE_DRAIN": "1"}
+    (folder / "run").mkdir(parents=True)
+    _run(environ, "django", "migrate", "--verbosity", "0")
+    digest = _run(environ, "tests.pages.fill_database").strip()
+    with _node_in_thread(folder / "run" / "engine.sock", digest):
+        yield Site(folder, environ)
+
+
+@pytest.fixture(scope="module")
+def staying(site: Site) -> Iterator[Web]:
+    with site.web() as web:
+        yield web
+
+
+@pytest.fixture
+def leaving(site: Site) -> Iterator[Web]:
+    with site.web() as web:
+        yield web
+
+
+def hear(socket: ClientConnection, is_it: Callable[[Any], bool]) -> Any:
+    """Return the first frame that is wanted."""
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        frame = json.loads(socket.recv(timeout=30))
+        if is_it(frame):
+            return frame
+    raise AssertionError("it was not told")
+
+
+def begin(socket: ClientConnection) -> Any:
+    """Ask for a long answer; return how it began, when it has words."""
+    asked = {"type": "ask", "id": "q", "model": STARTER, "text": "Hello", "options": LONG}
+    socket.send(json.dumps(asked))
+    started = hear(socket, lambda frame: frame["type"] in {"started", "error"})
+    assert started["type"] == "started", started
+    hear(socket, lambda frame: frame["type"] == "growth" and frame["version"] > 300)
+    return started
+
+
+def follow(socket: ClientConnection, message: str) -> None:
+    socket.send(json.dumps({"type": "follow", "id": "f", "message": message, "version": 0}))
+
+
+def ended(socket: ClientConnection) -> Any:
+    return hear(socket, lambda frame: frame["type"] == "ended")
+
+
+def test_answer_is_followed_and_stopped_from_another_process(leaving: Web, staying: Web) -> None:
+    with leaving.open() as here, staying.open() as there:
+        message = begin(here)["message"]
+        follow(there, message)
+        hear(there, lambda frame: frame["type"] == "growth" and frame["version"] > 300)
+        began = time.monotonic()
+        there.send(json.dumps({"type": "stop", "message": message}))
+        end = ended(here)
+        stop_s = time.monotonic() - began
+        again = ended(there)
+
+    assert (end["state"], stop_s < SOON_S) == ("stopped", True), stop_s
+    assert (again["state"], again["html"]) == ("stopped", end["html"])
+
+
+def test_answer_of_a_killed_process_is_interrupted(leaving: Web, staying: Web) -> None:
+    with leaving.open() as here, staying.open() as there:
+        message = begin(here)["message"]
+        time.sleep(1)  # longer than between two saves
+        leaving.process.kill()
+        follow(there, message)
+        end = ended(there)
+
+    assert end["state"] == "interrupted"
+    assert end["html"].count("word ") > 100
+    assert end["error"]
+
+
+def test_process_that_is_told_to_go_ends_its_answers(leaving: Web, staying: Web) -> None:
+    with leaving.open() as here, staying.open() as there:
+        message = begin(here)["message"]
+        leaving.process.send_signal(signal.SIGTERM)
+        assert leaving.process.wait(30) == 0
+        began = time.monotonic()
+        follow(there, message)
+        end = ended(there)
+
+    assert time.monotonic() - began < 5  # it has not been found lost
+    assert end["state"] == "failed"
+    assert "shutting down" in end["error"]
+    assert end["html"].count("word ") > 100
