@@ -45,8 +45,8 @@ PAGES: Final = (
     Page("open-invite", "/invite/{invite}", who="nobody", queries=7),  # leads to `invite`
     Page("new-password", "/password/{password_link}", who="nobody", queries=7),
     # --- home and queue
-    Page("home", "/home", queries=5),
-    Page("home", "/home", who="alice", queries=5),
+    Page("home", "/home", queries=7),
+    Page("home", "/home", who="alice", queries=7),
     Page("queue", "/queue", queries=5),
     # --- chat
     Page("chat", "/chat", queries=9),
@@ -74,9 +74,9 @@ PAGES: Final = (
     Page("team", "/teams/{team}", who="alice", queries=10),
     Page("invites", "/invites", queries=4),
     Page("invites", "/invites", who="alice", queries=4),
-    Page("profile", "/profile"),
-    Page("profile", "/profile", who="alice"),
-    Page("delete-account", "/profile/delete"),
+    Page("profile", "/profile", queries=9),
+    Page("profile", "/profile", who="alice", queries=8),
+    Page("delete-account", "/profile/delete", queries=3),
     Page("client-keys", "/client-keys", queries=4),
     Page("own-password", "/password", queries=3),
     # --- usage
