@@ -28,7 +28,7 @@ client = Client()
 client.force_login(User.objects.get(username="bob"))
 print("session", client.cookies["ollamasite_session"].value)
 """
-# It is to be one second (0.2 to 0.5 s on a quiet machine); one that does much else takes longer.
+# It is to be one second: a process looks every 0.3 s. A machine that does much else takes longer.
 SOON_S = 3.0
 LONG = {"num_predict": 5_000}  # the fake node says so many words, 2 ms apart
 
