@@ -4,7 +4,7 @@ A fixed number of queries however many chats there are. Knows nothing of HTTP.
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from django.db.models import Count, Q, QuerySet
@@ -68,15 +68,19 @@ def list_chats(
     else:
         rows = own.filter(folder=None, is_pinned=False)
         pinned = own.none() if before else own.filter(is_pinned=True)
-    page = list(_behind(rows, before).select_related("folder")[: PAGE_LENGTH + 1])
-    on_top = list(pinned.select_related("folder").order_by("-updated_at", "-pk")[:MAX_PINNED])
+    page = list(_for_list(_behind(rows, before))[: PAGE_LENGTH + 1])
+    on_top = list(_for_list(pinned.order_by("-updated_at", "-pk"))[:MAX_PINNED])
     shown = page[:PAGE_LENGTH]
     return ChatPage(
-        pinned=tuple(map(record_of, on_top)),
-        chats=tuple(map(record_of, shown)),
+        pinned=tuple(record_of(row, has_settings=False) for row in on_top),
+        chats=tuple(record_of(row, has_settings=False) for row in shown),
         running=_running(principal),
         before=_place(shown[-1]) if len(page) > PAGE_LENGTH else "",
     )
+
+
+def _for_list(rows: QuerySet[Chat]) -> QuerySet[Chat]:
+    return rows.select_related("folder").defer("system", "options", "tools", "think")
 
 
 def _found(own: QuerySet[Chat], query: str, principal: Principal) -> QuerySet[Chat]:
@@ -101,11 +105,12 @@ def _read_place(text: str) -> tuple[datetime, int] | None:
     at, _, number = text.rpartition("_")
     try:
         moment = datetime.fromisoformat(at)
-    except ValueError:
+        moment = (moment if moment.tzinfo else timezone.make_aware(moment)).astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
     if not number.isdecimal() or not number.isascii() or len(number) > 18:  # noqa: PLR2004 - of 2^63
         return None
-    return (moment if moment.tzinfo else timezone.make_aware(moment)), int(number)
+    return moment, int(number)
 
 
 def _running(principal: Principal) -> frozenset[str]:

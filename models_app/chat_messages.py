@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from django.conf import settings as django_settings
 from django.db import transaction
-from django.db.models import F, QuerySet, Sum
+from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from models_app import chats
@@ -25,7 +24,7 @@ from models_app.errors import (
     ChatsFull,
     TooManyAnswers,
 )
-from models_app.models import Chat, ChatImage, ChatMessage, User
+from models_app.models import Chat, ChatImage, ChatMessage
 from models_app.permissions import Principal
 
 MAX_CHATS: Final = 5_000
@@ -301,11 +300,10 @@ def add_messages(principal: Principal, new: NewMessages) -> Added:
     """
     with transaction.atomic():
         # Held, so that two questions at once do not both take the last place, and the owner stays.
-        owner = User.objects.select_for_update(no_key=True).filter(pk=principal.user_id)
-        if not owner.values_list("pk").first():
-            raise ChatNotFound
+        chats.hold_owner(principal)
         _require_room(principal, new)
         chat = _chat_of(principal, new)
+        growth = new.size_bytes + new.settings.size_bytes - chats.settings_of(chat).size_bytes
         question_id = _add_question(chat, new) if new.role else ""
         answer = ChatMessage.objects.create(
             message_id=new_id(),
@@ -320,7 +318,7 @@ def add_messages(principal: Principal, new: NewMessages) -> Added:
         Chat.objects.filter(pk=chat.pk).update(
             head=answer.message_id,
             updated_at=timezone.now(),
-            size_bytes=F("size_bytes") + new.size_bytes,
+            size_bytes=chats.grown(growth),
             **chats.columns_of(new.settings),
         )
     return Added(
@@ -335,9 +333,7 @@ def _require_room(principal: Principal, new: NewMessages) -> None:
     own = Chat.objects.filter(owner_id=principal.user_id)
     if not new.chat_id and own.count() >= MAX_CHATS:
         raise ChatsFull(f"you have {MAX_CHATS} chats, which are the most: delete some first")
-    used = own.aggregate(total=Sum("size_bytes"))["total"] or 0
-    if used + new.size_bytes > django_settings.CHATS_BYTES:
-        raise ChatsFull("your chats take up all the space there is for them: delete some first")
+    chats.require_space(principal, new.size_bytes + new.settings.size_bytes)
     oldest = timezone.now() - timedelta(seconds=SILENCE_S)
     running = ChatMessage.objects.filter(
         state=RUNNING, chat__owner_id=principal.user_id, beat_at__gt=oldest

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from django.conf import settings as django_settings
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet, Sum
+from django.db.models.functions import Greatest
 
-from models_app.errors import ChatFolderNotFound, ChatNotFound
-from models_app.models import Chat, ChatFolder
+from models_app.errors import ChatFolderNotFound, ChatNotFound, ChatsFull
+from models_app.models import Chat, ChatFolder, User
 from models_app.permissions import Principal
 from ollamasite.errors import BadRequest, Conflict
 
@@ -34,6 +36,11 @@ class ChatSettings:
     options: str = "{}"
     tools: str = "[]"
     think: str = "null"
+
+    @property
+    def size_bytes(self) -> int:
+        """What they take."""
+        return sum(len(text.encode()) for text in (self.system, self.options, self.tools))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +95,11 @@ def own_chats(principal: Principal, chat_id: str) -> QuerySet[Chat]:
     return Chat.objects.filter(owner_id=principal.user_id, chat_id=chat_id)
 
 
-def record_of(row: Chat) -> ChatRecord:
-    """Return what is told of a row; its folder has been read with it."""
+def record_of(row: Chat, *, has_settings: bool = True) -> ChatRecord:
+    """Return what is told of a row; its folder has been read with it.
+
+    Without its settings but the model where they are not to be read: they may be a megabyte.
+    """
     return ChatRecord(
         chat_id=row.chat_id,
         title=row.title,
@@ -98,13 +108,18 @@ def record_of(row: Chat) -> ChatRecord:
         head=row.head,
         created_at=row.created_at,
         updated_at=row.updated_at,
-        settings=ChatSettings(
-            model_name=row.model_name,
-            system=row.system,
-            options=row.options,
-            tools=row.tools,
-            think=row.think,
-        ),
+        settings=settings_of(row) if has_settings else ChatSettings(model_name=row.model_name),
+    )
+
+
+def settings_of(row: Chat) -> ChatSettings:
+    """Return what questions of a chat are asked with."""
+    return ChatSettings(
+        model_name=row.model_name,
+        system=row.system,
+        options=row.options,
+        tools=row.tools,
+        think=row.think,
     )
 
 
@@ -133,8 +148,36 @@ def move_chat(principal: Principal, chat_id: str, folder_id: str) -> None:
 
 
 def set_settings(principal: Principal, chat_id: str, settings: ChatSettings) -> None:
-    """Note what the next question of a chat is asked with. Raises ChatNotFound."""
-    _change(principal, chat_id, **columns_of(settings))
+    """Note what the next question of a chat is asked with. Raises ChatNotFound, ChatsFull."""
+    with transaction.atomic():
+        hold_owner(principal)
+        row = own_chats(principal, chat_id).first()
+        if row is None:
+            raise ChatNotFound
+        growth = settings.size_bytes - settings_of(row).size_bytes
+        if growth > 0:
+            require_space(principal, growth)
+        _change(principal, chat_id, size_bytes=grown(growth), **columns_of(settings))
+
+
+def hold_owner(principal: Principal) -> None:
+    """Hold the owner's row, so that two do not both take the last place. Raises ChatNotFound."""
+    owner = User.objects.select_for_update(no_key=True).filter(pk=principal.user_id)
+    if not owner.values_list("pk").first():
+        raise ChatNotFound
+
+
+def require_space(principal: Principal, size_bytes: int) -> None:
+    """Raise ChatsFull where so much more is too much; the owner is held."""
+    own = Chat.objects.filter(owner_id=principal.user_id)
+    used = own.aggregate(total=Sum("size_bytes"))["total"] or 0
+    if used + size_bytes > django_settings.CHATS_BYTES:
+        raise ChatsFull("your chats take up all the space there is for them: delete some first")
+
+
+def grown(size_bytes: int) -> Greatest:
+    """Return the size of a chat with so much more, or less."""
+    return Greatest(F("size_bytes") + size_bytes, 0)
 
 
 def columns_of(settings: ChatSettings) -> dict[str, str]:

@@ -149,7 +149,16 @@ def test_list_is_read_in_pages_the_newest_first(owner: Principal) -> None:
     assert (before, len(found), set(found)) == ("", 120, set(made))
 
 
-PLACES = ("x", "_", "2026-01-01_x", "x_1", "2026-01-01T00:00:00_9", "\0_1")
+PLACES = (
+    "x",
+    "_",
+    "2026-01-01_x",
+    "x_1",
+    "2026-01-01T00:00:00_9",
+    "\0_1",
+    "0001-01-01T00:00:00+14:00_1",
+    "9999-12-31T23:59:59-14:00_1",
+)
 
 
 @pytest.mark.parametrize("before", PLACES)
@@ -276,6 +285,20 @@ def test_answers_and_images_count_as_well(owner: Principal) -> None:
 
     assert before > 5_000
     assert Chat.objects.get().size_bytes >= before + 3_000
+
+
+def test_settings_count_as_well(owner: Principal, settings: Any) -> None:
+    chat_id = asked(owner, settings=ChatSettings(system="s" * 2000)).chat_id
+    chats.set_settings(owner, chat_id, ChatSettings(system="s" * 3000))
+    settings.CHATS_BYTES = Chat.objects.get().size_bytes + 500
+
+    with pytest.raises(ChatsFull):
+        chats.set_settings(owner, chat_id, ChatSettings(system="s" * 3000, tools="t" * 1000))
+    with pytest.raises(ChatsFull):
+        ask(owner, settings=ChatSettings(system="s" * 1000))
+    chats.set_settings(owner, chat_id, ChatSettings())
+    assert ask(owner, settings=ChatSettings(system="s" * 1000)).chat_id != chat_id
+    assert Chat.objects.get(chat_id=chat_id).size_bytes < 3000
 
 
 def test_number_of_chats_is_bounded(owner: Principal, monkeypatch: pytest.MonkeyPatch) -> None:
