@@ -43,13 +43,6 @@ class Node:
     loaded: list[LoadedModel]
     queue: Queue
 
-    @property
-    def others_bytes(self) -> int:
-        """What the models take that the caller may not know of."""
-        return sum(one.size_bytes for one in self.memory.models) - sum(
-            one.size_bytes for one in self.loaded
-        )
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Home:

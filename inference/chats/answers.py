@@ -10,7 +10,9 @@ Knows no socket and no page.
 import asyncio
 import logging
 import time
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 from weakref import WeakKeyDictionary
 
@@ -24,8 +26,9 @@ from inference.chats.growth import GrowingText
 from inference.chats.shown import calls_to_json, to_stored
 from inference.messages import Event, Finished, Started, Token, ToolCall
 from models_app import chat_messages
-from models_app.chat_messages import AnswerSoFar
+from models_app.chat_messages import MAX_RUNNING, AnswerSoFar
 from models_app.chats import new_id
+from models_app.errors import TooManyAnswers
 from ollamasite.error_responses import to_service_error
 from ollamasite.request_context import current_request_id
 
@@ -230,6 +233,7 @@ class Keeper:
 
     def __init__(self) -> None:
         self._answers: dict[str, Answer] = {}
+        self._places: Counter[int] = Counter()  # by owner: what is asked and does not run yet
         self._task: asyncio.Task[None] | None = None
         self._beat_at = 0.0
 
@@ -244,8 +248,19 @@ class Keeper:
         answer = self._answers.get(message_id)
         return answer if answer is not None and answer.owner_id == owner_id else None
 
-    def count(self, owner_id: int) -> int:
-        """Return how many run here for somebody."""
+    @contextmanager
+    def place(self, owner_id: int) -> Iterator[None]:
+        """Hold one of somebody's places while an answer is asked for. Raises TooManyAnswers."""
+        if self._count(owner_id) + self._places[owner_id] >= MAX_RUNNING:
+            raise TooManyAnswers(f"{MAX_RUNNING} answers are being written already: wait for one")
+        self._places[owner_id] += 1
+        try:
+            yield
+        finally:
+            self._places[owner_id] -= 1
+            self._places += Counter()  # without those who have none
+
+    def _count(self, owner_id: int) -> int:
         mine = (one for one in self._answers.values() if one.owner_id == owner_id)
         return sum(not answer.has_ended for answer in mine)
 

@@ -1,9 +1,11 @@
 """Asking: the engine first, then the rows, then an answer that runs.
 
 The engine is asked before anything is stored: a question that is refused (no such model, a limit,
-an image for a model that cannot see) leaves nothing behind. Async. Knows no socket.
+an image for a model that cannot see) leaves nothing behind. What has been asked goes on though its
+asker is gone before it has begun. Async. Knows no socket.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -18,9 +20,8 @@ from inference.chats.questions import Question
 from inference.messages import Priority
 from inference.requests import Caller
 from models_app import chat_messages
-from models_app.chat_messages import MAX_RUNNING, Added, MessageRecord, NewMessages
+from models_app.chat_messages import Added, MessageRecord, NewMessages
 from models_app.chats import new_id
-from models_app.errors import TooManyAnswers
 from models_app.permissions import Principal
 
 Frame = AskFrame | RegenerateFrame | ResultFrame
@@ -29,6 +30,9 @@ _KINDS: Final[Mapping[type, Callable[..., Question]]] = {
     RegenerateFrame: questions.of_regenerate,
     ResultFrame: questions.of_results,
 }
+
+
+_under_way: Final[set[asyncio.Task["Begun"]]] = set()  # an event loop holds its tasks weakly
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +47,25 @@ class Begun:
 
 async def ask(principal: Principal, frame: Frame) -> Begun:
     """Ask. Raises what `generation.start`, `questions` and `chat_messages.add_messages` raise."""
-    if keeper().count(principal.user_id) >= MAX_RUNNING:
-        raise TooManyAnswers(f"{MAX_RUNNING} answers are being written already: wait for one")
+    # Shielded: a page that is closed now must not leave a row that nobody answers.
+    asked = asyncio.create_task(_ask(principal, frame))
+    _under_way.add(asked)
+    asked.add_done_callback(_forget)
+    return await asyncio.shield(asked)
+
+
+def _forget(asked: asyncio.Task[Begun]) -> None:
+    _under_way.discard(asked)
+    if not asked.cancelled():
+        asked.exception()  # told to the page, if there is one
+
+
+async def _ask(principal: Principal, frame: Frame) -> Begun:
+    with keeper().place(principal.user_id):
+        return await _start(principal, frame)
+
+
+async def _start(principal: Principal, frame: Frame) -> Begun:
     question = await database_sync_to_async(_KINDS[type(frame)])(principal, frame)
     caller = Caller(principal=principal, priority=Priority.INTERACTIVE)
     running = await generation.start(caller, question.request)

@@ -36,9 +36,8 @@ async def page(request: HttpRequest, chat_id: str = "") -> HttpResponse:
         chat_id=chat_id, model=request.GET.get("model", ""), draft=request.GET.get("q", "")
     )
     in_memory = await _loaded_models()
-    load = sync_to_async(chat_shown.load_page)
-    context = await load(principal_of(request), wish, in_memory)
-    return render(request, "inference/chat/page.html", context)
+    # On a thread with its template: a long chat takes a while, and others are being answered.
+    return await sync_to_async(_page)(request, wish, in_memory)
 
 
 @never_cache
@@ -156,6 +155,13 @@ async def export_chat(request: HttpRequest, chat_id: str) -> StreamingHttpRespon
     response = StreamingHttpResponse(_on_threads(pieces), content_type=media_type)
     response["Content-Disposition"] = f'attachment; filename="{name}"'
     return response
+
+
+def _page(
+    request: HttpRequest, wish: PageWish, in_memory: tuple[LoadedModel, ...] | None
+) -> HttpResponse:
+    context = chat_shown.load_page(principal_of(request), wish, in_memory)
+    return render(request, "inference/chat/page.html", context)
 
 
 def _as_markdown(principal: Principal, chat_id: str) -> tuple[str, str, Iterator[bytes]]:

@@ -14,7 +14,7 @@ from django.contrib.sessions.models import Session
 from django.test import Client
 from django.utils import timezone
 
-from inference.chats import answers, following
+from inference.chats import answers, asking, following
 from inference.chats.markdown import render_blocks
 from inference.messages import Cancel, ChatPrompt, FailureCode, Generate, Priority, Token, ToolCall
 from models_app import chat_messages, chats
@@ -174,6 +174,51 @@ async def test_answer_goes_on_when_the_page_is_closed(
 
     assert (row.state, row.text) == ("done", "word " * 40)
     assert node.got(Cancel) == []
+
+
+async def test_page_that_is_closed_while_it_asks_is_answered(
+    node: FakeNode, model: str, page: Socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = asking._begin
+    has_come, may_go_on = asyncio.Event(), asyncio.Event()
+
+    async def begin_late(*args: Any) -> Any:
+        begun = await real(*args)
+        has_come.set()
+        await may_go_on.wait()
+        return begun
+
+    monkeypatch.setattr(asking, "_begin", begin_late)
+    node.scripts.append(Script(pieces=("word",)))
+    await page.send(type="ask", id="q", model=model, text="Hello")
+    await has_come.wait()
+    await page.wire.disconnect(timeout=20)
+    may_go_on.set()
+    row = await ended_row((await ChatMessage.objects.aget(role="assistant")).message_id)
+
+    assert (row.state, row.text) == ("done", "word")
+
+
+async def test_temporary_answers_asked_at_once_are_bounded(
+    node: FakeNode, model: str, page: Socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = asking._begin
+
+    async def begin_late(*args: Any) -> Any:
+        await asyncio.sleep(0.3)
+        return await real(*args)
+
+    monkeypatch.setattr(asking, "_begin", begin_late)
+    node.default = Script(pieces=("word",), is_held=True)
+    most = chat_messages.MAX_RUNNING
+    for number in range(most + 2):
+        await page.send(type="ask", id=str(number), model=model, text="x", temporary=True)
+    kinds: list[str] = []
+    while len(kinds) < most + 2:
+        frame = await page.receive()
+        kinds += [frame["type"]] if frame["type"] in {"started", "error"} else []
+
+    assert sorted(kinds) == ["error"] * 2 + ["started"] * most
 
 
 async def test_resume_from_any_version_gives_exactly_the_whole(
