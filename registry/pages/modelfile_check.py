@@ -61,17 +61,17 @@ def check_modelfile(principal: Principal, text: str) -> list[Remark]:
 
 def _of_lines(principal: Principal, text: str) -> list[Remark]:
     remarks: list[Remark] = []
-    has_base = False
+    bases = 0  # each is looked up
     for line, found in survey_modelfile(text):
-        if len(remarks) >= _MOST:
+        if len(remarks) >= _MOST or bases >= _MOST:
             break
         if isinstance(found, Command):
-            has_base = has_base or found.name == MODEL
+            bases += found.name == MODEL
             remarks += _of_command(principal, line, found)
         else:
             remarks.append(_remark(line, found))
     # A line that cannot be read may be the one that is missed.
-    if not has_base and not remarks:
+    if not bases and not remarks:
         remarks.append(Remark(None, _sentence(NO_BASE)))
     return remarks
 

@@ -197,6 +197,13 @@ def test_remarks_are_bounded(as_bob: Client, base: str) -> None:
     assert answer.content.decode().count("<li") == 50
 
 
+def test_bases_that_are_looked_up_are_bounded(
+    as_bob: Client, base: str, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
+    with django_assert_max_num_queries(300):
+        checked(as_bob, "FROM base:latest\n" * 2000)
+
+
 def test_looking_makes_nothing(as_bob: Client, base: str) -> None:
     checked(as_bob, GOOD, name="brief", quantize="Q4_K_M")
 
