@@ -7,13 +7,15 @@ frame are put around it behind that. Knows no chat and no socket.
 """
 
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from html import escape
 from typing import Any, Final
 from xml.etree.ElementTree import ParseError
 
 import nh3
+import pygments
 from latex2mathml.converter import convert
 from latex2mathml.exceptions import (
     DenominatorNotFoundError,
@@ -35,11 +37,11 @@ from markdown_it.rules_core import StateCore
 from markdown_it.rules_inline import StateInline
 from markdown_it.token import Token
 from mdit_py_plugins.dollarmath import dollarmath_plugin
-from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexer import Lexer
 from pygments.lexers import get_lexer_by_name
 from pygments.token import STANDARD_TYPES
+from pygments.token import Text as PlainText
 from pygments.util import ClassNotFound
 
 RENDERER: Final = 1  # one more wherever the same text is shown otherwise
@@ -47,6 +49,11 @@ RENDERER: Final = 1  # one more wherever the same text is shown otherwise
 # Markup inside one paragraph is looked for by trying; longer ones are not a person's.
 _MOST_INLINE: Final = 20_000
 _MOST_CODE: Final = 60_000
+# Some of pygments' expressions take the square of what they look at, and nothing else runs then.
+_MOST_CODE_LINE: Final = 500
+_MOST_BLOCK_S: Final = 0.1
+_MOST_SPENT_S: Final = 0.3  # on all code of a text
+_SPENT_S: Final = "spent_s"
 _MOST_MATH: Final = 2_000
 _PART_LINES: Final = 60  # of code that grows; what has closed is not highlighted again
 _IS_GROWING: Final = "is_growing"
@@ -96,6 +103,14 @@ _MATH_ATTRIBUTES: Final = _words(
     "minsize maxsize movablelimits notation symmetric"
 )
 _ALIGNED: Final = frozenset({"left", "right", "center"})
+# Lexers that have been tried with texts made to take long; what is another language is shown plain.
+LANGUAGES: Final = _words(
+    "ada asm awk bash bat c clojure cmake cobol console cpp csharp css dart diff docker elixir "
+    "erlang fortran gherkin go graphql groovy haskell html http ini javascript json jsx julia "
+    "kotlin less lisp lua markdown matlab nginx nim objective-c pascal perl php powershell "
+    "prolog protobuf pycon python r ruby rust scala scheme scss sql swift text toml tsx "
+    "typescript vim xml yaml zig"
+)
 _CODE_CLASSES: Final = frozenset(name for name in STANDARD_TYPES.values() if name)
 _cleaner: Final = nh3.Cleaner(
     tags=set(_TEXT_TAGS | _MATH_TAGS),
@@ -196,7 +211,11 @@ def _code(self: RendererHTML, tokens: Sequence[Token], index: int, options: Any,
         language = ""
     named = f' data-language="{escape(language)}"' if language else ""
     write = _highlighted_in_parts if _IS_GROWING in env else _highlighted
-    return f'<pre class="highlight"><code{named}>{write(token.content, language)}</code></pre>'
+    began_s = time.thread_time()
+    has_time = env.get(_SPENT_S, 0.0) < _MOST_SPENT_S
+    html = write(token.content, language) if has_time else escape(token.content)
+    env[_SPENT_S] = env.get(_SPENT_S, 0.0) + time.thread_time() - began_s
+    return f'<pre class="highlight"><code{named}>{html}</code></pre>'
 
 
 def _cell(self: RendererHTML, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
@@ -209,11 +228,26 @@ def _cell(self: RendererHTML, tokens: Sequence[Token], index: int, options: Any,
 
 
 def _highlighted(code: str, language: str) -> str:
-    lexer = _lexer(language.lower()) if language and len(code) <= _MOST_CODE else None
+    lexer = _lexer(language.lower()) if language and _is_for_people(code) else None
     if lexer is None:
         return escape(code)
-    html: str = highlight(code, lexer, _formatter)
+    html: str = pygments.format(_tokens_in_time(lexer, code), _formatter)
     return html
+
+
+def _tokens_in_time(lexer: Lexer, code: str) -> Iterator[tuple[Any, str]]:
+    """Give tokens for as long as a block may take; what is left then is one without a colour."""
+    until_s = time.thread_time() + _MOST_BLOCK_S
+    for at, kind, text in lexer.get_tokens_unprocessed(code):
+        yield kind, text
+        if time.thread_time() > until_s:
+            yield PlainText, code[at + len(text) :]
+            return
+
+
+def _is_for_people(code: str) -> bool:
+    is_short = len(code) <= _MOST_CODE
+    return is_short and all(len(line) <= _MOST_CODE_LINE for line in code.split("\n"))
 
 
 def _highlighted_in_parts(code: str, language: str) -> str:
@@ -231,9 +265,10 @@ def _part(code: str, language: str) -> str:
 @lru_cache(maxsize=64)
 def _lexer(language: str) -> Lexer | None:
     try:
-        return get_lexer_by_name(language, stripnl=False, ensurenl=False)
+        found = get_lexer_by_name(language, stripnl=False, ensurenl=False)
     except ClassNotFound:
         return None
+    return found if LANGUAGES.intersection(found.aliases) else None
 
 
 def _math(latex: str, options: dict[str, Any]) -> str:

@@ -2,12 +2,13 @@
 
 import re
 import time
+from html import unescape
 from html.parser import HTMLParser
 
 import pytest
 
 from inference.chats.growth import GrowingText, first_difference
-from inference.chats.markdown import _MATH_TAGS, _TEXT_TAGS, render_blocks
+from inference.chats.markdown import _MATH_TAGS, _TEXT_TAGS, LANGUAGES, render_blocks
 
 # What no block may have in it, as markup: text that only says so is harmless.
 TAGS = set(_TEXT_TAGS | _MATH_TAGS) | {"button"}
@@ -199,6 +200,34 @@ WHOLE = (
     "def f():\n\n    return 1\n```\n\n> quote\n> > deeper\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n"
     "Math $x$ and\n\n$$\ny\n$$\n\n    indented\n\nSetext\n===\n\n***\n\nThe end [ref].\n\nlast\n"
 )
+
+
+def words_of(html: str) -> str:
+    return unescape(re.sub("<[^>]+>", "", html))
+
+
+@pytest.mark.parametrize("language", sorted(LANGUAGES))
+def test_no_code_takes_long_in_any_language(language: str) -> None:
+    for piece in ("a ", '\\"', "1", "("):
+        line = (piece * 500)[:500]
+        code = "\n".join([line] * 100)
+        began_s = time.process_time()
+        [html] = render_blocks(f"```{language}\n{code}\n```")
+        assert time.process_time() - began_s < 0.5, piece
+        assert words_of(html).count(line) == 100
+
+
+def test_many_blocks_of_code_take_no_longer_than_one() -> None:
+    block = "```javascript\n" + '\\"' * 200 + "\n```\n\n"
+    began_s = time.process_time()
+    render_blocks(block * 500)
+    assert time.process_time() - began_s < 1.5
+
+
+def test_code_with_an_endless_line_and_other_languages_stay_plain() -> None:
+    for code in ("```python\nx = 1 # " + "a" * 500, "```aspectj\nint a = 1;"):
+        [html] = render_blocks(code)
+        assert "<span" not in html.partition("<pre")[2]
 
 
 @pytest.mark.parametrize("step", [1, 3, 7, 50])
