@@ -48,6 +48,7 @@ _EXPIRIES: Final = (
     (_ON_A_DAY, "at the end of a day …"),
     (_NEVER, "never"),
 )
+_LONGEST: Final = timedelta(days=36500)
 _OVERLAPS: Final = (
     ("1", "for another hour"),
     ("24", "for another day"),
@@ -156,6 +157,8 @@ class NewKeyForm(PageForm):
             self.add_error("expires_on", "Choose the day.")
         elif day < timezone.localdate():
             self.add_error("expires_on", "Choose a day that is not over.")
+        elif day > timezone.localdate() + _LONGEST:  # as the API; some zones' year 9999 has no end
+            self.add_error("expires_on", "Choose a day of the next hundred years.")
 
     def make(self) -> NewKey | None:
         """Make the key, or say what is wrong and return None."""

@@ -15,7 +15,7 @@ from django.utils import timezone
 from models_app import keys
 from models_app.keys import KeyRecord
 from models_app.limit_rules import RuleRecord, rules_of_keys
-from models_app.models import ApiKey, LedgerHour
+from models_app.models import ApiKey, LedgerDay
 from models_app.permissions import Principal, Scope
 
 DAYS: Final = 30
@@ -102,13 +102,12 @@ def days_of_use(by: Principal, prefix: str) -> list[DayOfUse]:
     first = (timezone.now().astimezone(UTC) - timedelta(days=DAYS - 1)).date()
     since = datetime(first.year, first.month, first.day, tzinfo=UTC)
     key_ids = ApiKey.objects.filter(prefix=prefix).values("pk")
-    rows = LedgerHour.objects.filter(key_id__in=key_ids, hour__gte=since).order_by()
-    found = {first + timedelta(days=number): [0, 0] for number in range(DAYS)}
-    hours: Iterable[Any] = rows.values("hour").annotate(**_SUMS)
-    for row in hours:
-        day = found.setdefault(row["hour"].astimezone(UTC).date(), [0, 0])
-        day[0] += row["asked"]
-        day[1] += row["came_in"] + row["went_out"]
+    rows = LedgerDay.objects.filter(key_id__in=key_ids, day__gte=since).order_by()
+    found = {first + timedelta(days=number): (0, 0) for number in range(DAYS)}
+    used: Iterable[Any] = rows.values("day").annotate(**_SUMS)
+    for row in used:
+        day = row["day"].astimezone(UTC).date()
+        found[day] = (row["asked"], row["came_in"] + row["went_out"])
     return [DayOfUse(day=day, requests=both[0], tokens=both[1]) for day, both in found.items()]
 
 
@@ -142,7 +141,7 @@ def _used_this_month(prefixes: Iterable[str]) -> dict[str, KeyUse]:
     ids = dict(ApiKey.objects.filter(prefix__in=list(prefixes)).values_list("pk", "prefix"))
     now = timezone.now().astimezone(UTC)
     since = datetime(now.year, now.month, 1, tzinfo=UTC)
-    rows = LedgerHour.objects.filter(key_id__in=list(ids), hour__gte=since).order_by()
+    rows = LedgerDay.objects.filter(key_id__in=list(ids), day__gte=since).order_by()
     by_key: Iterable[Any] = rows.values("key_id").annotate(**_SUMS)
     return {
         ids[row["key_id"]]: KeyUse(requests=row["asked"], tokens=row["came_in"] + row["went_out"])

@@ -20,6 +20,7 @@ from models_app.errors import LedgerEntryNotFound, TeamNotFound
 from models_app.ledger_sums import SUMS
 from models_app.models import ApiKey, LedgerEntry, LedgerHour, LedgerSpan, Team, User
 from models_app.permissions import Principal, TeamRole
+from models_app.site_names import findable
 from ollamasite.errors import BadRequest
 
 # What a model is called that is none of the asker's business.
@@ -263,7 +264,7 @@ def one(by: Principal, request_id: str) -> RequestRecord:
 
     Raises LedgerEntryNotFound, also for one that is not the caller's to see.
     """
-    row = LedgerEntry.objects.filter(request_id=request_id).first()
+    row = LedgerEntry.objects.filter(request_id=findable(request_id)).first()
     if row is None:
         raise LedgerEntryNotFound
     if row.user_id == by.user_id or (by.is_auditor and by.is_for_account):

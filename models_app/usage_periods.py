@@ -67,10 +67,11 @@ def named(name: str, now: datetime) -> Period:
 
 def own(first: date, last: date, now: datetime) -> Period:
     """Return the period of two days and all between them."""
-    since, until = _midnight(first), _midnight(last) + _DAY
+    since, until, now = _midnight(first), _midnight(last) + _DAY, now.astimezone(UTC)
     label = f"{first} to {last}" if first != last else str(first)
-    before = (since - (until - since), since)
-    return Period(label=label, since=since, until=until, before=before, now=now.astimezone(UTC))
+    begin = since - (until - since)
+    before = (begin, begin + max(timedelta(0), min(until, now) - since))
+    return Period(label=label, since=since, until=until, before=before, now=now)
 
 
 def _lately(days: int) -> Callable[[str, datetime], Period]:

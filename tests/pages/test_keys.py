@@ -10,10 +10,11 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
+from models_app import ledger_sums
 from models_app.auth import Credentials, authenticate
 from models_app.keys import KeyRules, create_key, revoke_key
 from models_app.limit_rules import NewLimit, limit_new_key
-from models_app.models import ApiKey, LedgerHour, LimitRule, User
+from models_app.models import ApiKey, LedgerEntry, LimitRule, User
 from models_app.permissions import Scope, TeamRole
 from models_app.teams import create_service_account, create_team, set_member
 from tests.pages.catalogue import STARTER, add_model
@@ -52,18 +53,19 @@ def vision(bob: User) -> str:
 
 def use(key: ApiKey, *, tokens: int = 120, at: datetime | None = None) -> None:
     """Have a key been used."""
-    hour = (at or timezone.now()).astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-    LedgerHour.objects.create(
-        hour=hour,
-        user_id=key.owner_id,
-        key_id=key.pk,
-        key_name=key.name,
-        model_name="m",
-        dialect="native",
-        requests=3,
-        tokens_in=tokens // 2,
-        tokens_out=tokens - tokens // 2,
+    first, *others = (
+        LedgerEntry(
+            began_at=at or timezone.now(),
+            user_id=key.owner_id,
+            key_id=key.pk,
+            key_name=key.name,
+            model_name="m",
+            dialect="native",
+        )
+        for _ in range(3)
     )
+    first.tokens_in, first.tokens_out = tokens // 2, tokens - tokens // 2
+    ledger_sums.add_up([first, *others])
 
 
 # ------------------------------------------------------------------ the list
@@ -228,6 +230,7 @@ def test_key_expires_at_the_end_of_a_chosen_day(as_bob: Client, bob: User) -> No
         ({"name": "x" * 101}, "at most 100 characters", "name"),
         ({"expires": "day"}, "Choose the day.", "expires_on"),
         ({"expires": "day", "expires_on": "2020-01-01"}, "is not over", "expires_on"),
+        ({"expires": "day", "expires_on": "9999-12-31"}, "next hundred years", "expires_on"),
         ({"reach": "chosen"}, "Choose at least one.", "scopes"),
         ({"patterns": "a//b"}, "is no pattern of model names", "patterns"),
         ({"networks": "10.0.0.0/99"}, "is no network", "networks"),

@@ -292,6 +292,7 @@ def test_request_of_others_is_like_none(as_bob: Client, alice: User, bob: User) 
 
     assert (theirs.status_code, nothing.status_code) == (404, 404)
     assert words(theirs) == words(nothing)
+    assert as_bob.get("/usage/requests/%00").status_code == 404
     assert as_bob.get("/usage/requests/b").status_code == 200
 
 
