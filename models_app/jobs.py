@@ -203,7 +203,7 @@ def add_or_share(new: NewJob, *, most_queued: int) -> JobRecord | None:
             shared = _share(new)
             if shared is not None:
                 return shared
-            if new.owner_id is not None and _queued(new.owner_id) >= most_queued:
+            if new.owner_id is not None and count_queued(new.owner_id) >= most_queued:
                 return None
             row = Job.objects.create(
                 job_id=secrets.token_hex(_MAX_ID // 2),
@@ -249,7 +249,7 @@ def queue_again(job_id: str, *, most_queued: int, key_id: int | None = None) -> 
     try:
         with transaction.atomic():
             _hold_owner(row.owner_id)
-            if row.owner_id is not None and _queued(row.owner_id) >= most_queued:
+            if row.owner_id is not None and count_queued(row.owner_id) >= most_queued:
                 return None
             _requeue(row, key_id)
     except IntegrityError:
@@ -315,7 +315,7 @@ def _hold_owner(owner_id: int | None) -> bool:
     return owners.values_list("pk", flat=True).first() is not None
 
 
-def _queued(owner_id: int) -> int:
+def count_queued(owner_id: int) -> int:
     return Job.objects.filter(owner_id=owner_id, state=JobState.QUEUED).count()
 
 

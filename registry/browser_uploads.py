@@ -40,13 +40,8 @@ def begin(principal: Principal, name: str, size_bytes: int) -> BegunUpload:
     Raises InvalidModelName, NotYourModel, TagIsImmutable, BodyTooLarge, QuotaFull, StorageFull,
     TooManyUploads, BadRequest.
     """
-    target = library.write_target(principal, ModelName.parse(name))
-    if target.host != DEFAULT_HOST:
-        raise InvalidModelName("the model would be one of another registry: leave its host out")
+    target = require_target(principal, name)
     namespace = target.namespace or LIBRARY
-    is_there = selectors.find_tag(principal, target) is not None
-    if is_there and namespaces.is_immutable(namespace, target.tag):
-        raise TagIsImmutable(target.tag)
     _require_room(namespace, size_bytes)
     repository = repositories.open_repository(principal, f"{namespace}/{target.model}")
     session_id = upload_sessions.begin(principal, repository)
@@ -70,6 +65,20 @@ def finish(principal: Principal, path: str, session_id: str, size_bytes: int) ->
     finally:
         upload.close()
     return digest
+
+
+def require_target(principal: Principal, name: str) -> ModelName:
+    """Return the name under which a model would be stored.
+
+    Raises InvalidModelName, NotYourModel, TagIsImmutable.
+    """
+    target = library.write_target(principal, ModelName.parse(name))
+    if target.host != DEFAULT_HOST:
+        raise InvalidModelName("the model would be one of another registry: leave its host out")
+    is_there = selectors.find_tag(principal, target) is not None
+    if is_there and namespaces.is_immutable(target.namespace or LIBRARY, target.tag):
+        raise TagIsImmutable(target.tag)
+    return target
 
 
 def _require_room(namespace: str, size_bytes: int) -> None:

@@ -66,6 +66,12 @@ def submit(
     return record
 
 
+def require_place(principal: Principal) -> None:
+    """Raise TooManyJobs where a job of theirs would be refused now."""
+    if jobs.count_queued(principal.user_id) >= MOST_QUEUED:
+        raise TooManyJobs
+
+
 def cancel(principal: Principal, job_id: str) -> JobRecord:
     """Cancel a job; one that runs ends a moment later. Raises JobNotFound."""
     record = jobs.ask_cancel(_find(principal, job_id).job_id)

@@ -12,6 +12,7 @@ from registry import browser_uploads
 from registry.browser_uploads import BegunUpload
 from registry.create_request import CreateRequest
 from registry.jobs.asking import ask_create
+from registry.jobs.submit import require_place
 
 # What the file is called in the model's parts: its own name is anybody's text and means nothing.
 _FILE_NAME = "model.gguf"
@@ -45,6 +46,9 @@ class FinishForm(forms.Form):
         """
         _require_valid(self)
         said = self.cleaned_data
+        # Before the upload ends, which would have to be sent again for nothing.
+        browser_uploads.require_target(principal, said["name"])
+        require_place(principal)
         digest = browser_uploads.finish(
             principal, said["repository"], said["session"], said["size"]
         )

@@ -121,6 +121,29 @@ async def test_file_that_is_no_gguf_fails_in_words(speak: Speak, bob: User) -> N
     assert job.error["code"] == "invalid_gguf"
 
 
+@pytest.mark.parametrize(
+    "refusal", [("mine", 0, 503), ("alice/theirs", 16, 403)], ids=["jobs", "name"]
+)
+async def test_upload_that_no_model_can_be_made_of_now_stays(
+    speak: Speak,
+    bob: User,
+    tiny_gguf: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    refusal: tuple[str, int, int],
+) -> None:
+    name, most_queued, status = refusal
+    client, file = await sync_to_async(speak)(bob), await sync_to_async(tiny_gguf.read_bytes)()
+    begun = await begin(client, "mine", len(file))
+    assert (await patch(client, begun["url"], 0, file)).status == 202
+    with monkeypatch.context() as patched:
+        patched.setattr("registry.jobs.submit.MOST_QUEUED", most_queued)
+        refused = await finish(client, begun, name, len(file))
+
+    assert refused.status == status
+    assert (await finish(client, begun, "mine", len(file))).status == 200
+    assert await Job.objects.acount() == 1
+
+
 async def test_others_upload_is_not_there(speak: Speak, bob: User, alice: User) -> None:
     own = await sync_to_async(speak)(bob)
     begun = await begin(own, "mine", 100)
