@@ -248,3 +248,15 @@ def test_the_reader_who_scrolls_up_is_left_there(served: ServedSite, chromium: B
         assert page.locator("#scroll").evaluate("node => node.scrollTop") == top
         to_end.click()
         expect(page.get_by_text("Line 80")).to_be_in_viewport()
+
+
+def test_what_is_typed_while_a_question_is_on_its_way_stays(
+    served: ServedSite, chromium: Browser
+) -> None:
+    for visit, server in talk(served, chromium):
+        field = visit.page.get_by_label("Message", exact=True)
+        field.press_sequentially(" Next one")
+        server.start(visit.page)
+        expect(visit.page.locator(".said")).to_have_text("And then?")
+
+        expect(field).to_have_value("Next one")

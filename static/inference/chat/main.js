@@ -17,6 +17,8 @@ const log = byId("log");
 const asked = new Map(); // id of a question → what to give back where it is refused
 const running = new Set(); // messages that are being answered
 
+const MOST_OF_A_FRAME = 0.9; // the rest is for texts
+
 const openId = () => page.dataset.chat;
 const tell = (text) => {
   byId("problem").textContent = text;
@@ -93,7 +95,7 @@ function started(frame) {
   log.append(nodesOf(frame.html));
   running.add(frame.message);
   if (isTyped) {
-    composer.write("");
+    composer.write(withoutSent(composer.text(), text));
     images.clear();
   }
   if (frame.chat && !openId()) {
@@ -115,9 +117,16 @@ function cutBehind(behind) {
   }
 }
 
+/** What has been typed since a text was sent. */
+function withoutSent(typed, sent) {
+  return typed.startsWith(sent) ? typed.slice(sent.length).trimStart() : typed;
+}
+
 function becomeChat(chat) {
-  composer.write("");
+  const typed = composer.text();
+  composer.write(""); // no draft of the next new chat
   page.dataset.chat = chat;
+  composer.write(typed);
   history.replaceState(null, "", `/chat/${chat}`);
 }
 
@@ -157,6 +166,10 @@ function send(frame, given) {
     return false;
   }
   tell("");
+  if (imageCharacters(frame) > Number(page.dataset.frameBytes) * MOST_OF_A_FRAME) {
+    tell("These images are too large together. Send fewer at a time.");
+    return false;
+  }
   if (!line.send({ ...frame, id })) {
     announce("There is no connection. Nothing is lost: send it again when it is back.");
     return false;
@@ -164,6 +177,12 @@ function send(frame, given) {
   asked.set(id, given);
   showRunning();
   return true;
+}
+
+/** How much the images of a question, and of what went before it, take as they are sent. */
+function imageCharacters({ images: sent = [], history = [] }) {
+  const all = [...sent.map(({ data }) => data), ...history.flatMap((entry) => entry.images ?? [])];
+  return all.reduce((sum, data) => sum + data.length, 0);
 }
 
 function question(text, sent, behind) {
