@@ -15,12 +15,24 @@ if (drawer && body) {
     },
     true,
   );
-  body.addEventListener("htmx:afterSwap", () => {
+  // It opens at once, with lines in the place of what comes.
+  document.body.addEventListener("htmx:beforeRequest", (event) => {
+    if (event.detail.target !== body) {
+      return;
+    }
+    body.replaceChildren(document.getElementById("drawer-wait").content.cloneNode(true));
     if (!drawer.open) {
       drawer.showModal();
     }
     drawer.scrollTop = 0;
   });
+  for (const failed of ["htmx:responseError", "htmx:sendError", "htmx:timeout"]) {
+    document.body.addEventListener(failed, (event) => {
+      if (event.detail.target === body) {
+        drawer.close();
+      }
+    });
+  }
   drawer.addEventListener("click", (event) => {
     if (event.target === drawer && event.offsetX < 0) {
       drawer.close();

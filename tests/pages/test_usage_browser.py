@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from tests.pages.served_site import ServedSite
 from tests.pages.visits import LOOKS, Visit
@@ -82,6 +82,19 @@ def test_requests_are_walked_through_by_keyboard(visit: Visit) -> None:
     expect(page.locator("[data-drawer]")).to_have_count(100)
     expect(page.locator("[data-drawer]").nth(50)).to_be_focused()
     assert visit.complaints == []
+
+
+def test_drawer_shows_the_place_of_what_is_on_its_way_and_goes_where_it_fails(visit: Visit) -> None:
+    page = visit.page
+    page.goto(f"{visit.site.url}/usage/requests?period=year")
+    held: list[Route] = []
+    page.route("**/usage/requests/*", lambda route: held.append(route))
+    page.locator("[data-drawer]").first.click()
+    drawer = page.get_by_role("dialog", name="A request")
+    expect(drawer.locator(".skeleton").first).to_be_visible()
+    held[0].abort()
+    expect(drawer).to_be_hidden()
+    expect(page.get_by_role("button", name="Try again")).to_be_visible()
 
 
 def test_filter_narrows_and_is_cleared(visit: Visit) -> None:
