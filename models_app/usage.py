@@ -18,7 +18,15 @@ from models_app import usage_sums
 from models_app.authority import require_auditor, require_team_role
 from models_app.errors import LedgerEntryNotFound, TeamNotFound
 from models_app.ledger_sums import SUMS
-from models_app.models import ApiKey, LedgerEntry, LedgerHour, LedgerSpan, Team, User
+from models_app.models import (
+    ApiKey,
+    LedgerAxis,
+    LedgerEntry,
+    LedgerSpan,
+    LedgerTotal,
+    Team,
+    User,
+)
 from models_app.permissions import Principal, TeamRole
 from models_app.site_names import findable
 from ollamasite.errors import BadRequest
@@ -344,7 +352,9 @@ def _narrowed(question: UsageQuestion) -> Q:
 def _users_called(name: str) -> list[int]:
     """Return the ids of whoever has a name. Of those who are gone the ledger alone knows them."""
     users = User.objects.filter(username__iexact=name)
-    gone = LedgerHour.objects.filter(user_name=name)
+    gone = LedgerTotal.objects.filter(
+        axis=LedgerAxis.USER, span=LedgerSpan.MONTH, user_name=name, user_id__gt=0
+    )
     return list(users.values_list("pk", flat=True)) or list(
         gone.order_by().values_list("user_id", flat=True).distinct()
     )

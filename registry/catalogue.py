@@ -51,7 +51,8 @@ class Sheet:
     """All about a model that one may read. `access` is there for those who may change it.
 
     `link`: the name that means this model and no other, to the one who looks.
-    `tags` are those of its repository that one may see, the newest first, itself among them.
+    `tags` are those of its repository that one may see, the newest first, itself among them, and
+    `tag_links` such a name for each.
     """
 
     model: ResolvedModel
@@ -61,6 +62,7 @@ class Sheet:
     place: ModelPlace
     verbs: frozenset[Verb]
     tags: Sequence[ListedModel]
+    tag_links: Sequence[str]
     licenses: tuple[str, ...]
     access: ModelAccess | None
 
@@ -102,14 +104,16 @@ def read_sheet(principal: Principal, name: str) -> Sheet:
     place = model_places.places_of({own.model_id})[own.model_id]
     verbs = model_places.verbs_of(principal, own.model_id, model.name.rpartition(":")[2])
     may_share = Verb.MANAGE in verbs and principal.is_for_account
+    taken = {each.name.lower() for each in listed}
     return Sheet(
         model=model,
         model_id=own.model_id,
-        link=_link(principal, model.name, {each.name.lower() for each in listed}),
+        link=_link(principal, model.name, taken),
         whose=_whose(principal, place),
         place=place,
         verbs=verbs,
         tags=tags,
+        tag_links=[_link(principal, tag.name, taken) for tag in tags],
         licenses=_license_names(model),
         access=grants.read_access(whole, by=principal) if may_share else None,
     )

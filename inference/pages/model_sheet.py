@@ -16,7 +16,7 @@ from inference.pages import model_list
 from models_app.permissions import Verb
 from registry import show
 from registry.catalogue import Sheet
-from registry.library import ListedModel, ResolvedModel
+from registry.library import ResolvedModel
 from registry.manifests import LayerRef
 
 _MAX_TEXT_CHARS: Final = 6_000
@@ -51,9 +51,9 @@ class File:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagRow:
-    """A tag of the repository."""
+    """A tag of the repository. `link`: the name that means it and no other model."""
 
-    name: str
+    link: str
     tag: str
     digest: str
     size: str
@@ -231,18 +231,18 @@ def _file(layer: LayerRef) -> File:
 
 
 def _tags(sheet: Sheet, loaded: set[str], now: datetime) -> list[TagRow]:
-    return [_tag(tag, sheet.model.name, loaded, now) for tag in sheet.tags]
-
-
-def _tag(tag: ListedModel, name: str, loaded: set[str], now: datetime) -> TagRow:
-    return TagRow(
-        name=tag.name,
-        tag=tag.name.rpartition(":")[2],
-        digest=tag.digest,
-        size=overview.format_bytes(tag.size_bytes),
-        quantization=tag.quantization_level,
-        modified_at=tag.modified_at,
-        modified=overview.format_age(tag.modified_at, now),
-        is_this=tag.name == name,
-        is_loaded=tag.digest in loaded,
-    )
+    both = zip(sheet.tags, sheet.tag_links, strict=True)
+    return [
+        TagRow(
+            link=link,
+            tag=tag.name.rpartition(":")[2],
+            digest=tag.digest,
+            size=overview.format_bytes(tag.size_bytes),
+            quantization=tag.quantization_level,
+            modified_at=tag.modified_at,
+            modified=overview.format_age(tag.modified_at, now),
+            is_this=tag.name == sheet.model.name,
+            is_loaded=tag.digest in loaded,
+        )
+        for tag, link in both
+    ]

@@ -180,6 +180,15 @@ def test_model_behind_ones_own_of_the_same_name_can_be_opened(as_bob: Client, bo
     assert f'href="/models/bob/{STARTER}"' in text
 
 
+def test_tag_behind_ones_own_of_the_same_name_can_be_opened(as_bob: Client, bob: User) -> None:
+    add_model("smollm2:latest")
+    add_model(STARTER)
+    add_model(f"bob/{STARTER}", owner_id=bob.pk)
+    text = as_bob.get("/models/smollm2:latest").content.decode()
+    assert f'href="/models/library/{STARTER}"' in text
+    assert f'href="/models/{STARTER}"' not in text
+
+
 def test_page_cannot_be_posted_to(as_bob: Client) -> None:
     as_bob.get("/models")
     token = as_bob.cookies["csrftoken"].value

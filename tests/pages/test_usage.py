@@ -114,6 +114,8 @@ def test_revoked_and_deleted_things_are_shown_with_a_flag(
     page = as_alice.get("/usage?all=1&group_by=user")
     assert f"deleted-{bob.pk} deleted 1" in words(page)
     assert f"user=deleted-{bob.pk}" in page.content.decode()
+    theirs = words(as_alice.get(f"/usage?all=1&user=deleted-{bob.pk}"))
+    assert "Requests 1 none in the time before" in theirs
 
 
 @pytest.mark.parametrize(
