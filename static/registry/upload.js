@@ -18,6 +18,7 @@ const memory = `ollamasite-upload:${form.dataset.user}`;
 let file = null;
 let begun = null; // {session, repository, url, name, size, fileName, modified}
 let request = null;
+let isStarting = false;
 let isSending = false;
 let isPaused = false;
 let wakeUp = null;
@@ -323,11 +324,12 @@ async function begin() {
 
 async function start() {
   complain("");
+  isStarting = true;
   try {
     await checkFile();
     await begin();
     part("left").hidden = true;
-    [isSending, isPaused] = [true, false];
+    [isStarting, isSending, isPaused] = [false, true, false];
     showState();
     showProgress(0);
     if (await sendAll()) {
@@ -339,6 +341,7 @@ async function start() {
     }
     complain(sentence(error));
   } finally {
+    isStarting = false;
     if (isSending) {
       isSending = false;
       showState();
@@ -373,7 +376,7 @@ async function discard() {
 // ------------------------------------------------------------------ what people do
 
 function choose(chosen) {
-  if (!chosen || isSending) {
+  if (!chosen || isStarting || isSending) {
     return;
   }
   file = chosen;
@@ -391,7 +394,7 @@ function choose(chosen) {
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  if (!isSending) {
+  if (!isStarting && !isSending) {
     start();
   }
 });

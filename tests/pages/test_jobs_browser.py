@@ -181,6 +181,21 @@ def test_upload_goes_on_after_a_reload_and_a_lost_connection(
         expect(page.get_by_role("heading", level=1)).to_contain_text("bob/walk-upload:q8")
 
 
+def test_upload_is_begun_once_however_often_it_is_asked_for(
+    served: ServedSite, chromium: Browser, tmp_path: Path
+) -> None:
+    path = write_tiny_model(tmp_path / "twice.gguf", seed=97)
+    for visit in served.visit(chromium, path="/models/upload"):
+        page = visit.page
+        page.set_input_files("#id_file", path)
+        page.get_by_label("Name of the model").fill("walk-twice:q8")
+        page.locator("[data-upload]").evaluate("form => [1, 2].forEach(() => form.requestSubmit())")
+        page.wait_for_url("**/jobs/*")
+
+        begun = [address for address in visit.addresses if address.endswith("/upload/begin")]
+        assert len(begun) == 1
+
+
 def test_upload_of_something_else_is_refused_at_once(
     served: ServedSite, chromium: Browser, tmp_path: Path
 ) -> None:
