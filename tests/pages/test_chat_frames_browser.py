@@ -260,3 +260,5 @@ def test_what_is_typed_while_a_question_is_on_its_way_stays(
         expect(visit.page.locator(".said")).to_have_text("And then?")
 
         expect(field).to_have_value("Next one")
+        drafts = visit.page.evaluate("Object.entries(sessionStorage)")
+        assert ["chat.draft.bob.new", "Next one"] in drafts

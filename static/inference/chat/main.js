@@ -32,7 +32,8 @@ const temporary = startTemporary();
 const composer = startComposer({
   onSend: () => sendTyped(),
   onStop: () => stop(),
-  draftKey: () => openId() || "new",
+  // In one tab one may sign out and another in.
+  draftKey: () => `${page.dataset.user}.${openId() || "new"}`,
 });
 const settings = startSettings((chosen) => saveSettings(chosen));
 const side = startSide({ openId, onRenamed: showTitle, onGone: () => location.assign("/chat") });
