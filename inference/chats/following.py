@@ -159,8 +159,9 @@ async def _follow_row(principal: Principal, message_id: str, version: int) -> As
     growth, said, thought = _Growth(message_id), GrowingText(), GrowingText()
     sent: tuple[int, float] | None = None  # version, when
     while record.state == chat_messages.RUNNING:
-        said.update(record.text)
-        thought.update(record.thinking)
+        # All of it at first: on a thread, as others are being answered here.
+        await asyncio.to_thread(said.update, record.text)
+        await asyncio.to_thread(thought.update, record.thinking)
         if sent is None and record.version == version:
             growth.has(said.blocks, thought.blocks)
         if _is_due(sent, record.version):
