@@ -2,7 +2,7 @@
 
 Django's own rows say nothing of that. A row of ours is written when somebody signs in, and brought
 up to date while they use the session, at most once in `_STEP_S` by each process. Which sessions are
-good is still Django's to say. Knows no page.
+good is still Django's to say; what is over is removed, here alone. Knows no page.
 """
 
 import threading
@@ -15,6 +15,7 @@ from django.contrib.auth import HASH_SESSION_KEY
 from django.contrib.auth.signals import user_logged_in
 from django.contrib.sessions.models import Session
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
@@ -29,6 +30,7 @@ _STEP_S: Final = 300.0
 _MOST_NOTED: Final = 50_000
 _MOST_LISTED: Final = 100
 _MAX_AGENT: Final = 200
+_REMOVE_EVERY_S: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +128,30 @@ def end_session(session_id: int, *, by: Principal) -> None:
     audit.record("user.end-session", by.username, by=by, address=row.address or "")
 
 
+def remove_over() -> None:
+    """Remove what is known of sessions that are over: rows of ours, and Django's own."""
+    Session.objects.filter(expire_date__lte=timezone.now()).delete()
+    _over().delete()
+
+
+def remove_over_in_time() -> None:
+    """Do so once in `_REMOVE_EVERY_S`; a worker asks every few seconds. Raises django.db.Error."""
+    if time.monotonic() >= _Times.remove_at:
+        _Times.remove_at = time.monotonic() + _REMOVE_EVERY_S
+        remove_over()
+
+
+class _Times:
+    """When it is done next, by the monotonic clock."""
+
+    remove_at = 0.0
+
+
+def _over() -> QuerySet[BrowserSession]:
+    good = Session.objects.filter(expire_date__gt=timezone.now())
+    return BrowserSession.objects.exclude(session_key__in=good.values("session_key"))
+
+
 def _is_of(row: Session, user: User) -> bool:
     """Whether a session was not ended by another password or with all others."""
     known = row.get_decoded().get(HASH_SESSION_KEY, "")
@@ -134,8 +160,5 @@ def _is_of(row: Session, user: User) -> bool:
 
 def _began(request: HttpRequest, user: User, **_: Any) -> None:
     # What is left of those that are over, here, where it is nobody's wait.
-    over = BrowserSession.objects.filter(user=user).exclude(
-        session_key__in=Session.objects.values("session_key")
-    )
-    over.delete()
+    _over().filter(user=user).delete()
     note(request, user.pk)

@@ -4,6 +4,7 @@ Knows no row of the database.
 """
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -172,7 +173,9 @@ async def _shown(
         "delete_form": DeleteTeamForm(),
         **forms,
     }
-    return render(request, "models_app/team.html", context, status=status)
+    # On a thread: with many members it takes as long as many tokens of others' answers.
+    answer = partial(render, request, "models_app/team.html", context, status=status)
+    return await sync_to_async(answer)()
 
 
 async def _limits(principal: Principal, found: TeamRecord) -> list[LimitState] | None:

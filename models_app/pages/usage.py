@@ -5,6 +5,7 @@ asked for, so that an address can be kept and sent to others. Async, as limits a
 """
 
 from functools import partial
+from http import HTTPStatus
 from typing import Any, Final
 
 from asgiref.sync import sync_to_async
@@ -37,7 +38,7 @@ async def usage(request: HttpRequest) -> HttpResponse:
         context |= {"asked": asked, "overview": overview}
         if asked.scope == "own":
             context |= {"limits": await usage_limits.left(principal)}
-    return render(request, "models_app/usage.html", context, status=_status(form))
+    return await _rendered(request, "usage.html", context, status=_status(form))
 
 
 @allow("GET")
@@ -53,7 +54,7 @@ async def requests(request: HttpRequest) -> HttpResponse:
         context |= {"asked": asked, "rows": rows, "more": more, "is_later": after is not None}
     is_part = "HX-Request" in request.headers and form.is_valid()
     template = "usage_rows.html" if is_part else "usage_requests.html"
-    return render(request, f"models_app/{template}", context, status=_status(form))
+    return await _rendered(request, template, context, status=_status(form))
 
 
 @allow("GET")
@@ -70,7 +71,7 @@ async def one_request(request: HttpRequest, request_id: str) -> HttpResponse:
         "repeat": usage_requests.repeat_of(record, base_url),
     }
     part = "usage_request_part" if "HX-Request" in request.headers else "usage_request"
-    return render(request, f"models_app/{part}.html", context)
+    return await _rendered(request, f"{part}.html", context, status=HTTPStatus.OK)
 
 
 @allow("GET")
@@ -84,6 +85,14 @@ async def export(request: HttpRequest) -> StreamingHttpResponse:
     asked = _asked(RequestsForm(request.GET))
     rows = partial(ledger.all_pages, principal, asked.question, outcome=asked.outcome)
     return await usage_export.file_of(principal, rows, Form.CSV, RequestRecord)
+
+
+async def _rendered(
+    request: HttpRequest, template: str, context: dict[str, Any], *, status: int
+) -> HttpResponse:
+    """Write a page on a thread: hundreds of bars take as long as many tokens of others' answers."""
+    write = partial(render, request, f"models_app/{template}", context, status=status)
+    return await sync_to_async(write)()
 
 
 def _context(form: UsageForm | RequestsForm, principal: Principal) -> dict[str, Any]:

@@ -1,11 +1,14 @@
 """The page about oneself: account, teams, sessions, one's data and its end."""
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.contrib.sessions.models import Session
 from django.test import Client
+from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from models_app import browser_sessions
@@ -183,6 +186,32 @@ def test_use_is_noted_once_in_a_while(
     monkeypatch.setattr(browser_sessions, "_STEP_S", 0.0)
     as_bob.get("/profile")
     assert row_of(as_bob).seen_at > seen_at
+
+
+def test_nothing_is_kept_of_sessions_that_are_over(as_bob: Client, bob: User) -> None:
+    expired, signed_out = another_browser(bob), another_browser(bob)
+    over = Session.objects.filter(session_key=expired.session.session_key)
+    over.update(expire_date=timezone.now() - timedelta(seconds=1))
+    Session.objects.filter(session_key=signed_out.session.session_key).delete()
+    browser_sessions._Times.remove_at = 0.0
+    browser_sessions.remove_over_in_time()
+
+    assert [row.session_key for row in BrowserSession.objects.all()] == [as_bob.session.session_key]
+    assert not over.exists()
+    assert is_signed_in(as_bob)
+
+    Session.objects.update(expire_date=timezone.now() - timedelta(seconds=1))
+    browser_sessions.remove_over_in_time()  # not every few seconds
+    assert Session.objects.exists()
+
+
+def test_signing_in_removes_what_has_expired_of_ones_own(as_bob: Client, bob: User) -> None:
+    another_browser(bob)
+    Session.objects.update(expire_date=timezone.now() - timedelta(seconds=1))
+    other = Client()
+    other.force_login(bob)
+
+    assert [row.session_key for row in BrowserSession.objects.all()] == [other.session.session_key]
 
 
 def test_session_that_nobody_has_noted_is_noted_when_it_is_used(as_bob: Client) -> None:

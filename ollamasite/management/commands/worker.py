@@ -12,7 +12,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 
 from inference import recording
-from models_app import ledger_chores
+from models_app import browser_sessions, ledger_chores
 from ollamasite.celery import app
 from registry.jobs import recovery
 
@@ -54,12 +54,13 @@ class Command(BaseCommand):
 
 def _look_at_jobs(**_: object) -> None:
     """Begin what other workers have left behind, and keep looking."""
-    recovery.keep_recovering(_look_after_ledger)
+    recovery.keep_recovering(_look_after_records)
 
 
-def _look_after_ledger() -> None:
-    """Write down what dead web processes have left behind, and drop what is too old."""
+def _look_after_records() -> None:
+    """Write down what dead web processes have left behind, and drop what is too old or over."""
     ledger_chores.do(recording.find_ends)
+    browser_sessions.remove_over_in_time()
 
 
 def _limit_shutdown(**_: object) -> None:
