@@ -192,8 +192,6 @@ async def _find(principal: Principal, message_id: str) -> MessageRecord:
 
 
 async def _ended_here(principal: Principal, answer: Answer) -> Told:
-    if answer.is_gone:
-        return _gone(answer.message_id, answer.version)
     if answer.is_temporary:
         return _ended(temporary_shown(answer), "")
     return await _ended_row(principal, answer.message_id)

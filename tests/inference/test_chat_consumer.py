@@ -380,6 +380,21 @@ async def test_access_that_ends_ends_the_answer(node: FakeNode, model: str, page
     await node.wait_for(Cancel)
 
 
+async def test_answer_that_was_taken_for_lost_is_told_as_its_row_says(
+    node: FakeNode, model: str, page: Socket
+) -> None:
+    node.scripts.append(Script(pieces=("word",), is_held=True))
+    started = await ask(page, model)
+    await page.receive_until("growth")
+    row = ChatMessage.objects.filter(message_id=started["message"])
+    await row.aupdate(state="interrupted", text="wo")
+    ended = (await told_until_end(page))[-1]
+
+    assert (ended["type"], ended["state"]) == ("ended", "interrupted")
+    assert "<p>wo</p>" in ended["html"]
+    await node.wait_for(Cancel)
+
+
 async def test_deleting_the_chat_ends_its_answer(
     node: FakeNode, model: str, page: Socket, alice: User
 ) -> None:
