@@ -7,10 +7,12 @@ stored answers; what was counted stays, under `deleted-<id>` in place of the nam
 audited stays as it is. Who may ask has been decided before. Knows no HTTP.
 """
 
+import logging
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
+from django.db import DatabaseError
 from django.db.models import QuerySet
 
 from models_app import audit, forgetting, people
@@ -29,6 +31,8 @@ from models_app.permissions import Principal
 from models_app.row_pages import pages
 from models_app.usage import REQUEST_COLUMNS
 from ollamasite.http import encode_json
+
+logger = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 Section = tuple[str, Iterable[Row]]
@@ -128,10 +132,14 @@ def export(name: str) -> Iterator[bytes]:
 def forget(name: str, *, by: Principal | None) -> None:
     """Delete an account with its models and all that is its own, then its name in the ledger.
 
-    By themselves and by administrators. Where it is killed behind the first, a worker goes on with
-    the second. Raises UserNotFound, and Conflict for the last administrator.
+    By themselves and by administrators. Where the second fails or is killed, a worker goes on with
+    it. Raises UserNotFound, and Conflict for the last administrator.
     """
-    forgetting.take_out(_delete(name, by))
+    user_id = _delete(name, by)
+    try:
+        forgetting.take_out(user_id)
+    except DatabaseError:  # such as a deadlock with who writes the last requests just now
+        logger.warning("the name of user %d is taken out of the ledger later", user_id)
 
 
 @audit.act()

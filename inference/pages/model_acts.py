@@ -24,6 +24,7 @@ from inference.pages.model_forms import (
     VisibilityForm,
 )
 from models_app import grants
+from models_app.page_forms import sentence_of
 from models_app.page_requests import allow, principal_of
 from models_app.permissions import Principal, Verb
 from ollamasite.errors import ServiceError
@@ -116,7 +117,7 @@ async def _tell(request: HttpRequest, act: Awaitable[None] | None, done: str) ->
             await act
         messages.success(request, done)
     except ServiceError as error:
-        messages.error(request, model_forms.sentence(error))
+        messages.error(request, sentence_of(error))
 
 
 def _access_forms(

@@ -14,6 +14,7 @@ from models_app.grants import AccessChange, Granted
 from models_app.model_access import GRANTED_VERBS
 from models_app.model_places import VISIBILITIES, chosen_visibility
 from models_app.names import ModelName
+from models_app.page_forms import sentence_of
 from models_app.permissions import Principal, Verb
 from ollamasite.errors import BadRequest, ServiceError
 from registry import library
@@ -56,7 +57,7 @@ class _ActForm(forms.Form):
         try:
             self.act()
         except ServiceError as error:
-            self.add_error(self.first or None, sentence(error))
+            self.add_error(self.first or None, sentence_of(error))
             return self._tell()
         return True
 
@@ -222,9 +223,3 @@ def granted_words(verb: Verb) -> str:
 
 def _change(sheet: Sheet, change: AccessChange, by: Principal) -> None:
     grants.change_access(ModelName.parse(sheet.model.full_name), change, by=by)
-
-
-def sentence(error: ServiceError) -> str:
-    """Return what has gone wrong as a sentence."""
-    text = error.message
-    return f"{text[:1].upper()}{text[1:]}" + ("" if text.endswith((".", "!")) else ".")

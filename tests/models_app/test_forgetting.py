@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.utils import timezone
 
 from models_app import forgetting, ledger, ledger_chores, own_data
@@ -104,6 +104,22 @@ def test_what_a_kill_has_left_is_taken_out_by_the_worker(
     monkeypatch.setattr(ledger_chores._Times, "forget_at", 0.0)
     monkeypatch.setattr(ledger_chores._Times, "recover_at", float("inf"))
     ledger_chores.do(nobody_knows)
+
+    assert left() == 0
+
+
+def test_account_is_gone_also_where_the_ledger_is_held(
+    alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(*_: object) -> None:
+        raise OperationalError("deadlock detected")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(forgetting, "_change", lose)
+        own_data.forget("alice", by=None)
+    assert not User.objects.filter(pk=alice.pk).exists()
+    assert NameToForget.objects.exists()
+    forgetting.take_out_rest()
 
     assert left() == 0
 
