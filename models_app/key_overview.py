@@ -86,11 +86,6 @@ def key_cards(by: Principal) -> list[KeyCard]:
     return sorted(found, key=lambda card: (card.key.service_of, card.key.owner.lower()))
 
 
-def cards_of(by: Principal, owner_name: str) -> list[KeyCard]:
-    """Return the keys of an owner whom the caller looks after."""
-    return _cards(keys.list_keys(by, owner_name=owner_name))
-
-
 def key_card(by: Principal, prefix: str) -> KeyCard:
     """Return a key. Raises KeyNotFound."""
     return _cards([keys.find_key(by, prefix)])[0]

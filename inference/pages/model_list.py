@@ -75,11 +75,6 @@ class Wish:
             page=int(page) if page.isascii() and page.isdecimal() and len(page) < 6 else 1,  # noqa: PLR2004 - digits
         )
 
-    @property
-    def is_narrowing(self) -> bool:
-        """Whether it leaves anything out."""
-        return bool(self.query or self.capability or self.whose or self.is_loaded)
-
     def query_string(self, *, page: int) -> str:
         """Return what asks for another page of the same."""
         asked = {
