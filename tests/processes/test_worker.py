@@ -83,6 +83,13 @@ class Worker:
         wait_for(lambda: f"{job_id}] received" in self.output)
         return job_id
 
+    def children(self) -> list[int]:
+        """The processes that run its jobs."""
+        pid = self.process.pid
+        return [
+            int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        ]
+
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(90)
@@ -115,6 +122,21 @@ def test_job_that_takes_too_long_goes_back_into_the_queue(worker: Worker) -> Non
 
     worker.stop()
 
+    assert worker.redis.llen("celery") == 1
+    assert worker.redis.hlen("unacked") == 0
+
+
+@pytest.mark.parametrize("worker", ["1s"], indirect=True)
+def test_job_that_its_child_has_not_begun_does_not_hold_up_the_stop(worker: Worker) -> None:
+    wait_for(lambda: "ready." in worker.output)
+    [child] = worker.children()
+    os.kill(child, signal.SIGSTOP)  # a machine that is too busy to run it
+    worker.begin_job(120.0)
+    worker.process.send_signal(signal.SIGTERM)
+    wait_for(lambda: "Hitting Ctrl+C again" in worker.output)
+    os.kill(child, signal.SIGCONT)
+
+    worker.process.wait(60)
     assert worker.redis.llen("celery") == 1
     assert worker.redis.hlen("unacked") == 0
 

@@ -6,7 +6,9 @@ import signal
 import sys
 import warnings
 from argparse import ArgumentParser
+from typing import Final
 
+from billiard import active_children
 from celery.signals import worker_ready, worker_shutting_down
 from django.conf import settings
 from django.core.management.base import BaseCommand
@@ -15,6 +17,9 @@ from inference import recording
 from models_app import browser_sessions, ledger_chores
 from ollamasite.celery import app
 from registry.jobs import recovery
+
+# How long what is cancelled may take to go.
+_CANCELLED_WITHIN_S: Final = 3.0
 
 
 class Command(BaseCommand):
@@ -63,13 +68,28 @@ def _look_after_records() -> None:
     browser_sessions.remove_over_in_time()
 
 
-def _limit_shutdown(**_: object) -> None:
+def _limit_shutdown(how: str, **_: object) -> None:
     """Turn Celery's endless wait for running jobs into one of OLLAMASITE_DRAIN_TIMEOUT.
 
     Celery's own time-limited shutdown always sleeps its whole time, also when the last job has
     ended. After SIGQUIT it cancels what still runs and puts it back into the queue.
     """
-    if math.isinf(settings.DRAIN_S):
-        return
-    signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGQUIT))
-    signal.setitimer(signal.ITIMER_REAL, max(settings.DRAIN_S, 0.001))
+    if how == "Warm" and not math.isinf(settings.DRAIN_S):  # SIGQUIT is told of as well
+        signal.signal(signal.SIGALRM, _cancel_jobs)
+        signal.setitimer(signal.ITIMER_REAL, max(settings.DRAIN_S, 0.001))
+
+
+def _cancel_jobs(*_: object) -> None:
+    signal.signal(signal.SIGALRM, _end_children)
+    signal.setitimer(signal.ITIMER_REAL, _CANCELLED_WITHIN_S)
+    os.kill(os.getpid(), signal.SIGQUIT)
+
+
+def _end_children(*_: object) -> None:
+    """End the processes of the pool; what was theirs goes back into the queue.
+
+    Celery cancels only jobs that a child has said to have begun. One that was on its way to it is
+    run to its end, with everybody waiting.
+    """
+    for pid in filter(None, (child.pid for child in active_children())):
+        os.kill(pid, signal.SIGKILL)
