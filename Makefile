@@ -53,7 +53,7 @@ test: install $(CLIENTS_STAMP) ## Run every test
 	$(BIN)/python -m pytest -m "slow and beside" -q -n 3 --dist loadfile --no-loadscope-reorder
 	$(BIN)/python -m pytest -m "slow and not beside" --durations=15
 
-test-postgres: install $(CLIENTS_STAMP) ## Run every test on a PostgreSQL that is started for them
+test-postgres: install $(CLIENTS_STAMP) ## Run what depends on the database on a PostgreSQL that is started for it
 	$(BIN)/python -m pytest -p tests.postgres -m "not slow" -q -n 2 --dist worksteal
 	$(BIN)/python -m pytest -p tests.postgres -m "slow and beside" -q -n 3 --dist loadfile --no-loadscope-reorder
 	$(BIN)/python -m pytest -p tests.postgres -m "slow and not beside" --durations=15

@@ -5,7 +5,8 @@
 Started before settings are read, and stopped and removed at the end. PostgreSQL does not run as
 root, so where the tests do, it runs as `postgres` or, where there is none, `nobody`. Workers of
 pytest-xdist share the server, and each has a database of its own; so has each site that a test
-starts (`tests.databases`).
+starts (`tests.databases`). What is the same on every database is left out: it has run without
+this plugin.
 """
 
 import atexit
@@ -31,6 +32,47 @@ _SETTINGS: Final = {
     "full_page_writes": "off",
     "max_connections": "400",
 }
+
+
+# They use no database in the test's own process, but that of the site they start.
+_WHOLE_SITES: Final = "tests/processes"
+# Other people's clients, and what becomes of texts in a page: they end at what the site answers,
+# and what it reads and writes for that is tested by the endpoint's and the page's own tests.
+_ENDS_AT_THE_ANSWER: Final = frozenset(
+    {
+        "tests/contract/test_anthropic_client.py",
+        "tests/contract/test_langchain_and_llm.py",
+        "tests/contract/test_langchain_openai_and_litellm.py",
+        "tests/contract/test_ollama_js.py",
+        "tests/contract/test_openai_js.py",
+        "tests/contract/test_openai_seed.py",
+        "tests/contract/test_seed_curl.py",
+        "tests/pages/test_hostile_text.py",
+    }
+)
+
+
+def pytest_report_header() -> str:
+    """Say what is not run."""
+    return "PostgreSQL: tests that are the same on every database are left out"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is the same on every database."""
+    left_out = [item for item in items if not _asks_the_database(item)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if _asks_the_database(item)]
+
+
+def _asks_the_database(item: pytest.Item) -> bool:
+    """Whether a test can: pytest-django lets none that has neither mark nor fixture for it."""
+    path = item.nodeid.partition("::")[0]
+    if path.startswith(_WHOLE_SITES):
+        return True
+    fixtures = set(getattr(item, "fixturenames", ()))
+    can_ask = item.get_closest_marker("django_db") or fixtures & {"db", "transactional_db"}
+    return bool(can_ask) and path not in _ENDS_AT_THE_ANSWER
 
 
 def pytest_configure(config: pytest.Config) -> None:
