@@ -31,12 +31,14 @@ from inference.messages import (
     FromNode,
     Generate,
     GetCounters,
+    GetMetrics,
     GetQueue,
     Hello,
     ListLoaded,
     Load,
     LoadedModel,
     LoadedModels,
+    NodeMetrics,
     Ping,
     Pong,
     QueueState,
@@ -59,6 +61,7 @@ _LOOK_S: Final = 0.02
 READ_BYTES: Final = 256 * 1024
 
 Submittable = Generate | Embed | Load | Unload
+Question = ListLoaded | GetQueue | GetCounters | GetMetrics | Withdraw
 # Hears every event of a request as it arrives, and its end in every case: also after the stream
 # was left, and when the connection is lost. Must not raise.
 Observer = Callable[[Event], None]
@@ -184,7 +187,7 @@ class _Connection:
         self._streams[request.request_id] = stream
         return stream
 
-    async def ask(self, question: ListLoaded | GetQueue | GetCounters | Withdraw) -> Wire:
+    async def ask(self, question: Question) -> Wire:
         """Send a question and return its answer. Raises EngineUnavailable."""
         answer: asyncio.Future[Wire] = asyncio.get_running_loop().create_future()
         self._questions[question.request_id] = answer
@@ -239,6 +242,7 @@ class _Connection:
                 LoadedModels(request_id=request_id)
                 | QueueState(request_id=request_id)
                 | Counters(request_id=request_id)
+                | NodeMetrics(request_id=request_id)
                 | Withdrawn(request_id=request_id)
             ):
                 question = self._questions.get(request_id)
@@ -328,6 +332,14 @@ class EngineClient:
         connection = await self._connected()
         answer = await connection.ask(GetCounters(request_id=self._question_id()))
         if not isinstance(answer, Counters):
+            raise errors.EngineUnavailable
+        return answer
+
+    async def get_metrics(self) -> NodeMetrics:
+        """Return what the node has counted and timed. Raises EngineUnavailable."""
+        connection = await self._connected()
+        answer = await connection.ask(GetMetrics(request_id=self._question_id()))
+        if not isinstance(answer, NodeMetrics):
             raise errors.EngineUnavailable
         return answer
 

@@ -18,7 +18,15 @@ from inference.assembly import engine_message
 from inference.charging import Share, Submittable
 from inference.client import EngineClient, EngineStream, engine_client, new_request_id
 from inference.errors import EngineFailed, EngineUnavailable, PromptTooLong
-from inference.messages import Counters, Event, Finished, LoadedModel, LoadedModels, Rendered
+from inference.messages import (
+    Counters,
+    Event,
+    Finished,
+    LoadedModel,
+    LoadedModels,
+    NodeMetrics,
+    Rendered,
+)
 from inference.recording import Part
 from inference.requests import Caller, ChatRequest, GenerationRequest
 from models_app.access_watch import Watch
@@ -149,6 +157,11 @@ async def count_tokens(caller: Caller, request: GenerationRequest) -> int:
 async def engine_counters() -> Counters:
     """Return what the node has counted since its start. Raises EngineUnavailable."""
     return await _client().get_counters()
+
+
+async def engine_metrics() -> tuple[NodeMetrics, ...]:
+    """Return what each node that answers has counted and timed. Raises EngineUnavailable."""
+    return (await _client().get_metrics(),)
 
 
 async def engine_memory() -> LoadedModels:

@@ -11,6 +11,8 @@ Times are monotonic durations in nanoseconds (`_ns`) or seconds (`_s`); counts a
 import enum
 from typing import Any, Final
 
+from inference.metric_messages import GetMetrics as GetMetrics
+from inference.metric_messages import NodeMetrics as NodeMetrics
 from inference.node_messages import Counters as Counters
 from inference.node_messages import GetCounters as GetCounters
 from inference.node_messages import GetQueue as GetQueue
@@ -27,7 +29,7 @@ from inference.node_messages import Wire as Wire
 from inference.node_messages import Withdraw as Withdraw
 from inference.node_messages import Withdrawn as Withdrawn
 
-PROTOCOL_VERSION: Final = 5
+PROTOCOL_VERSION: Final = 6
 
 
 # ---------------------------------------------------------------- what a request is made of
@@ -170,9 +172,10 @@ class Generate(Wire, frozen=True):
     """Generate text. Answered by Started, Token… and exactly one Finished or Failed.
 
     `user` is who is charged in the fair queue, `weight` their share in it; `key_name` is what their
-    key is called, empty where they have signed in. Tokens in the KV cache
-    are shared between requests of one `cache_group`; tokens of the model's own manifest are shared
-    by all requests of that model (`ModelRef.digest`).
+    key is called, empty where they have signed in. `call_id` is what the web process calls the
+    request that this is a part of, for the log. Tokens in the KV cache are shared between requests
+    of one `cache_group`; tokens of the model's own manifest are shared by all requests of that
+    model (`ModelRef.digest`).
     """
 
     request_id: str
@@ -182,6 +185,7 @@ class Generate(Wire, frozen=True):
     sampling: Sampling
     user: str = ""
     key_name: str = ""
+    call_id: str = ""
     weight: float = 1.0
     priority: Priority = Priority.API
     cache_group: str = ""  # empty: nobody but the same user
@@ -210,6 +214,7 @@ class Embed(Wire, frozen=True):
     inputs: tuple[str | tuple[int, ...], ...]  # texts, or token ids
     user: str = ""
     key_name: str = ""
+    call_id: str = ""
     weight: float = 1.0
     priority: Priority = Priority.API
     keep_alive_s: float | None = None
@@ -225,6 +230,7 @@ class Load(Wire, frozen=True):
     runner: RunnerOptions
     user: str = ""
     key_name: str = ""
+    call_id: str = ""
     keep_alive_s: float | None = None
 
 
@@ -419,6 +425,7 @@ ToNode = (
     | ListLoaded
     | GetQueue
     | GetCounters
+    | GetMetrics
     | Ping
 )
-FromNode = Welcome | Pong | Events | LoadedModels | QueueState | Counters | Withdrawn
+FromNode = Welcome | Pong | Events | LoadedModels | QueueState | Counters | NodeMetrics | Withdrawn

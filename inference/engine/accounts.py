@@ -6,37 +6,58 @@ that has died, a web process that has gone. Sums since the start are kept, and e
 written to the node's journal. Knows no scheduling and no socket.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from msgspec import structs
 
+from inference.engine.meters import Meters, ModelMeter
 from inference.engine.runner_messages import Charge
 from inference.messages import (
     Counters,
+    Embed,
     Event,
     Failed,
     Finished,
+    Generate,
+    Load,
     RunningEntry,
     Started,
+    Unload,
     Usage,
 )
 from inference.node_journal import NodeEnd, NodeJournal
+
+_NS: Final = 1e9
 
 
 @dataclass(slots=True)
 class _Account:
     """One request. Times are nanoseconds of the node's clock; 0: not yet."""
 
+    meter: ModelMeter
+    came_at_ns: int
     load_ns: int = 0
     queue_ns: int = 0
     position: int = 0  # in the queue; 0: it did not wait
     started: Started | None = None
     started_at_ns: int = 0
     first_token_at_ns: int = 0
+    last_token_at_ns: int = 0
     prompt_tokens: int = 0  # computed, those of an embedding's inputs
     completion_tokens: int = 0
     compute_ns: int = 0
+
+    def tokens_came(self, count: int, now_ns: int) -> None:
+        """Count tokens of the answer that a step has brought."""
+        self.meter.computed_completion_tokens += count
+        if self.first_token_at_ns:
+            self.meter.between_tokens.add((now_ns - self.last_token_at_ns) / _NS)
+        else:
+            self.first_token_at_ns = now_ns
+            self.meter.first_token.add((now_ns - self.came_at_ns) / _NS)
+        self.last_token_at_ns = now_ns
 
     def usage(self, now_ns: int) -> Usage:
         """Return what a request has used that does not know it itself."""
@@ -54,8 +75,11 @@ class _Account:
 class Accounts:
     """The requests of a node that have not ended, and the sums of those that have."""
 
-    def __init__(self, journal: NodeJournal | None, clock_ns: Callable[[], int]) -> None:
+    def __init__(
+        self, journal: NodeJournal | None, clock_ns: Callable[[], int], meters: Meters
+    ) -> None:
         self._journal = journal
+        self._meters = meters
         self._clock_ns = clock_ns
         self._open: dict[str, _Account] = {}
         self._sums = Counters(request_id="")
@@ -75,9 +99,10 @@ class Accounts:
             tokens_per_s=behind * 1e9 / usage.eval_ns if usage.eval_ns else 0.0,
         )
 
-    def open(self, request_id: str) -> None:
+    def open(self, request: Generate | Embed | Load | Unload) -> None:
         """A request has come."""
-        self._open[request_id] = _Account()
+        meter = self._meters.of(request.model.name)
+        self._open[request.request_id] = _Account(meter, self._clock_ns())
 
     def dispatched(self, request_id: str, *, load_ns: int, queue_ns: int, position: int) -> None:
         """A request goes to its runner, after such waits."""
@@ -85,9 +110,11 @@ class Accounts:
             account.load_ns = load_ns
             account.queue_ns = queue_ns
             account.position = position
+            account.meter.queue.add(queue_ns / _NS)
 
-    def charge(self, charges: Iterable[Charge]) -> None:
+    def charge(self, charges: Sequence[Charge]) -> None:
         """A runner has computed. To be told before the events of the same step."""
+        now_ns = self._clock_ns()
         for charge in charges:
             account = self._open.get(charge.request_id)
             if account is None:
@@ -95,8 +122,11 @@ class Accounts:
             account.prompt_tokens += charge.prompt_tokens
             account.completion_tokens += charge.completion_tokens
             account.compute_ns += charge.compute_ns
-            if charge.completion_tokens and not account.first_token_at_ns:
-                account.first_token_at_ns = self._clock_ns()
+            account.meter.computed_prompt_tokens += charge.prompt_tokens
+            if charge.completion_tokens:
+                account.tokens_came(charge.completion_tokens, now_ns)
+        if charges and (account := self._open.get(charges[0].request_id)):
+            account.meter.step.add(sum(charge.compute_ns for charge in charges) / _NS)
 
     def complete(self, event: Event) -> Event:
         """Return an event with what only the node knows; with an end, the account is closed."""
@@ -132,7 +162,9 @@ class Accounts:
         if self._journal is not None:
             code = event.code.value if isinstance(event, Failed) else ""
             self._journal.append(NodeEnd(event.request_id, usage, code))
-        return structs.replace(event, usage=usage)
+        ended = structs.replace(event, usage=usage)
+        account.meter.ended(ended)
+        return ended
 
     def _add(self, usage: Usage, *, is_failed: bool) -> None:
         sums = self._sums

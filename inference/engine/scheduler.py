@@ -34,6 +34,7 @@ from inference.engine.memory import (
     format_bytes,
     lacking,
 )
+from inference.engine.meters import EXCESS
 from inference.engine.runner_messages import Charge
 from inference.messages import (
     DoneReason,
@@ -373,7 +374,7 @@ class Scheduler:
             if room >= 0:
                 break
             if runner is not newest:
-                text = f"models take {format_bytes(-room)} more memory than they should"
+                text = f"{EXCESS} {format_bytes(-room)} more memory than they should"
                 actions += self._stop(runner, text)
                 room += runner.need.system_bytes
         return actions

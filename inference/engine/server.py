@@ -31,6 +31,7 @@ from inference.engine.config import EngineConfig
 from inference.engine.connection import Connection
 from inference.engine.line import Runner, RunnerState
 from inference.engine.memory import Capacity, Need, format_bytes, need_of
+from inference.engine.meters import Meters, ModelMeter
 from inference.engine.runner_messages import (
     AdapterFile,
     Measured,
@@ -55,6 +56,7 @@ from inference.messages import (
     Finished,
     Generate,
     GetCounters,
+    GetMetrics,
     GetQueue,
     Hello,
     ListLoaded,
@@ -92,7 +94,9 @@ class Node:
             capacity=self._capacity,
         )
         self._journal = NodeJournal(config.ends_dir) if config.ends_dir else None
-        self._accounts = Accounts(self._journal, time.perf_counter_ns)
+        self._meters = Meters()
+        self._accounts = Accounts(self._journal, time.perf_counter_ns, self._meters)
+        self._began_at = time.monotonic()
         self._memo = ThreadMemo(config.state_dir, cpus=machine.cpu_count())
         self._processes: dict[str, RunnerProcess] = {}
         self._owners: dict[str, Connection] = {}
@@ -134,10 +138,10 @@ class Node:
                     logger.error("%s speaks protocol %d; refused", client, protocol)
                     connection.close()
             case Generate() | Embed() | Load():
-                self._own(connection, message.request_id)
+                self._own(connection, message)
                 self._apply(self._scheduler.submit(message, now))
             case Unload():
-                self._own(connection, message.request_id)
+                self._own(connection, message)
                 self._apply(self._scheduler.unload(message, now))
             case Cancel(request_id=request_id):
                 if request_id in connection.request_ids:
@@ -162,12 +166,16 @@ class Node:
                 connection.send(Pong())
             case GetCounters(request_id=request_id):
                 connection.send(self._accounts.counters(request_id))
+            case GetMetrics(request_id=request_id):
+                state = self._scheduler.queue_state(request_id, now)
+                up_s = now - self._began_at
+                connection.send(self._meters.told(state, node=self._config.name, up_s=up_s))
 
-    def _own(self, connection: Connection, request_id: str) -> None:
+    def _own(self, connection: Connection, request: Generate | Embed | Load | Unload) -> None:
         self._all_ended.clear()
-        self._accounts.open(request_id)
-        self._owners[request_id] = connection
-        connection.request_ids.add(request_id)
+        self._accounts.open(request)
+        self._owners[request.request_id] = connection
+        connection.request_ids.add(request.request_id)
 
     def _told(self, request_id: str, now: float) -> LoadedModels:
         total = self._capacity().total_bytes
@@ -234,7 +242,9 @@ class Node:
             format_bytes(runner.need.system_bytes + runner.need.gpu_bytes),
             opened.threads,
         )
-        self._apply(self._scheduler.runner_ready(key, time.monotonic(), _taken(opened)))
+        now = time.monotonic()
+        self._meter(key).load.add(now - runner.started_at)
+        self._apply(self._scheduler.runner_ready(key, now, _taken(opened)))
         self._warn_of_excess()
 
     def runner_stepped(self, key: str, step: Step) -> None:
@@ -280,12 +290,18 @@ class Node:
         del self._processes[key]
         self._watched.discard(key)
         now = time.monotonic()
+        is_wanted = self._scheduler.runner(key).state is not RunnerState.STOPPING
         if was_open:
+            self._meter(key).crashes += is_wanted
             logger.info("runner %s has ended: %s", key[:12], message)
             self._apply(self._scheduler.runner_gone(key, message, now))
         else:
+            self._meter(key).load_failures += is_wanted
             logger.error("runner %s did not start: %s", key[:12], message)
             self._apply(self._scheduler.runner_failed(key, message, now))
+
+    def _meter(self, key: str) -> ModelMeter:
+        return self._meters.of(self._scheduler.runner(key).model.name)
 
     # ------------------------------------------------------------ actions
 
@@ -296,6 +312,7 @@ class Node:
                     self._start_runner(action)
                 case StopRunner(key=key, reason=reason):
                     logger.info("runner %s is stopped: %s", key[:12], reason)
+                    self._meter(key).stopped(reason)
                     self._processes[key].stop()
                 case End():
                     event = self._accounts.complete(action.event)

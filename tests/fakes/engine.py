@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from msgspec import structs
 
+from inference.engine.meters import Meters
 from inference.frames import FrameDecoder, ProtocolError, encode
 from inference.messages import (
     PROTOCOL_VERSION,
@@ -36,6 +37,7 @@ from inference.messages import (
     Finished,
     Generate,
     GetCounters,
+    GetMetrics,
     GetQueue,
     Hello,
     ListLoaded,
@@ -123,6 +125,7 @@ class FakeNode:
         self.queue = QueueState(request_id="", entries=(), running=0, slots=0)
         self.memory_bytes: int | None = 8_000_000_000
         self.failures: tuple[LoadFailure, ...] = ()
+        self.meters = Meters()
         self._server: asyncio.Server | None = None
         self._connections: set[_Connection] = set()
         self._news = asyncio.Event()
@@ -263,7 +266,7 @@ class _Connection:
                 self._send(Welcome(protocol=self._node.protocol, node="fake"))
                 if protocol != self._node.protocol:
                     self._writer.close()
-            case Ping() | ListLoaded() | GetQueue() | GetCounters() | Withdraw():
+            case Ping() | ListLoaded() | GetQueue() | GetCounters() | GetMetrics() | Withdraw():
                 self._send(self._reply(message))
             case Unload(request_id=request_id, model=model):
                 self._node.loaded.pop(model.digest, None)
@@ -275,7 +278,9 @@ class _Connection:
             case Cancel(request_id=request_id):
                 self.cancel(request_id)
 
-    def _reply(self, question: Ping | ListLoaded | GetQueue | GetCounters | Withdraw) -> Wire:
+    def _reply(
+        self, question: Ping | ListLoaded | GetQueue | GetCounters | GetMetrics | Withdraw
+    ) -> Wire:
         match question:
             case ListLoaded(request_id=request_id):
                 loaded = sorted(self._node.loaded.values(), key=_expiry_of, reverse=True)
@@ -293,6 +298,9 @@ class _Connection:
                 return Withdrawn(request_id=request_id, was_there=was_there)
             case GetCounters(request_id=request_id):
                 return Counters(request_id=request_id)
+            case GetMetrics(request_id=request_id):
+                state = structs.replace(self._node.queue, request_id=request_id)
+                return self._node.meters.told(state, node="fake", up_s=1.0)
             case Ping():
                 return Pong()
 

@@ -36,7 +36,7 @@ def _example(annotation: Any) -> Any:
         is_run = len(arguments) == 2 and arguments[1] is Ellipsis
         return tuple(map(_example, arguments[:1] if is_run else arguments))
     if origin is dict:
-        return {"key": [1, None, "x"]}
+        return {"key": [1, None, "x"] if arguments[1] is Any else _example(arguments[1])}
     if arguments:
         return _example(arguments[0])
     hints = typing.get_type_hints(annotation)

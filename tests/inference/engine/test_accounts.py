@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from inference.engine.accounts import Accounts
+from inference.engine.meters import Meters
 from inference.engine.runner import _shared
 from inference.engine.runner_messages import Charge
 from inference.messages import (
@@ -11,7 +12,10 @@ from inference.messages import (
     Failed,
     FailureCode,
     Finished,
+    Load,
+    ModelRef,
     Priority,
+    RunnerOptions,
     RunningEntry,
     Started,
     Token,
@@ -32,6 +36,11 @@ class Clock:
         return self.now_ns
 
 
+def load(request_id: str) -> Load:
+    model = ModelRef(name="tiny:latest", digest="d" * 64, weights="a" * 64)
+    return Load(request_id=request_id, model=model, runner=RunnerOptions(num_ctx=256))
+
+
 def finished(**usage: int) -> Finished:
     return Finished(request_id="a", reason=DoneReason.STOP, usage=Usage(**usage))
 
@@ -43,8 +52,8 @@ def usage_of(event: Event) -> Usage:
 
 def test_request_that_fails_has_used_what_runners_have_told() -> None:
     clock = Clock()
-    accounts = Accounts(None, clock)
-    accounts.open("a")
+    accounts = Accounts(None, clock, Meters())
+    accounts.open(load("a"))
     accounts.dispatched("a", load_ns=50, queue_ns=20, position=2)
     started = accounts.complete(STARTED)
     clock.now_ns += 100
@@ -67,8 +76,8 @@ def test_request_that_fails_has_used_what_runners_have_told() -> None:
 
 
 def test_request_that_finishes_keeps_its_own_figures() -> None:
-    accounts = Accounts(None, Clock())
-    accounts.open("a")
+    accounts = Accounts(None, Clock(), Meters())
+    accounts.open(load("a"))
     accounts.charge([Charge("a", 6, 1, 300)])
     end = accounts.complete(finished(prompt_tokens=10, completion_tokens=1, eval_ns=7))
 
@@ -76,22 +85,22 @@ def test_request_that_finishes_keeps_its_own_figures() -> None:
 
 
 def test_load_knows_its_own_time() -> None:
-    accounts = Accounts(None, Clock())
-    accounts.open("a")
+    accounts = Accounts(None, Clock(), Meters())
+    accounts.open(load("a"))
 
     assert usage_of(accounts.complete(finished(load_ns=9))).load_ns == 9
 
 
 def test_request_that_never_ran_has_used_nothing() -> None:
-    accounts = Accounts(None, Clock())
-    accounts.open("a")
+    accounts = Accounts(None, Clock(), Meters())
+    accounts.open(load("a"))
 
     assert usage_of(accounts.complete(CANCELLED)) == Usage()
 
 
 def test_embedding_that_is_left_has_used_the_inputs_that_were_computed() -> None:
-    accounts = Accounts(None, Clock())
-    accounts.open("a")
+    accounts = Accounts(None, Clock(), Meters())
+    accounts.open(load("a"))
     accounts.charge([Charge("a", 6, 0), Charge("a", 5, 0)])
 
     assert usage_of(accounts.complete(CANCELLED)).prompt_tokens == 11
@@ -99,9 +108,9 @@ def test_embedding_that_is_left_has_used_the_inputs_that_were_computed() -> None
 
 def test_sums_count_every_end_once(tmp_path: Path) -> None:
     journal = NodeJournal(tmp_path)
-    accounts = Accounts(journal, Clock())
+    accounts = Accounts(journal, Clock(), Meters())
     for request_id in ("a", "b"):
-        accounts.open(request_id)
+        accounts.open(load(request_id))
     accounts.charge([Charge("a", 6, 1, 300)])
     accounts.complete(CANCELLED)
     accounts.complete(CANCELLED)  # of nobody's request any more
@@ -144,8 +153,8 @@ def running(request_id: str = "a") -> RunningEntry:
 
 def test_running_request_is_told_with_its_tokens_and_its_speed() -> None:
     clock = Clock()
-    accounts = Accounts(None, clock)
-    accounts.open("a")
+    accounts = Accounts(None, clock, Meters())
+    accounts.open(load("a"))
     assert accounts.told(running()).tokens_per_s == 0.0
     accounts.complete(STARTED)
     accounts.charge([Charge("a", 6, 1, 300)])
@@ -159,4 +168,4 @@ def test_running_request_is_told_with_its_tokens_and_its_speed() -> None:
 
 
 def test_request_that_the_node_does_not_know_is_told_as_it_is() -> None:
-    assert Accounts(None, Clock()).told(running("other")) == running("other")
+    assert Accounts(None, Clock(), Meters()).told(running("other")) == running("other")
