@@ -22,6 +22,7 @@ function replaceFrom(box, from, blocks) {
       added.append(nodesOf(html));
       shown.set(added, html);
       box.append(added);
+      box.classList.add("has-grown");
     } else if (shown.get(block) !== html) {
       fill(block, html);
     }
