@@ -51,7 +51,7 @@ def services(values: Mapping[str, str]) -> dict[str, Service]:
 
 
 def variables() -> dict[str, str | None]:
-    """Return the variables that the file names, with their defaults; None: there must be a value."""
+    """Return the file's variables with their defaults; None: there must be a value."""
     found: dict[str, str | None] = {}
     for match in _VARIABLE.finditer(FILE.read_text()):
         _, name, kind, text = match.groups()
