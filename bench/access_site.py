@@ -218,7 +218,7 @@ async def _added(secrets: Sequence[str]) -> list[Added]:
 
 async def _measure(what: str, secret: Callable[[], str]) -> Added:
     """Measure the gate with the limits, less the same call of nothing."""
-    from ollamasite.request_threads import lent_thread
+    from ollamasite.request_threads import lent_threads
 
     through = _gate()
 
@@ -238,7 +238,7 @@ async def _measure(what: str, secret: Callable[[], str]) -> Added:
         return (time.perf_counter() - began_s) / (_REQUESTS // TOGETHER * TOGETHER)
 
     async def admitted(text: str) -> None:
-        async with lent_thread():  # as `ollamasite.asgi` has it
+        async with lent_threads():  # as `ollamasite.asgi` has it
             response = await through(_request(text))
         if response.status_code != HTTPStatus.OK:
             raise RuntimeError(f"the gate answers {response.status_code}")

@@ -20,7 +20,7 @@ from ollamasite.forwarded_proto import ForwardedProto
 from ollamasite.guard import Guard
 from ollamasite.key_handler import KeyHandler, carries_key
 from ollamasite.request_context import RequestContext
-from ollamasite.request_threads import lent_thread
+from ollamasite.request_threads import lent_threads
 from ollamasite.security_headers import SecurityHeaders
 
 # Apps are loaded here; what follows imports their models.
@@ -35,7 +35,7 @@ NO_SUCH_SOCKET: Final = 4404
 
 
 async def _http(scope: Any, receive: Any, send: Any) -> None:
-    async with lent_thread():
+    async with lent_threads():
         await _answer(scope, receive, send)
 
 

@@ -1,77 +1,107 @@
-"""Threads that requests borrow for what they do synchronously, the database above all.
+"""Threads on which requests do what is synchronous, the database above all.
 
-Each request has one thread to itself, as under Django's own handler, which makes a new one and with
-it a new connection to the database for each: with SQLite that is 3 ms, with PostgreSQL more. Here
-the thread and its connection (`CONN_MAX_AGE`) go to the next request instead. Knows no route.
+Under Django's own handler each request has a thread, and with it a connection to the database, of
+its own until its answer has ended: 500 streams are 500 connections. Here a request borrows a thread
+for one call at a time. There are `settings.WEB_THREADS` of them, each keeps its connection
+(`CONN_MAX_AGE`), and who comes when all are busy waits for one. Knows no route.
 """
 
+import asyncio
+import threading
+import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import lru_cache, partial
 from typing import Any, Final
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
+from django.conf import settings
 from django.db import connections
 
-# So many wait for their next request; what a burst has needed beyond them ends with it.
-_MOST_IDLE: Final = 16
-
-_idle: Final[list[ThreadPoolExecutor]] = []
+# A thread asks so often whether its connection is too old or gone.
+_LOOK_EVERY_S: Final = 1.0
 
 
-class _Lent(Executor):
-    """One thread, from the first call until it is given back."""
+class _Turns(Executor):
+    """What one request does synchronously: one call after the other, each on whatever thread."""
 
     def __init__(self) -> None:
-        self._thread: ThreadPoolExecutor | None = None
-        self._running: set[Future[Any]] = set()
+        self._lock = threading.Lock()
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._has_turn = False
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        if self._thread is None:
-            self._thread = _idle.pop() if _idle else _new_thread()
-        work = self._thread.submit(fn, *args, **kwargs)
-        self._running.add(work)
-        work.add_done_callback(self._running.discard)
-        return work
+        result: Future[Any] = Future()
+        with self._lock:
+            self._waiting.append(partial(_run, result, partial(fn, *args, **kwargs)))
+            is_waiting_already, self._has_turn = self._has_turn, True
+        if not is_waiting_already:
+            _threads().submit(self._take_turn)
+        return result
 
-    def give_back(self) -> None:
-        thread, self._thread = self._thread, None
-        if thread is None:
-            return
-        if self._running:
-            # Of a task that goes on: nobody is to wait behind it.
-            thread.submit(_keep, thread)
-        else:
-            _keep(thread)
+    def _take_turn(self) -> None:
+        """Make one call. What comes behind it waits again, so that a long row holds no thread."""
+        _look_at_connections()
+        self._waiting.popleft()()
+        with self._lock:
+            self._has_turn = bool(self._waiting)
+        if self._has_turn:
+            _threads().submit(self._take_turn)
 
 
-def _keep(thread: ThreadPoolExecutor) -> None:
-    if len(_idle) < _MOST_IDLE:
-        _idle.append(thread)
+class _Looked(threading.local):
+    at_s = 0.0
+
+
+_looked: Final = _Looked()
+
+
+@lru_cache(1)
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(settings.WEB_THREADS, thread_name_prefix="request")
+
+
+def _run(result: Future[Any], call: Callable[[], Any]) -> None:
+    if not result.set_running_or_notify_cancel():
         return
-    thread.submit(connections.close_all)
-    thread.shutdown(wait=False)
+    try:
+        value = call()
+    except BaseException as error:  # noqa: BLE001 - it is whoever waits for the result who handles it
+        result.set_exception(error)
+    else:
+        result.set_result(value)
 
 
-def _new_thread() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="request")
+def _look_at_connections() -> None:
+    """Close what is too old or has failed: at a request's end Django does so on one thread."""
+    now_s = time.monotonic()
+    is_time = now_s - _looked.at_s > _LOOK_EVERY_S
+    for connection in connections.all(initialized_only=True):
+        if is_time or connection.errors_occurred:
+            connection.close_if_unusable_or_obsolete()
+    if is_time:
+        _looked.at_s = now_s
 
 
 @asynccontextmanager
-async def lent_thread() -> AsyncIterator[None]:
-    """Have all `sync_to_async` inside run on one thread, which is borrowed for the first call.
+async def lent_threads() -> AsyncIterator[None]:
+    """Have all `sync_to_async` inside run one after the other, on threads that are lent for a call.
 
     Inside a `ThreadSensitiveContext` it leaves all as it is. Tasks that go on behind the block's
-    end get a thread of their own.
+    end have their turns as before.
     """
+    executors = SyncToAsync.context_to_thread_executor
+    turns = _Turns()
     async with ThreadSensitiveContext() as context:
         if context.token is None:
             yield
             return
-        lent = SyncToAsync.context_to_thread_executor[context] = _Lent()
+        executors[context] = turns
         try:
             yield
         finally:
-            # Taken out before the context ends: it would start a thread to wait for this one.
-            del SyncToAsync.context_to_thread_executor[context]
-            lent.give_back()
+            # Taken out for the end of the context, which would start a thread to shut it down.
+            del executors[context]
+            asyncio.get_running_loop().call_soon(executors.__setitem__, context, turns)

@@ -223,6 +223,7 @@ if _database["ENGINE"] == "django.db.backends.sqlite3":
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
     }
 # Requests borrow threads (`ollamasite.request_threads`), which keep their connections so long.
+WEB_THREADS = env.integer("OLLAMASITE_WEB_THREADS", 20, minimum=2)
 _database["CONN_MAX_AGE"] = 60
 _database["CONN_HEALTH_CHECKS"] = True
 DATABASES = {"default": _database}
