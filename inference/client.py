@@ -76,6 +76,8 @@ FAILURES: Final[dict[FailureCode, type[ServiceError]]] = {
     FailureCode.CANCELLED: errors.RequestCancelled,
     FailureCode.SHUTTING_DOWN: errors.EngineUnavailable,
     FailureCode.CONNECTION_LOST: errors.EngineUnavailable,
+    FailureCode.UPSTREAM_UNREACHABLE: errors.UpstreamUnreachable,
+    FailureCode.UPSTREAM_FAILED: errors.UpstreamFailed,
     FailureCode.INTERNAL: errors.EngineFailed,
 }
 

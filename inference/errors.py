@@ -119,6 +119,25 @@ class EngineUnavailable(ServiceError):
         super().__init__(message, headers={"Retry-After": "2"})
 
 
+class UpstreamUnreachable(ServiceError):
+    """The engine elsewhere that serves the model does not answer, or takes nobody now."""
+
+    code = "upstream_unreachable"
+    status = 503
+    default_message = "the engine that serves this model does not answer, please try again later"
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message, headers={"Retry-After": "10"})
+
+
+class UpstreamFailed(ServiceError):
+    """The engine elsewhere that serves the model failed, or answered what makes no sense."""
+
+    code = "upstream_failed"
+    status = 502
+    default_message = "the engine that serves this model failed, please try again"
+
+
 class RequestNotFound(ServiceError):
     """There is no such request that runs or waits, or it is none of the caller's business."""
 

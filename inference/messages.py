@@ -142,12 +142,38 @@ class AdapterRef(Part, frozen=True):
     scale: float = 1.0
 
 
+class UpstreamRef(Part, frozen=True):
+    """Another program's engine that serves a model over HTTP, and how it is asked.
+
+    `name` is what administrators call the engine, `model` what the engine calls the model, `kind`
+    one of `inference.engine.upstream.options`. `url` is where the routes of OpenAI's dialect begin;
+    `key`, empty for none, is shown nowhere. `first_s` and `silence_s` bound how long nothing of an
+    answer comes, at its beginning and later.
+    """
+
+    name: str
+    url: str
+    kind: str
+    model: str
+    key: str = ""
+    concurrency: int = 8  # requests at a time; the others wait here
+    connect_s: float = 10.0
+    first_s: float = 300.0
+    silence_s: float = 60.0
+    total_s: float = 3600.0
+
+    def __repr__(self) -> str:
+        """Name it without its key."""
+        return f"UpstreamRef({self.name!r}, {self.model!r})"
+
+
 class ModelRef(Part, frozen=True):
     """The model a request is for.
 
     `digest` is the manifest's (64 hex, no prefix) and identifies it; `weights`, `projector` and
     the adapters' are digests of GGUF layers in the node's blob store; `name` is what `/api/ps`
-    shows. Requests with the same weights, projector and adapters can share a runner.
+    shows. Requests with the same weights, projector and adapters can share a runner. A model with
+    an `upstream` has no weights here and is asked for of the site's own node alone.
     """
 
     name: str
@@ -156,6 +182,7 @@ class ModelRef(Part, frozen=True):
     adapters: tuple[AdapterRef, ...] = ()
     projector: str = ""  # empty: the model cannot see
     is_pinned: bool = False  # never evicted, never expires
+    upstream: UpstreamRef | None = None
 
 
 # ---------------------------------------------------------------- web → node
@@ -203,6 +230,8 @@ class Generate(Wire, frozen=True):
     counts_tokens: bool = False  # with renders_only: Rendered.prompt_tokens is filled
     forced_tools: tuple[str, ...] = ()  # the answer is calls of these and nothing else
     most_calls: int | None = None  # an answer ends behind so many calls
+    # Which fields of `sampling` somebody has asked for; an upstream decides the others itself.
+    asked_options: tuple[str, ...] = ()
 
 
 class Embed(Wire, frozen=True):
@@ -286,6 +315,8 @@ class FailureCode(enum.StrEnum):
     CANCELLED = "cancelled"
     SHUTTING_DOWN = "shutting_down"
     CONNECTION_LOST = "connection_lost"
+    UPSTREAM_UNREACHABLE = "upstream_unreachable"
+    UPSTREAM_FAILED = "upstream_failed"
     INTERNAL = "internal"
 
 
@@ -301,6 +332,7 @@ class Usage(Part, frozen=True):
     cached_tokens: int = 0  # of the prompt's tokens, those that were in the cache
     reasoning_tokens: int = 0  # of the completion's tokens, those of the thinking
     compute_ns: int = 0  # its share of the time that steps have taken; the node fills it in
+    is_estimate: bool = False  # an upstream has told no numbers: pieces were counted
 
 
 class Started(Wire, frozen=True):

@@ -87,6 +87,11 @@ class Runner:
         return self.model.is_pinned
 
     @property
+    def is_upstream(self) -> bool:
+        """Whether what it computes with is elsewhere: it takes no place and no memory here."""
+        return self.model.upstream is not None
+
+    @property
     def has_it_all(self) -> bool:
         """Whether it has allocated all of its memory."""
         return self.state is not RunnerState.LOADING
@@ -156,7 +161,8 @@ class Line:
 
     def __init__(self, key: str, *, parallel: int) -> None:
         self.key = key
-        self._parallel = parallel
+        self.parallel = parallel
+        self._can_pause = True
         self._queue = FairQueue()
         self._loads: list[WaitingLoad] = []
         # Who found the runner unsuitable: goes first, as soon as it is empty.
@@ -191,11 +197,15 @@ class Line:
 
     def add(self, request: Generate | Embed | Load, number: int, now: float) -> None:
         """Let a request wait."""
+        if request.model.upstream is not None:
+            # What an administrator has decided since holds from the next request on.
+            self.parallel = request.model.upstream.concurrency
+            self._can_pause = False  # an engine elsewhere goes on with what it has begun
         if isinstance(request, Load):
             self._loads.append(WaitingLoad(request, number, now))
             return
         choices = request.choices if isinstance(request, Generate) else 1
-        entry = Entry(request, number, now, slots=max(1, min(choices, self._parallel)))
+        entry = Entry(request, number, now, slots=max(1, min(choices, self.parallel)))
         self._queue.add(entry)
 
     def note_position(self, request_id: str, now: float) -> None:
@@ -220,7 +230,7 @@ class Line:
         """Serve the line of a runner that is ready, as far as it goes."""
         actions = self._end_loads(runner, now)
         while (entry := self._next(runner, now)) is not None:
-            missing = self._queue.slots_taken + entry.slots - self._parallel
+            missing = self._queue.slots_taken + entry.slots - self.parallel
             if missing > 0:
                 victims = self._victims(entry, missing)
                 if not victims:
@@ -367,7 +377,7 @@ class Line:
 
     def _next_paused(self, now: float) -> Entry | None:
         """Return who may still go on a runner that is to become empty."""
-        free = self._parallel - self._queue.slots_taken
+        free = self.parallel - self._queue.slots_taken
         order = self._queue.order(now, self._rate.mean_cost)
         return next((entry for entry in order if entry.is_paused and entry.slots <= free), None)
 
@@ -377,16 +387,18 @@ class Line:
         Turns are ended only while few requests are paused: a paused one whose state the runner
         had to drop is computed again.
         """
+        if not self._can_pause:
+            return []
         paused = sum(other.slots for other in self.on_runner.values() if other.is_paused)
         after = paused + missing - (entry.slots if entry.is_paused else 0)
-        if after > _MOST_PAUSED * self._parallel:
+        if after > _MOST_PAUSED * self.parallel:
             return []
         return choose_victims(
             entry,
             self._queue.running,
             self._queue,
             missing,
-            ends_turns=after <= self._parallel,
+            ends_turns=after <= self.parallel,
         )
 
     def _pause(self, victim: Entry, now: float) -> Action:

@@ -1,7 +1,8 @@
 """What only a node and its runner say to each other.
 
-Frames to a runner: OpenModel, Proceed, then Generate, Embed, Cancel, Pause and Resume. From it:
-Measured, Opened or OpenFailed, then one Step for each step. Knows nothing of llama.cpp.
+Frames to a runner: OpenModel and Proceed, or OpenUpstream for one that asks an engine elsewhere;
+then Generate, Embed, Cancel, Pause and Resume. From it: Measured, Opened or OpenFailed, then one
+Step for each step. Knows nothing of llama.cpp.
 """
 
 from inference.messages import (
@@ -43,6 +44,12 @@ class OpenModel(Wire, frozen=True):
     projector: str = ""  # path
     most_threads: int = 1  # to try
     prefix_store_bytes: int = 0  # RAM for KV states that have left their slot
+
+
+class OpenUpstream(Wire, frozen=True):
+    """First frame to a runner that passes requests on to an upstream. Answered by Opened."""
+
+    context_length: int
 
 
 class Measured(Wire, frozen=True):
@@ -111,5 +118,5 @@ class Step(Wire, frozen=True):
     size_vram_bytes: int = 0
 
 
-ToRunner = OpenModel | Proceed | Generate | Embed | Cancel | Pause | Resume
+ToRunner = OpenModel | OpenUpstream | Proceed | Generate | Embed | Cancel | Pause | Resume
 FromRunner = Measured | Opened | OpenFailed | Step

@@ -20,6 +20,7 @@ from inference.engine.runner_messages import (
     Opened,
     OpenFailed,
     OpenModel,
+    OpenUpstream,
     Pause,
     Proceed,
     Resume,
@@ -33,7 +34,9 @@ logger = logging.getLogger(__name__)
 _READ_BYTES: Final = 256 * 1024
 _STOP_TIMEOUT_S: Final = 5.0
 _KEPT_LOG_LINES: Final = 20
-_COMMAND: Final = (sys.executable, "-I", "-m", "inference.engine.runner")
+_COMMAND: Final = (sys.executable, "-I", "-m")
+_LLAMA: Final = "inference.engine.runner"
+_UPSTREAM: Final = "inference.engine.upstream_runner"
 
 
 class RunnerListener(Protocol):
@@ -60,7 +63,7 @@ class RunnerProcess:
     """
 
     def __init__(
-        self, key: str, request: OpenModel, listener: RunnerListener, *, spin: int
+        self, key: str, request: OpenModel | OpenUpstream, listener: RunnerListener, *, spin: int
     ) -> None:
         self.key = key
         self.opened: Opened | None = None
@@ -118,7 +121,7 @@ class RunnerProcess:
     async def _run(self) -> None:
         try:
             await self._serve()
-            if self._is_worth_a_second_try():
+            if isinstance(self.request, OpenModel) and self._is_worth_a_second_try(self.request):
                 logger.warning(
                     "runner %s crashed while loading; trying without ggml's extra buffers",
                     self.key[:12],
@@ -173,6 +176,7 @@ class RunnerProcess:
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
                 *_COMMAND,
+                _LLAMA if isinstance(self.request, OpenModel) else _UPSTREAM,
                 str(theirs.fileno()),
                 pass_fds=[theirs.fileno()],
                 env=self._environment,
@@ -223,10 +227,10 @@ class RunnerProcess:
             process.kill()
             await process.wait()
 
-    def _is_worth_a_second_try(self) -> bool:
+    def _is_worth_a_second_try(self, request: OpenModel) -> bool:
         code = self._process.returncode if self._process else None
         is_crash = code is not None and code < 0 and not self._is_stopping and not self._failure
-        return is_crash and self.opened is None and self.request.use_extra_buffers
+        return is_crash and self.opened is None and request.use_extra_buffers
 
     def _end_message(self) -> str:
         if self._failure:

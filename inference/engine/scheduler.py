@@ -157,13 +157,13 @@ class Scheduler:
         lines = self._lines.values()
         entries = [entry for line in lines for entry in line.entries(self._reason(line), now)]
         running = [entry for line in lines for entry in line.running_entries(now)]
-        ready = sum(r.state is RunnerState.READY for r in self._runners.values())
+        ready = [r.line for r in self._runners.values() if r.state is RunnerState.READY]
         waiting = sum(1 for line in lines for entry in line.on_runner.values() if entry.is_paused)
         return QueueState(
             request_id=request_id,
             entries=tuple(sorted(entries, key=lambda e: (e.position, -e.waited_s))),
             running=self.running - waiting,
-            slots=ready * self._parallel,
+            slots=sum(line.parallel for line in ready),
             on_slots=tuple(sorted(running, key=lambda e: -e.age_s)),
         )
 
@@ -284,12 +284,15 @@ class Scheduler:
         """Start runners for lines that have none, the longest wait first, while there is room."""
         actions: list[Action] = []
         homeless = [line for line in self._lines.values() if line.key not in self._runners]
+        is_full = False
         for line in sorted(homeless, key=lambda line: line.oldest):
             request = line.first(now)
             if request is None:
                 continue
-            if len(self._runners) >= self._max_loaded:
-                return actions + self._free_a_place(line, now)
+            if request.model.upstream is None and len(self._loaded()) >= self._max_loaded:
+                actions += [] if is_full else self._free_a_place(line, now)
+                is_full = True
+                continue
             asked = request.keep_alive_s
             keep_alive_s = self._keep_alive_s if asked is None else asked
             runner = Runner(line.key, request.model, request.runner, keep_alive_s, line, now)
@@ -298,10 +301,11 @@ class Scheduler:
         return actions
 
     def _free_a_place(self, line: Line, now: float) -> list[Action]:
-        if any(runner.state is RunnerState.STOPPING for runner in self._runners.values()):
+        loaded = self._loaded()
+        if any(runner.state is RunnerState.STOPPING for runner in loaded):
             return []  # room is being made already
-        if all(runner.is_pinned for runner in self._runners.values()):
-            text = ALL_PINNED.format(count=len(self._runners))
+        if all(runner.is_pinned for runner in loaded):
+            text = ALL_PINNED.format(count=len(loaded))
             return self._fail_load(line, text, now)
         if idle := self._idle():
             return self._stop(idle[0], "another model needs its place")
@@ -379,16 +383,20 @@ class Scheduler:
                 room += runner.need.system_bytes
         return actions
 
+    def _loaded(self) -> list[Runner]:
+        """Return the runners that take a place and memory of this machine."""
+        return [runner for runner in self._runners.values() if not runner.is_upstream]
+
     def _idle(self) -> list[Runner]:
         """Return whom to evict first: the shortest keep_alive, then the least recently used."""
-        idle = [runner for runner in self._runners.values() if self._is_idle(runner)]
+        idle = [runner for runner in self._loaded() if self._is_idle(runner)]
         return sorted(idle, key=lambda runner: (runner.keep_alive_s, runner.expires_at))
 
     def _busy(self) -> list[Runner]:
         """Return ready runners that are in use and not pinned, in the order of their going."""
         busy = [
             runner
-            for runner in self._runners.values()
+            for runner in self._loaded()
             if runner.state is RunnerState.READY and not runner.is_pinned
         ]
         return sorted(busy, key=lambda runner: (runner.keep_alive_s, runner.ready_at))
@@ -429,6 +437,8 @@ class Scheduler:
 
 def runner_key(model: ModelRef) -> str:
     """Return what identifies a runner: models with the same files share one."""
+    if model.upstream is not None:
+        return f"upstream:{model.upstream.name}/{model.upstream.model}"
     parts = [model.weights]
     if model.projector:
         parts.append(model.projector)

@@ -37,6 +37,7 @@ from inference.engine.runner_messages import (
     Measured,
     Opened,
     OpenModel,
+    OpenUpstream,
     Pause,
     Proceed,
     Resume,
@@ -219,6 +220,8 @@ class Node:
     def runner_measured(self, key: str, measured: Measured) -> None:
         """A runner knows what its model takes."""
         request = self._processes[key].request
+        if not isinstance(request, OpenModel):
+            return  # an upstream's takes nothing
         files = [request.projector, *(adapter.path for adapter in request.adapters)]
         need = need_of(
             measured,
@@ -231,10 +234,11 @@ class Node:
         """A runner has loaded its model."""
         runner = self._scheduler.runner(key)
         request = self._processes[key].request
-        self._use_extra_buffers = request.use_extra_buffers
-        is_measured = not request.threads and not request.options.num_thread
-        if is_measured and opened.threads:
-            self._memo.remember(runner.model.weights, opened.threads)
+        if isinstance(request, OpenModel):
+            self._use_extra_buffers = request.use_extra_buffers
+            is_measured = not request.threads and not request.options.num_thread
+            if is_measured and opened.threads:
+                self._memo.remember(runner.model.weights, opened.threads)
         logger.info(
             "%s is loaded: %s, estimated %s; %d threads",
             runner.model.name,
@@ -347,8 +351,17 @@ class Node:
                 process.send(Cancel(request_id=request_id))
 
     def _start_runner(self, action: StartRunner) -> None:
+        config = self._config
+        logger.info("loading %s", action.model.name)
+        process = RunnerProcess(action.key, self._opening(action), self, spin=config.runner_spin)
+        self._processes[action.key] = process
+        process.start(load_timeout_s=config.load_timeout_s)
+
+    def _opening(self, action: StartRunner) -> OpenModel | OpenUpstream:
         config, model = self._config, action.model
-        request = OpenModel(
+        if model.upstream is not None:
+            return OpenUpstream(context_length=action.options.num_ctx)
+        return OpenModel(
             path=str(config.weights_path(model.weights)),
             options=action.options,
             parallel=config.parallel,
@@ -362,10 +375,6 @@ class Node:
             most_threads=config.effective_threads,
             prefix_store_bytes=self._store_bytes(),
         )
-        logger.info("loading %s", model.name)
-        process = RunnerProcess(action.key, request, self, spin=config.runner_spin)
-        self._processes[action.key] = process
-        process.start(load_timeout_s=config.load_timeout_s)
 
     def _capacity(self) -> Capacity:
         """Return what models may take: of the operator's limit, or of what the machine has now."""

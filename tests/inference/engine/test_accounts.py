@@ -1,6 +1,7 @@
 """What requests use, told by the node whatever ends them."""
 
 from pathlib import Path
+from typing import Any
 
 from inference.engine.accounts import Accounts
 from inference.engine.meters import Meters
@@ -41,7 +42,7 @@ def load(request_id: str) -> Load:
     return Load(request_id=request_id, model=model, runner=RunnerOptions(num_ctx=256))
 
 
-def finished(**usage: int) -> Finished:
+def finished(**usage: Any) -> Finished:
     return Finished(request_id="a", reason=DoneReason.STOP, usage=Usage(**usage))
 
 
