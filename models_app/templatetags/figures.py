@@ -3,6 +3,7 @@
 from typing import Final
 
 from django import template
+from django.template.defaultfilters import pluralize
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
@@ -85,4 +86,6 @@ def days_of(heatmap: Heatmap) -> SafeString:
 
 
 def _use(tokens: int, requests: int) -> str:
-    return f"{tokens:,} tokens, {requests:,} requests" if requests else "nothing"
+    if not requests:
+        return "nothing"
+    return f"{tokens:,} tokens, {requests:,} request{pluralize(requests)}"

@@ -184,7 +184,7 @@ def test_chart_and_year_tell_what_they_show(as_bob: Client, bob: User) -> None:
     text = page.content.decode()
 
     assert "<title>Mar 18: 100 tokens in, 20 out, 1 request</title>" in text
-    assert "<title>2026-03-18: 120 tokens, 1 requests</title>" in text
+    assert "<title>2026-03-18: 120 tokens, 1 request</title>" in text
     assert "2026-03-18 1 0 100 20" in words(page)  # the table
     assert "Used on 1 day; most on 2026-03-18 , with 120 tokens." in words(page)
     assert not re.search(r"\sstyle=|<style", text)
