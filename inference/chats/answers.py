@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Final
+from typing import Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from channels.db import database_sync_to_async
@@ -40,7 +40,24 @@ SAVE_EVERY_S: Final = 0.5
 BEAT_EVERY_S: Final = 2.0
 KEPT_S: Final = 60.0  # a temporary answer that nobody follows
 LAST_WORDS_S: Final = 2.0
+_QUICK_CHARACTERS: Final = 2000  # rendered within some milliseconds
 GONE: Final = "this chat has been deleted"
+
+
+class Rendered(NamedTuple):
+    """The HTML of an answer's blocks, and of which version of it."""
+
+    version: int
+    blocks: list[str]
+    thinking: list[str]
+
+
+async def _update(growing: GrowingText, text: str) -> None:
+    """Render a text; a large block on a thread, as others are being answered here."""
+    if growing.open_characters(text) > _QUICK_CHARACTERS:
+        await asyncio.to_thread(growing.update, text)
+    else:
+        growing.update(text)
 
 
 class Answer:
@@ -72,6 +89,7 @@ class Answer:
         self._pieces: list[str] = []
         self._thoughts: list[str] = []
         self._said, self._thought = GrowingText(), GrowingText()
+        self._rendering = asyncio.Lock()
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._has_begun = False
@@ -97,11 +115,13 @@ class Answer:
         """Its numbers so far."""
         return self._figures or self._clock.so_far()
 
-    def blocks(self) -> tuple[list[str], list[str]]:
-        """Return the HTML of what it says and of what it thought; both grow in place."""
-        self._said.update(self.text)
-        self._thought.update(self.thinking)
-        return self._said.blocks, self._thought.blocks
+    async def rendered(self) -> Rendered:
+        """Return the HTML of what it says and of what it thought."""
+        async with self._rendering:
+            version, text, thinking = self.version, self.text, self.thinking
+            await _update(self._said, text)
+            await _update(self._thought, thinking)
+            return Rendered(version, list(self._said.blocks), list(self._thought.blocks))
 
     async def changed(self, seen: int) -> None:
         """Wait until it has more than version `seen`, has started, or has ended."""

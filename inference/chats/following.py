@@ -17,7 +17,7 @@ from channels.db import database_sync_to_async
 from django.template.loader import render_to_string
 
 from inference import queue
-from inference.chats.answers import GONE, LOOK_EVERY_S, Answer, keeper
+from inference.chats.answers import GONE, LOOK_EVERY_S, Answer, Rendered, keeper
 from inference.chats.growth import GrowingText, first_difference
 from inference.chats.shown import (
     MessageShown,
@@ -56,7 +56,9 @@ async def follow_here(principal: Principal, answer: Answer, version: int) -> Asy
     """Tell of an answer that runs in this process."""
     growth = _Growth(answer.message_id)
     if version == answer.version:
-        growth.has(*answer.blocks())
+        known = await answer.rendered()
+        if version == known.version:
+            growth.has(known.blocks, known.thinking)
     answer.followers += 1
     try:
         async for told in _while_waiting(answer):
@@ -64,7 +66,7 @@ async def follow_here(principal: Principal, answer: Answer, version: int) -> Asy
         seen = -1
         while not answer.has_ended:
             seen, began = answer.version, time.perf_counter()
-            if frame := growth.frame(answer):
+            if frame := await growth.frame(answer):
                 yield frame
             work_s = time.perf_counter() - began
             await asyncio.sleep(max(LEAST_PAUSE_S, _PAUSE_BY_WORK * work_s))
@@ -124,16 +126,16 @@ class _Growth:
         """Have the next frame be one, whatever is new."""
         self._version = None
 
-    def frame(self, answer: Answer) -> Told | None:
+    async def frame(self, answer: Answer) -> Told | None:
         """Return what is new of an answer."""
         if answer.version == self._version:
             return None
-        blocks, thinking = answer.blocks()
+        new = await answer.rendered()
         calls = calls_to_json(answer.calls) if len(answer.calls) > self._calls else ""
         self._calls = len(answer.calls)
         figures = answer.figures
         counted = {"tokens_out": figures.tokens_out, "tokens_per_s": figures.tokens_per_s}
-        return self.compared(answer.version, blocks, thinking, calls) | {"figures": counted}
+        return self.compared(*new, calls) | {"figures": counted}
 
     def compared(self, version: int, blocks: list[str], thinking: list[str], calls: str) -> Told:
         """Return a frame with the blocks from the first on that the follower does not have."""
@@ -193,7 +195,7 @@ async def _find(principal: Principal, message_id: str) -> MessageRecord:
 
 async def _ended_here(principal: Principal, answer: Answer) -> Told:
     if answer.is_temporary:
-        return _ended(temporary_shown(answer), "")
+        return _ended(temporary_shown(answer, await answer.rendered()), "")
     return await _ended_row(principal, answer.message_id)
 
 
@@ -246,9 +248,9 @@ def _rendered(name: str, context: dict[str, Any]) -> str:
     return str.__str__(render_to_string(f"inference/chat/{name}.html", context))
 
 
-def temporary_shown(answer: Answer) -> MessageShown:
-    """Return the article of an answer that has no row."""
-    blocks, thinking = answer.blocks()
+def temporary_shown(answer: Answer, made: Rendered | None = None) -> MessageShown:
+    """Return the article of an answer that has no row; without `made` it has no text yet."""
+    _, blocks, thinking = made or (0, [], [])
     calls = calls_shown(msgspec.json.decode(calls_to_json(answer.calls)))
     return MessageShown(
         id=answer.message_id,

@@ -21,6 +21,10 @@ class GrowingText:
         self._closed_end = 0  # where the text of the others begins
         self._references: dict[str, Any] = {}
 
+    def open_characters(self, text: str) -> int:
+        """Return how much of the whole text as it is now would be made anew."""
+        return 0 if text == self._text else len(text) - self._closed_end
+
     def update(self, text: str) -> None:
         """Take the whole text as it is now: the one before and something behind it."""
         if text == self._text:
