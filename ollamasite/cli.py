@@ -40,6 +40,8 @@ usage: ollamasite COMMAND [options]
   audit        what administrators did and who signed in: list, verify
   policy       who may use which route, as a table
   personal-data  all that is known of a user: export, delete
+  backup       database, models, secrets, to a .tar file or into a folder
+  restore      a backup into an empty data directory
   gc           remove what nobody needs any longer
   verify       hash every file again; --set-aside for damaged ones
   site-key     the public key by which other registries can know this site
@@ -59,6 +61,8 @@ def main() -> None:
     try:
         if arguments[1] == "serve":
             _prepare_data_dir(os.environ)
+        if arguments[1] == "restore":
+            _leave_secrets_to_the_backup(os.environ)
         django.setup()
     except (ImproperlyConfigured, OSError) as error:
         sys.stderr.write(f"ollamasite: {error}\n")
@@ -84,6 +88,11 @@ def read_command_line(arguments: list[str], environ: MutableMapping[str, str]) -
         # Absolute, so that it means the same to every child.
         environ[_DATA_DIR] = str(Path(environ[_DATA_DIR].strip()).expanduser().resolve())
     return ["ollamasite", command, *rest]
+
+
+def _leave_secrets_to_the_backup(environ: MutableMapping[str, str]) -> None:
+    for name in data_dir.SECRET_NAMES:
+        environ.setdefault(f"OLLAMASITE_{name.upper()}", data_dir.NO_SECRET_YET)
 
 
 def _prepare_data_dir(environ: MutableMapping[str, str]) -> None:

@@ -10,6 +10,7 @@
     ├── ledger/             journals of running requests, see models_app.ledger_journal
     ├── redis/              the private Redis' append-only file
     ├── run/                sockets and marks of running processes, see `run_dir`
+    ├── restoring           there is half of a restored backup, see ollamasite.backups.restoring
     └── serve.lock          held by the one `ollamasite serve`
 
 Knows no Django: `settings` and the console script both read it before Django is there.
@@ -24,6 +25,9 @@ from pathlib import Path
 from typing import Final
 
 SECRET_NAMES: Final = ("secret_key", "key_pepper")
+# What settings get in place of a secret that the backup to be restored has.
+NO_SECRET_YET: Final = "there is no secret yet, and nothing may be signed by this"  # noqa: S105 - none
+RESTORING: Final = "restoring"
 # sun_path holds 108 bytes; the longest socket name we append is short of 24.
 _LONGEST_SOCKET_DIR: Final = 80
 

@@ -19,7 +19,12 @@ from ollamasite import redis_server
 from ollamasite.first_start import banner, create_first_admin, create_starter_model
 from ollamasite.process_log import ProcessLog, ProcessLogHandler
 from ollamasite.self_probe import SelfProbe
-from ollamasite.start_checks import ServeError, hold_lock, refuse_taken_port
+from ollamasite.start_checks import (
+    ServeError,
+    hold_lock,
+    refuse_half_restored,
+    refuse_taken_port,
+)
 from ollamasite.supervisor import Child, ChildStartError, Supervisor
 
 logger = logging.getLogger(__name__)
@@ -34,6 +39,7 @@ def serve(output: TextIO, *, has_starter_model: bool) -> None:
     log = ProcessLog(output, is_coloured=output.isatty())
     _log_as_serve(log)
     lock_fd = hold_lock(settings.DATA_DIR / "serve.lock", patience_s=_stop_timeout_s())
+    refuse_half_restored(settings.DATA_DIR)
     refuse_taken_port(settings.BIND_HOST, settings.BIND_PORT)
     settings.STARTING_MARK.touch()
     try:

@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Final
 
+from ollamasite.data_dir import RESTORING
+
 logger = logging.getLogger(__name__)
 
 _POLL_S: Final = 0.2
@@ -51,6 +53,15 @@ def hold_lock(path: Path, *, patience_s: float | None) -> int:
     os.ftruncate(lock_fd, 0)
     os.pwrite(lock_fd, f"{os.getpid()}\n".encode(), 0)
     return lock_fd
+
+
+def refuse_half_restored(data_dir: Path) -> None:
+    """Raise ServeError where a restore has not come to its end."""
+    if (data_dir / RESTORING).exists():
+        raise ServeError(
+            f"A restore into {data_dir} was interrupted. Run `ollamasite restore` once more with "
+            "the same backup, and then start the site."
+        )
 
 
 def refuse_taken_port(host: str, port: int) -> None:

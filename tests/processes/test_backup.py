@@ -1,0 +1,258 @@
+"""A site that is backed up under load, and goes on in another place from the backup alone."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from websockets.sync.client import connect
+
+from tests.databases import database_settings
+from tests.processes.running_site import RunningSite, wait_for
+
+pytestmark = [pytest.mark.slow, pytest.mark.beside]
+
+MODEL = "smollm2:135m"
+SIGN_IN = """
+from django.test import Client
+from models_app.models import User
+client = Client()
+client.force_login(User.objects.get(username="admin"))
+print("session", client.cookies["ollamasite_session"].value)
+"""
+
+
+def command(data_dir: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the site that has this data directory."""
+    environ = {
+        name: value for name, value in os.environ.items() if not name.startswith("OLLAMASITE_")
+    }
+    environ |= database_settings(data_dir)
+    return subprocess.run(
+        [sys.executable, "-m", "ollamasite", *arguments, "--data-dir", str(data_dir)],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def done(data_dir: Path, *arguments: str) -> str:
+    finished = command(data_dir, *arguments)
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Somebody who has a key and a session of the site."""
+
+    key: str
+    session: str
+
+    @contextlib.contextmanager
+    def client(self, site: RunningSite) -> Iterator[httpx2.Client]:
+        headers = {"Authorization": f"Bearer {self.key}"}
+        with httpx2.Client(base_url=site.url, headers=headers, timeout=120) as client:
+            yield client
+
+    def chat(self, client: httpx2.Client) -> dict[str, Any]:
+        asked = {"model": MODEL, "messages": [{"role": "user", "content": "What is 2+2?"}]}
+        options = {"num_predict": 8, "temperature": 0}
+        answer = client.post("/api/chat", json=asked | {"stream": False, "options": options})
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def page(self, site: RunningSite, path: str) -> str:
+        cookies = {"ollamasite_session": self.session}
+        with httpx2.Client(base_url=site.url, cookies=cookies, timeout=60) as client:
+            answer = client.get(path)
+        assert answer.status_code == 200
+        return answer.text
+
+    def ask_on_the_chat_page(self, site: RunningSite, text: str) -> None:
+        host = site.url.removeprefix("http://")
+        headers = {"Cookie": f"ollamasite_session={self.session}", "Origin": site.url}
+        with connect(f"ws://{host}/ws/chats", additional_headers=headers, origin=None) as socket:
+            options = {"num_predict": 8}
+            asked = {"type": "ask", "id": "q", "model": MODEL, "text": text, "options": options}
+            socket.send(json.dumps(asked))
+            while json.loads(socket.recv(timeout=60))["type"] != "ended":
+                pass
+
+
+@dataclass
+class Load:
+    """Callers who ask one question after the other until they are told to stop."""
+
+    site: RunningSite
+    caller: Caller
+    answers: int = 0
+    is_over: threading.Event = field(default_factory=threading.Event)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        threads = [threading.Thread(target=self._ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        try:
+            wait_for(lambda: self.answers > 4, 120)
+            yield
+        finally:
+            self.is_over.set()
+            for thread in threads:
+                thread.join()
+
+    def _ask(self) -> None:
+        with self.caller.client(self.site) as client:
+            while not self.is_over.is_set():
+                self.caller.chat(client)
+                self.answers += 1
+
+
+@dataclass(frozen=True, slots=True)
+class BackedUp:
+    """A site that is gone, and what was seen of it."""
+
+    data_dir: Path
+    backup: Path
+    caller: Caller
+    answer: str
+    names: list[str]
+    answers_before: int  # that were whole before the backup began
+
+
+@pytest.fixture(scope="module")
+def backed_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BackedUp]:
+    folder = tmp_path_factory.mktemp("backup")
+    site = RunningSite(folder / "data")
+    try:
+        site.wait_until_started()
+        session = done(site.data_dir, "shell", "-c", SIGN_IN).rpartition("session ")[2].strip()
+        caller = Caller(site.api_key, session)
+        caller.ask_on_the_chat_page(site, "a question to be found again")
+        with caller.client(site) as client:
+            client.post("/api/copy", json={"source": MODEL, "destination": "mine"})
+            answer = caller.chat(client)["message"]["content"]
+            names = sorted(model["name"] for model in client.get("/api/tags").json()["models"])
+        load = Load(site, caller, answers=1)
+        with load.running():
+            before = load.answers
+            done(site.data_dir, "backup", str(folder / "backup"))
+            done(site.data_dir, "backup", str(folder / "one.tar"), "--without-blobs")
+        assert site.end() == 0
+        yield BackedUp(site.data_dir, folder / "backup", caller, answer, names, before)
+    finally:
+        site.clean_up()
+
+
+def totals_of(client: httpx2.Client) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    total = client.get("/api/usage?all=1").json()["total"]
+    rows = client.get("/api/usage/requests?all=1&limit=500").json()["requests"]
+    return total, rows
+
+
+def has_counted(client: httpx2.Client, *, more_than: int) -> bool:
+    total, rows = totals_of(client)
+    return bool(total["requests"] == len(rows) > more_than)
+
+
+def journals_of(site: RunningSite) -> list[Path]:
+    return list((site.data_dir / "ledger").glob("web-*.jsonl"))
+
+
+def test_restored_site_goes_on_where_the_other_was(backed_up: BackedUp, tmp_path: Path) -> None:
+    caller = backed_up.caller
+    told = done(tmp_path / "data", "restore", str(backed_up.backup))
+    assert "ollamasite serve" in told
+    site = RunningSite(tmp_path / "data", "--no-starter-model")
+    try:
+        site.wait_until_started()
+        assert "API key" not in site.output, "it has its users"
+        with caller.client(site) as client:
+            models = client.get("/api/tags").json()["models"]
+            assert sorted(model["name"] for model in models) == backed_up.names
+            assert caller.chat(client)["message"]["content"] == backed_up.answer
+
+            # What ran while the backup was made stands in a journal; its end, on neither side.
+            wait_for(lambda: len(journals_of(site)) <= 1, 60)
+            wait_for(lambda: has_counted(client, more_than=backed_up.answers_before), 60)
+            total, rows = totals_of(client)
+        for name in ("tokens_in", "tokens_out"):
+            assert total[name] == sum(row[name] for row in rows)
+        assert {row["outcome"] for row in rows} <= {"done", "lost"}
+
+        assert "a question to be found again" in caller.page(site, "/chat/list")
+        assert MODEL in caller.page(site, "/usage")
+        assert "damaged" not in done(site.data_dir, "verify")
+        assert "whole" in done(site.data_dir, "audit", "verify")
+        assert site.end() == 0
+    finally:
+        site.clean_up()
+
+
+def test_only_whole_backups_go_into_empty_places(backed_up: BackedUp, tmp_path: Path) -> None:
+    into_itself = command(backed_up.data_dir, "restore", str(backed_up.backup))
+    assert into_itself.returncode == 1
+    assert "is not empty" in into_itself.stderr
+    assert "Traceback" not in into_itself.stderr
+
+    contents = backed_up.backup / "backup.json"
+    told = contents.read_text()
+    newer = json.loads(told)
+    newer["migrations"]["models_app"].append("9999_of_tomorrow")
+    try:
+        contents.write_text(json.dumps(newer))
+        refused = command(tmp_path / "data", "restore", str(backed_up.backup))
+    finally:
+        contents.write_text(told)
+    assert "newer version" in refused.stderr
+    assert "9999_of_tomorrow" in refused.stderr
+
+    environ = {"OLLAMASITE_KEY_PEPPER": "another"}
+    refused = subprocess.run(
+        [sys.executable, "-m", "ollamasite", "restore", str(backed_up.backup)],
+        env=os.environ
+        | database_settings(tmp_path / "data")
+        | environ
+        | {"OLLAMASITE_DATA_DIR": str(tmp_path / "data")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "is not what the site had" in refused.stderr
+    assert not (tmp_path / "data").exists()
+    whole = done(tmp_path / "data", "restore", str(backed_up.backup), "--only-check")
+    assert "is whole" in whole
+    assert not (tmp_path / "data").exists()
+
+
+def test_interrupted_restore_is_no_site_and_can_be_repeated(
+    backed_up: BackedUp, tmp_path: Path
+) -> None:
+    place = backed_up.backup.parent / "one.tar"
+    data_dir = tmp_path / "data"
+    data_dir.mkdir()
+    (data_dir / "restoring").touch()
+    (data_dir / "secrets").mkdir()
+    (data_dir / "secrets/key_pepper").write_text("half")
+
+    refused = command(data_dir, "serve", "--port", "1")
+    assert "A restore into" in refused.stderr
+
+    assert "had no models" in done(data_dir, "restore", str(place))
+    before = (backed_up.data_dir / "secrets/key_pepper").read_text()
+    assert (data_dir / "secrets/key_pepper").read_text().strip() == before.strip()
+    assert not (data_dir / "restoring").exists()
+    again = command(data_dir, "restore", str(place))
+    assert "is not empty" in again.stderr
