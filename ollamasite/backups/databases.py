@@ -9,6 +9,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -111,12 +112,15 @@ def _run_postgresql(program: str, *options: str) -> None:
     known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
     wanted = connection.get_connection_params().items()
     parameters = {name: value for name, value in wanted if name in known and value is not None}
-    # Others can read a command line, so the password is not in it.
-    password = str(parameters.pop("password", ""))
-    environ = os.environ | ({"PGPASSWORD": password} if password else {})
-    place = make_conninfo(**parameters)
-    command = [_program(program), "--no-password", f"--dbname={place}", *options]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    with tempfile.NamedTemporaryFile("w") as passwords:  # 0600; a command line is for all to read
+        if password := str(parameters.pop("password", "")):
+            escaped = password.replace("\\", "\\\\").replace(":", "\\:")
+            passwords.write(f"*:*:*:*:{escaped}\n")
+            passwords.flush()
+            parameters["passfile"] = passwords.name
+        place = make_conninfo(**parameters)
+        command = [_program(program), "--no-password", f"--dbname={place}", *options]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         said = " ".join(done.stderr.split())[-500:] or f"exit code {done.returncode}"
         raise BackupError(f"{program} has failed: {said}")
@@ -124,8 +128,7 @@ def _run_postgresql(program: str, *options: str) -> None:
 
 def _program(name: str) -> str:
     versions = sorted(Path(_DEBIAN).glob("*/bin"), key=lambda path: path.parent.name, reverse=True)
-    path = os.pathsep.join([*map(str, versions), os.environ.get("PATH", os.defpath)])
-    found = shutil.which(name, path=path)
+    found = shutil.which(name, path=os.pathsep.join(map(str, versions))) or shutil.which(name)
     if found is None:
         raise BackupError(
             f"{name} is not on this machine: install PostgreSQL's client programs "
