@@ -68,6 +68,7 @@ def model_ref(model: ResolvedModel) -> ModelRef:
         adapters=tuple(AdapterRef(digest=digest) for digest in model.adapters),
         projector=model.projector,
         is_pinned=model.is_pinned,
+        size_bytes=model.size_bytes,
     )
 
 

@@ -1,20 +1,22 @@
-"""The web side of the engine socket: submit, stream, cancel; FailureCode → ServiceError.
+"""The web side of one node's socket: submit, stream, cancel; FailureCode → ServiceError.
 
-One multiplexed connection per process and event loop, opened when first needed and again after it
-was lost. Every submitted request ends exactly once, also when the connection does. Knows no
-user, no model row and no dialect; runs on the event loop of its caller.
+One multiplexed connection per process, event loop and node, opened when first needed and again
+after it was lost. Every submitted request ends exactly once, also when the connection does. Which
+node a request goes to is `inference.fleet`'s business. Knows no user, no model row and no dialect;
+runs on the event loop of its caller.
 """
 
 import asyncio
 import itertools
 import logging
 import os
+import time
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
-from weakref import WeakKeyDictionary
 
 from inference import errors
 from inference.frames import FrameDecoder, ProtocolError, encode
@@ -39,6 +41,7 @@ from inference.messages import (
     LoadedModel,
     LoadedModels,
     NodeMetrics,
+    NodeReport,
     Ping,
     Pong,
     QueueState,
@@ -65,6 +68,8 @@ Question = ListLoaded | GetQueue | GetCounters | GetMetrics | Withdraw
 # Hears every event of a request as it arrives, and its end in every case: also after the stream
 # was left, and when the connection is lost. Must not raise.
 Observer = Callable[[Event], None]
+# Is asked before a request that nothing was heard of ends for want of a node; True: it goes on.
+Rescue = Callable[["EngineStream", Failed], bool]
 
 FAILURES: Final[dict[FailureCode, type[ServiceError]]] = {
     FailureCode.BAD_REQUEST: BadRequest,
@@ -87,6 +92,9 @@ def _ignore(event: Event) -> None:
     del event
 
 
+_NODE_IS_GONE: Final = (FailureCode.CONNECTION_LOST, FailureCode.SHUTTING_DOWN)
+
+
 def to_service_error(failed: Failed) -> ServiceError:
     """Return the error a client is told for an engine's failure."""
     return FAILURES[failed.code](failed.message)
@@ -99,17 +107,33 @@ class EngineStream:
     Finished or Embedded… and Finished, and raises the ServiceError of a Failed.
     """
 
-    def __init__(self, connection: "_Connection", request_id: str, observe: Observer) -> None:
-        self.request_id = request_id
-        self.node = connection.node
+    def __init__(self, request: Submittable, observe: Observer, rescue: Rescue | None) -> None:
+        self.request = request
+        self.request_id = request.request_id
+        self.node = ""
         self._observe = observe
-        self._connection = connection
+        self._rescue = rescue
+        self._connection: _Connection | None = None
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._failure: ServiceError | None = None
         self._has_ended = False
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody still waits for its events."""
+        return not self._has_ended and self._failure is None
+
+    def attach(self, connection: "_Connection") -> None:
+        """From now on its events come over this connection."""
+        self._connection = connection
+        self.node = connection.node
+
     def put(self, event: Event) -> None:
         """Add an event that arrived."""
+        rescue, self._rescue = self._rescue, None
+        is_lost = isinstance(event, Failed) and event.code in _NODE_IS_GONE
+        if isinstance(event, Failed) and is_lost and rescue is not None and rescue(self, event):
+            return
         self._observe(event)
         if not self._has_ended:
             self._events.put_nowait(event)
@@ -131,7 +155,7 @@ class EngineStream:
         """Cancel the request and raise `error` in the place of all that was not heard yet."""
         if not self._has_ended and self._failure is None:
             self._failure = error
-            self._connection.cancel(self.request_id)
+            self.cancel()
             cancelled = FailureCode.CANCELLED
             # Wakes it; the end that the node will tell is for the observer.
             self._events.put_nowait(Failed(request_id=self.request_id, code=cancelled, message=""))
@@ -140,6 +164,11 @@ class EngineStream:
         """Cancel the request unless it has ended. Safe to call at any time, more than once."""
         if not self._has_ended:
             self._has_ended = True
+            self.cancel()
+
+    def cancel(self) -> None:
+        """Tell the node, if it has one, that nobody waits for it any more."""
+        if self._connection is not None:
             self._connection.cancel(self.request_id)
 
 
@@ -147,47 +176,59 @@ class _Connection:
     """One open connection to a node."""
 
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, node: str
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        node: str,
+        decoder: FrameDecoder[Wire],
     ) -> None:
         self.node = node
+        self._decoder = decoder
         self._reader = reader
         self._writer = writer
         self._streams: dict[str, EngineStream] = {}
         self._questions: dict[str, asyncio.Future[Wire]] = {}
+        self.report: NodeReport | None = None
+        self.in_flight: Counter[str] = Counter()  # requests that have not ended, by runner key
+        self.in_flight_at_report: Counter[str] = Counter()
         self._heard_at = asyncio.get_running_loop().time()
         self.is_open = True
+        self.lost_at = 0.0  # monotonic, once it is not open any more
         self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._beat())]
 
     @classmethod
     async def open(cls, socket_path: Path) -> "_Connection":
         """Connect and shake hands. Raises EngineUnavailable."""
+        decoder: FrameDecoder[Wire] = FrameDecoder(FromNode)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 reader, writer = await asyncio.open_unix_connection(socket_path)
                 writer.write(encode(Hello(protocol=PROTOCOL_VERSION, client=f"web-{os.getpid()}")))
-                decoder: FrameDecoder[Wire] = FrameDecoder(FromNode)
-                welcome = decoder.feed(await reader.read(READ_BYTES))
+                welcome = await _first_messages(reader, decoder)
         except (OSError, TimeoutError, ProtocolError) as error:
             raise errors.EngineUnavailable from error
         match welcome:
-            case [Welcome(protocol=protocol, node=node)] if protocol == PROTOCOL_VERSION:
-                return cls(reader, writer, node)
-            case [Welcome()]:
+            case [Welcome(protocol=protocol, node=node), *more] if protocol == PROTOCOL_VERSION:
+                connection = cls(reader, writer, node, decoder)
+                for message in more:
+                    connection._receive(message)
+                return connection
+            case [Welcome(), *_]:
                 reason = "the inference service speaks another protocol version"
             case _:  # it is going down, or it is something else
                 reason = ""
         writer.close()
         raise errors.EngineUnavailable(reason)
 
-    def submit(self, request: Submittable, observe: Observer) -> EngineStream:
-        """Send a request and return the stream of its events. Raises BodyTooLarge."""
+    def submit(self, stream: EngineStream) -> None:
+        """Send a stream's request and have its events come to it. Raises BodyTooLarge."""
         try:
-            self._send(request)  # first: what cannot be sent has no stream
+            self._send(stream.request)  # first: what cannot be sent has no stream
         except ProtocolError as error:
             raise BodyTooLarge from error
-        stream = EngineStream(self, request.request_id, observe)
-        self._streams[request.request_id] = stream
-        return stream
+        stream.attach(self)
+        self._streams[stream.request_id] = stream
+        self.in_flight[stream.request.model.runner_key] += 1
 
     async def ask(self, question: Question) -> Wire:
         """Send a question and return its answer. Raises EngineUnavailable."""
@@ -224,11 +265,10 @@ class _Connection:
         self._writer.write(encode(message))
 
     async def _read(self) -> None:
-        decoder: FrameDecoder[Wire] = FrameDecoder(FromNode)
         try:
             while data := await self._reader.read(READ_BYTES):
                 self._heard_at = asyncio.get_running_loop().time()
-                for message in decoder.feed(data):
+                for message in self._decoder.feed(data):
                     self._receive(message)
         except (OSError, ProtocolError) as error:
             logger.warning("engine connection failed: %s", error)
@@ -250,6 +290,9 @@ class _Connection:
                 question = self._questions.get(request_id)
                 if question is not None and not question.done():
                     question.set_result(message)
+            case NodeReport():
+                self.report = message
+                self.in_flight_at_report = self.in_flight.copy()
             case Pong():
                 pass
 
@@ -259,7 +302,14 @@ class _Connection:
             return
         if isinstance(event, Finished | Failed):
             del self._streams[event.request_id]
+            self._forget(stream)
         stream.put(event)
+
+    def _forget(self, stream: EngineStream) -> None:
+        key = stream.request.model.runner_key
+        self.in_flight[key] -= 1
+        if not self.in_flight[key]:
+            del self.in_flight[key]
 
     async def _beat(self) -> None:
         loop = asyncio.get_running_loop()
@@ -276,15 +326,26 @@ class _Connection:
         code: FailureCode = FailureCode.CONNECTION_LOST,
         message: str = "the connection to the inference service was lost",
     ) -> None:
+        if self.is_open:
+            self.lost_at = time.monotonic()
         self.is_open = False
         self._writer.close()
         self._tasks[1].cancel()
         streams, self._streams = self._streams, {}
+        self.in_flight.clear()
         for request_id, stream in streams.items():
             stream.put(Failed(request_id=request_id, code=code, message=message))
         for question in self._questions.values():
             if not question.done():
                 question.set_exception(errors.EngineUnavailable())
+
+
+async def _first_messages(reader: asyncio.StreamReader, decoder: FrameDecoder[Wire]) -> list[Wire]:
+    """Return what a node says first; nothing, where it closes without a word."""
+    while data := await reader.read(READ_BYTES):
+        if messages := decoder.feed(data):
+            return messages
+    return []
 
 
 class EngineClient:
@@ -296,9 +357,38 @@ class EngineClient:
         self._opening: asyncio.Task[_Connection] | None = None
         self._numbers = itertools.count(1)
 
-    async def submit(self, request: Submittable, observe: Observer = _ignore) -> EngineStream:
+    @property
+    def connection(self) -> _Connection | None:
+        """The connection, if it is open now."""
+        return self._connection if self._connection and self._connection.is_open else None
+
+    @property
+    def node(self) -> str:
+        """What the node calls itself; empty until it has answered once."""
+        return self._connection.node if self._connection else ""
+
+    @property
+    def lost_at(self) -> float | None:
+        """When the connection was lost, monotonic; None: it is open, or never was."""
+        if self._connection is None or self._connection.is_open:
+            return None
+        return self._connection.lost_at
+
+    async def connect(self) -> None:
+        """Open the connection unless it is. Raises EngineUnavailable."""
+        await self._connected()
+
+    async def submit(
+        self, request: Submittable, observe: Observer = _ignore, rescue: Rescue | None = None
+    ) -> EngineStream:
         """Send a request. Raises BodyTooLarge, EngineUnavailable where no node answers."""
-        return (await self._connected()).submit(request, observe)
+        stream = EngineStream(request, observe, rescue)
+        await self.send(stream)
+        return stream
+
+    async def send(self, stream: EngineStream) -> None:
+        """Send a stream's request to this node. Raises as `submit`."""
+        (await self._connected()).submit(stream)
 
     async def list_loaded(self) -> tuple[LoadedModel, ...]:
         """Return what is in memory. Raises EngineUnavailable."""
@@ -373,18 +463,6 @@ class EngineClient:
             if opening.done() and self._opening is opening:
                 self._opening = None
         return self._connection
-
-
-_clients: "WeakKeyDictionary[asyncio.AbstractEventLoop, EngineClient]" = WeakKeyDictionary()
-
-
-def engine_client(socket_path: Path) -> EngineClient:
-    """Return this event loop's client."""
-    loop = asyncio.get_running_loop()
-    client = _clients.get(loop)
-    if client is None:
-        client = _clients[loop] = EngineClient(socket_path)
-    return client
 
 
 def new_request_id() -> str:

@@ -19,8 +19,9 @@ from msgspec import structs
 from inference import access, charging, recording
 from inference import options as option_table
 from inference.assembly import credential_name, model_ref
-from inference.client import EngineStream, engine_client, new_request_id
+from inference.client import EngineStream, new_request_id
 from inference.errors import EmbeddingModelNotFound, EngineFailed, PromptTooLong
+from inference.fleet import engine_fleet
 from inference.messages import Embed, Embedded, Finished, Load, RunnerOptions, Unload
 from inference.requests import Caller, KeepAlive
 from models_app.errors import ModelNotFound
@@ -76,11 +77,11 @@ async def embed(caller: Caller, request: EmbeddingRequest) -> Embeddings:
     shares = await charging.reserve(caller, [message], model.full_name)
     [part] = recording.begin(caller, model, "embed", [message], shares)
     try:
-        stream = await engine_client(settings.ENGINE_SOCKET).submit(message, part.note)
+        fleet = engine_fleet(settings.ENGINE_SOCKET)
+        stream = await fleet.submit(message, part.note, part.submitted)
     except BaseException as error:  # also where the client has left meanwhile
         part.give_up(error)
         raise
-    part.submitted(stream.node)
     charging.end_when_exceeded(shares, [stream.fail])
     prepared_ns = time.perf_counter_ns() - started_ns
     with closing(access.watch(caller.principal, model, stream.fail)):

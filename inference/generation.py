@@ -16,8 +16,9 @@ from msgspec import structs
 from inference import access, charging, recording
 from inference.assembly import engine_message
 from inference.charging import Share, Submittable
-from inference.client import EngineClient, EngineStream, engine_client, new_request_id
+from inference.client import EngineStream, new_request_id
 from inference.errors import EngineFailed, EngineUnavailable, PromptTooLong
+from inference.fleet import Fleet, engine_fleet
 from inference.messages import (
     Counters,
     Event,
@@ -124,9 +125,7 @@ async def _submit_all(messages: Sequence[Submittable], parts: Sequence[Part]) ->
     streams: list[EngineStream] = []
     try:
         for message, part in zip(messages, parts, strict=True):
-            stream = await _client().submit(message, part.note)
-            part.submitted(stream.node)
-            streams.append(stream)
+            streams.append(await _fleet().submit(message, part.note, part.submitted))
     except BaseException as error:  # also where the client has left meanwhile
         for stream in streams:
             stream.close()
@@ -155,23 +154,23 @@ async def count_tokens(caller: Caller, request: GenerationRequest) -> int:
 
 
 async def engine_counters() -> Counters:
-    """Return what the node has counted since its start. Raises EngineUnavailable."""
-    return await _client().get_counters()
+    """Return what the nodes have counted since their start. Raises EngineUnavailable."""
+    return await _fleet().get_counters()
 
 
 async def engine_metrics() -> tuple[NodeMetrics, ...]:
     """Return what each node that answers has counted and timed. Raises EngineUnavailable."""
-    return (await _client().get_metrics(),)
+    return tuple(await _fleet().get_metrics())
 
 
-async def engine_memory() -> LoadedModels:
-    """Return what is in memory and what is known of it. Raises EngineUnavailable."""
-    return await _client().get_memory()
+async def engine_memories() -> list[LoadedModels]:
+    """Return what is in memory, of each node that answers. Raises EngineUnavailable."""
+    return await _fleet().get_memories()
 
 
 async def loaded_models() -> tuple[LoadedModel, ...]:
     """Return what is in memory. Raises EngineUnavailable."""
-    return await _client().list_loaded()
+    return await _fleet().list_loaded()
 
 
 async def engine_is_ready() -> bool:
@@ -186,13 +185,13 @@ async def engine_is_ready() -> bool:
 
 def end_all() -> None:
     """End every request of this process in an error, so that no client is left without an end."""
-    _client().close()
+    _fleet().close()
 
 
 async def finish() -> None:
     """End what is still open of this event loop; what was cancelled just now may tell its end."""
-    await _client().finish()
+    await _fleet().finish()
 
 
-def _client() -> EngineClient:
-    return engine_client(settings.ENGINE_SOCKET)
+def _fleet() -> Fleet:
+    return engine_fleet(settings.ENGINE_SOCKET)

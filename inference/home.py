@@ -36,20 +36,32 @@ _ENDED: Final = tuple(state for state in JobState if state not in ACTIVE_STATES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
-    """What a node does. `loaded` are the models in memory that the caller may know of."""
+class Memory:
+    """What is in a node's memory; `loaded` are the models of it that the caller may know of."""
 
-    memory: LoadedModels
+    told: LoadedModels
     loaded: list[LoadedModel]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nodes:
+    """What the nodes do together."""
+
+    memories: list[Memory]
     queue: Queue
+
+    @property
+    def loaded(self) -> list[LoadedModel]:
+        """The models in memory that the caller may know of, node by node."""
+        return [model for memory in self.memories for model in memory.loaded]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Home:
-    """All of it. `node` None: it does not answer; `left` None: nobody knows now."""
+    """All of it. `nodes` None: none answers; `left` None: nobody knows now."""
 
     listed: list[ListedModel]
-    node: Node | None
+    nodes: Nodes | None
     left: list[LimitState] | None
     notices: list[Notice]
 
@@ -57,13 +69,13 @@ class Home:
 async def look(principal: Principal) -> Home:
     """Return what there is to show to somebody."""
     listed, told = await sync_to_async(_read)(principal)
-    node = await _ask_node(principal, listed)
+    nodes = await _ask_nodes(principal, listed)
     left = await _limits(principal)
     return Home(
         listed=listed,
-        node=node,
+        nodes=nodes,
         left=left,
-        notices=[*_of_node(node, listed), *attention.of_limits(left or ()), *told],
+        notices=[*_of_nodes(nodes, listed), *attention.of_limits(left or ()), *told],
     )
 
 
@@ -82,14 +94,17 @@ def _read(principal: Principal) -> tuple[list[ListedModel], list[Notice]]:
     return library.list_models(principal), notices
 
 
-async def _ask_node(principal: Principal, listed: list[ListedModel]) -> Node | None:
+async def _ask_nodes(principal: Principal, listed: list[ListedModel]) -> Nodes | None:
     try:
         async with asyncio.timeout(_ANSWERS_WITHIN_S):
-            memory = await generation.engine_memory()
+            told = await generation.engine_memories()
             seen = await queue.queue_among(principal, listed)
     except (EngineUnavailable, TimeoutError):
         return None
-    return Node(memory=memory, loaded=visible_loaded(principal, memory.models, listed), queue=seen)
+    memories = [
+        Memory(told=one, loaded=visible_loaded(principal, one.models, listed)) for one in told
+    ]
+    return Nodes(memories=memories, queue=seen)
 
 
 async def _limits(principal: Principal) -> list[LimitState] | None:
@@ -99,8 +114,8 @@ async def _limits(principal: Principal) -> list[LimitState] | None:
         return None
 
 
-def _of_node(node: Node | None, listed: list[ListedModel]) -> list[Notice]:
-    if node is None:
+def _of_nodes(nodes: Nodes | None, listed: list[ListedModel]) -> list[Notice]:
+    if nodes is None:
         text = (
             "The inference service is not answering right now. It is started again by itself, "
             "and this page looks again every few seconds."
@@ -109,6 +124,7 @@ def _of_node(node: Node | None, listed: list[ListedModel]) -> list[Notice]:
     known = {model.digest: model.name for model in reversed(listed)}
     return attention.of_load_failures(
         structs.replace(failure, name=known[failure.digest])
-        for failure in node.memory.failures
+        for memory in nodes.memories
+        for failure in memory.told.failures
         if failure.digest in known
     )

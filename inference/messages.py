@@ -14,16 +14,19 @@ from typing import Any, Final
 from inference.metric_messages import GetMetrics as GetMetrics
 from inference.metric_messages import NodeMetrics as NodeMetrics
 from inference.node_messages import Counters as Counters
+from inference.node_messages import Device as Device
 from inference.node_messages import GetCounters as GetCounters
 from inference.node_messages import GetQueue as GetQueue
 from inference.node_messages import ListLoaded as ListLoaded
 from inference.node_messages import LoadedModel as LoadedModel
 from inference.node_messages import LoadedModels as LoadedModels
 from inference.node_messages import LoadFailure as LoadFailure
+from inference.node_messages import NodeReport as NodeReport
 from inference.node_messages import Part as Part
 from inference.node_messages import Priority as Priority
 from inference.node_messages import QueueEntry as QueueEntry
 from inference.node_messages import QueueState as QueueState
+from inference.node_messages import RunnerReport as RunnerReport
 from inference.node_messages import RunningEntry as RunningEntry
 from inference.node_messages import Wire as Wire
 from inference.node_messages import Withdraw as Withdraw
@@ -173,7 +176,8 @@ class ModelRef(Part, frozen=True):
     `digest` is the manifest's (64 hex, no prefix) and identifies it; `weights`, `projector` and
     the adapters' are digests of GGUF layers in the node's blob store; `name` is what `/api/ps`
     shows. Requests with the same weights, projector and adapters can share a runner. A model with
-    an `upstream` has no weights here and is asked for of the site's own node alone.
+    an `upstream` has no weights here and is asked for of the site's own node alone. `size_bytes` is
+    that of all layers together; 0: nobody has looked.
     """
 
     name: str
@@ -183,6 +187,24 @@ class ModelRef(Part, frozen=True):
     projector: str = ""  # empty: the model cannot see
     is_pinned: bool = False  # never evicted, never expires
     upstream: UpstreamRef | None = None
+    size_bytes: int = 0
+
+    @property
+    def runner_key(self) -> str:
+        """What identifies a runner: models with the same files share one."""
+        if self.upstream is not None:
+            return f"upstream:{self.upstream.name}/{self.upstream.model}"
+        parts = [self.weights]
+        if self.projector:
+            parts.append(self.projector)
+        parts += [f"{adapter.digest}*{adapter.scale:g}" for adapter in self.adapters]
+        return "+".join(parts)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The digests of all its files."""
+        adapters = (adapter.digest for adapter in self.adapters)
+        return tuple(digest for digest in (self.weights, self.projector, *adapters) if digest)
 
 
 # ---------------------------------------------------------------- web → node
@@ -460,4 +482,14 @@ ToNode = (
     | GetMetrics
     | Ping
 )
-FromNode = Welcome | Pong | Events | LoadedModels | QueueState | Counters | NodeMetrics | Withdrawn
+FromNode = (
+    Welcome
+    | Pong
+    | Events
+    | LoadedModels
+    | QueueState
+    | Counters
+    | NodeMetrics
+    | Withdrawn
+    | NodeReport
+)

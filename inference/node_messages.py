@@ -92,6 +92,45 @@ class LoadedModels(Wire, frozen=True):
     failures: tuple[LoadFailure, ...] = ()
 
 
+class Device(Part, frozen=True):
+    """A GPU of a node; None: it does not tell."""
+
+    name: str
+    total_bytes: int | None = None
+    free_bytes: int | None = None
+
+
+class RunnerReport(Part, frozen=True):
+    """A model that is in memory or on its way in. `key` is its `ModelRef.runner_key`."""
+
+    key: str
+    slots: int
+    used: int  # requests that it has been given, paused ones included
+    waiting: int  # that wait for their first turn
+    size_bytes: int = 0
+    is_ready: bool = True
+    is_idle: bool = False  # it would leave for another model
+
+
+class NodeReport(Wire, frozen=True):
+    """How a node stands. Sent unasked: behind Welcome, at changes, and every second.
+
+    `free_bytes` is what a further model may take now, `idle_bytes` what idle ones would leave it;
+    None: no limit is known. `places` counts the models that may come without one leaving.
+    """
+
+    node: str
+    total_bytes: int | None = None
+    free_bytes: int | None = None
+    idle_bytes: int = 0
+    places: int = 0
+    devices: tuple[Device, ...] = ()
+    runners: tuple[RunnerReport, ...] = ()
+    waiting: int = 0  # for models that no runner has been started for yet
+    is_draining: bool = False
+    blobs: tuple[str, ...] | None = None  # digests that it has; None: all of the site's
+
+
 class QueueEntry(Part, frozen=True):
     """A request that waits. `position` counts from 1; an estimate of None: nobody can tell yet."""
 

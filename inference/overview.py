@@ -53,7 +53,7 @@ class MemoryBar:
     total: str
     percent: int
     segments: list[Segment]
-    others: str  # what models take that one may not know; empty: nothing
+    others_bytes: int  # what models take that one may not know
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +76,19 @@ def loaded_rows(loaded: Iterable[LoadedModel]) -> list[LoadedRow]:
     return [_loaded_row(model) for model in loaded]
 
 
-def memory_bar(memory: LoadedModels, loaded: Sequence[LoadedModel]) -> MemoryBar:
-    """Return how a node's memory is shown to who may know of the models `loaded`."""
+def memory_bar(
+    memory: LoadedModels, loaded: Sequence[LoadedModel], *, before: int = 0
+) -> MemoryBar:
+    """Return how a node's memory is shown to who may know of the models `loaded`.
+
+    `before`: how many models of other nodes come before these in the list.
+    """
     used = sum(model.size_bytes for model in memory.models)
     others = used - sum(model.size_bytes for model in loaded)
     whole = max(used, memory.memory_bytes or used, 1)
     parts = [
         (f"{model.name}: {format_bytes(model.size_bytes)}", model.size_bytes, str(place))
-        for place, model in enumerate(loaded, 1)
+        for place, model in enumerate(loaded, before + 1)
     ]
     if others > 0:
         parts.append((f"Models that you cannot see: {format_bytes(others)}", others, "others"))
@@ -93,7 +98,7 @@ def memory_bar(memory: LoadedModels, loaded: Sequence[LoadedModel]) -> MemoryBar
         total=format_bytes(whole) if memory.memory_bytes else "",
         percent=round(_WHOLE_PERCENT * used / whole),
         segments=_segments(parts, whole),
-        others=format_bytes(others) if others > 0 else "",
+        others_bytes=max(0, others),
     )
 
 

@@ -19,6 +19,7 @@ class Connection:
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
         self.request_ids: set[str] = set()
+        self.is_greeted = False  # it has said hello, in our protocol
 
     def send(self, message: Wire) -> None:
         """Send a message; one that cannot be sent ends the connection."""

@@ -44,8 +44,9 @@ from inference.messages import (
     Generate,
     Load,
     LoadFailure,
-    ModelRef,
+    NodeReport,
     QueueState,
+    RunnerReport,
     Unload,
 )
 
@@ -115,7 +116,7 @@ class Scheduler:
         """Accept a request, or end it at once where the queue is full."""
         if self._is_draining:
             return [failed(request.request_id, FailureCode.SHUTTING_DOWN, "shutting down")]
-        key = runner_key(request.model)
+        key = request.model.runner_key
         line = self._lines.setdefault(key, Line(key, parallel=self._parallel))
         self._arrivals += 1
         line.add(request, self._arrivals, now)
@@ -128,7 +129,7 @@ class Scheduler:
 
     def unload(self, request: Unload, now: float) -> list[Action]:
         """Let a model go as soon as it is idle; answered at once, also where it is not loaded."""
-        if runner := self._runners.get(runner_key(request.model)):
+        if runner := self._runners.get(request.model.runner_key):
             pinned = request.model.is_pinned
             runner.model = structs.replace(runner.model, is_pinned=pinned)
             if not pinned:
@@ -165,6 +166,32 @@ class Scheduler:
             running=self.running - waiting,
             slots=sum(line.parallel for line in ready),
             on_slots=tuple(sorted(running, key=lambda e: -e.age_s)),
+        )
+
+    def report(self) -> NodeReport:
+        """Return how it stands; who the node is and what memory it has is for the node to say."""
+        room = self.room_bytes()
+        idle = sum(r.need.system_bytes for r in self._runners.values() if self._is_idle(r))
+        homeless = [line for key, line in self._lines.items() if key not in self._runners]
+        return NodeReport(
+            node="",
+            free_bytes=None if room == float("inf") else int(room),
+            idle_bytes=idle,
+            places=max(0, self._max_loaded - len(self._loaded())),
+            runners=tuple(self._runner_report(runner) for runner in self._runners.values()),
+            waiting=sum(line.fresh_count for line in homeless),
+            is_draining=self._is_draining,
+        )
+
+    def _runner_report(self, runner: Runner) -> RunnerReport:
+        return RunnerReport(
+            key=runner.key,
+            slots=runner.line.parallel,
+            used=len(runner.line.on_runner),
+            waiting=runner.line.fresh_count,
+            size_bytes=runner.need.system_bytes + runner.need.gpu_bytes,
+            is_ready=runner.state is RunnerState.READY,
+            is_idle=self._is_idle(runner),
         )
 
     def load_failures(self, now: float) -> tuple[LoadFailure, ...]:
@@ -433,14 +460,3 @@ class Scheduler:
         if runner is None or runner.waits_for_memory:
             return WAITS_FOR_MEMORY
         return WAITS_FOR_SLOT if runner.state is RunnerState.READY else WAITS_FOR_LOADING
-
-
-def runner_key(model: ModelRef) -> str:
-    """Return what identifies a runner: models with the same files share one."""
-    if model.upstream is not None:
-        return f"upstream:{model.upstream.name}/{model.upstream.model}"
-    parts = [model.weights]
-    if model.projector:
-        parts.append(model.projector)
-    parts += [f"{adapter.digest}*{adapter.scale:g}" for adapter in model.adapters]
-    return "+".join(parts)

@@ -29,7 +29,7 @@ from inference.engine.actions import (
 )
 from inference.engine.config import EngineConfig
 from inference.engine.connection import Connection
-from inference.engine.line import Runner, RunnerState
+from inference.engine.line import RunnerState
 from inference.engine.memory import Capacity, Need, format_bytes, need_of
 from inference.engine.meters import Meters, ModelMeter
 from inference.engine.runner_messages import (
@@ -45,6 +45,7 @@ from inference.engine.runner_messages import (
 )
 from inference.engine.runner_process import RunnerProcess
 from inference.engine.scheduler import Scheduler
+from inference.engine.telling import Reporter, loaded_models
 from inference.engine.thread_memo import ThreadMemo
 from inference.frames import FrameDecoder, ProtocolError
 from inference.messages import (
@@ -62,8 +63,8 @@ from inference.messages import (
     Hello,
     ListLoaded,
     Load,
-    LoadedModel,
     LoadedModels,
+    NodeReport,
     Ping,
     Pong,
     ToNode,
@@ -106,6 +107,7 @@ class Node:
         self._watch: asyncio.TimerHandle | None = None
         self._watched: set[str] = set()  # runners that have requests
         self._all_ended = asyncio.Event()
+        self._reporter = Reporter(self._report, lambda: bool(self._connections))
         # Until a runner has crashed with them on this machine.
         self._use_extra_buffers = True
 
@@ -138,6 +140,9 @@ class Node:
                 if protocol != PROTOCOL_VERSION:
                     logger.error("%s speaks protocol %d; refused", client, protocol)
                     connection.close()
+                connection.is_greeted = True
+                connection.send(self._stand())
+                self._reporter.changed()
             case Generate() | Embed() | Load():
                 self._own(connection, message)
                 self._apply(self._scheduler.submit(message, now))
@@ -182,37 +187,25 @@ class Node:
         total = self._capacity().total_bytes
         return LoadedModels(
             request_id=request_id,
-            models=self._loaded(now),
+            models=loaded_models(self._scheduler, self._processes, now),
             node=self._config.name,
             memory_bytes=None if total == float("inf") else int(total),
             failures=self._scheduler.load_failures(now),
         )
 
-    def _loaded(self, now: float) -> tuple[LoadedModel, ...]:
-        models = [
-            self._listed(runner, now)
-            for runner in self._scheduler.runners
-            if runner.state is not RunnerState.STOPPING
-        ]
-        return tuple(sorted(models, key=_expiry_of, reverse=True))
+    def _report(self) -> None:
+        """Tell everybody who has said hello how the node stands."""
+        report = self._stand()
+        for connection in self._connections:
+            if connection.is_greeted:
+                connection.send(report)
 
-    def _listed(self, runner: Runner, now: float) -> LoadedModel:
-        process = self._processes.get(runner.key)
-        opened = process.opened if process else None
-        # What is still loading is listed too, with what it is expected to take (contract 7).
-        stays_whole_time = opened is None or runner.is_busy
-        left_s = runner.keep_alive_s if stays_whole_time else runner.expires_at - now
-        is_endless = runner.is_pinned or left_s == float("inf")
-        need = runner.need
-        return LoadedModel(
-            name=runner.model.name,
-            digest=runner.model.digest,
-            size_bytes=opened.size_bytes if opened else need.system_bytes + need.gpu_bytes,
-            size_vram_bytes=opened.size_vram_bytes if opened else need.gpu_bytes,
-            context_length=opened.context_length if opened else runner.options.num_ctx,
-            expires_in_s=None if is_endless else left_s,
-            is_loading=opened is None,
-            is_busy=runner.is_busy,
+    def _stand(self) -> NodeReport:
+        total = self._capacity().total_bytes
+        return structs.replace(
+            self._scheduler.report(),
+            node=self._config.name,
+            total_bytes=None if total == float("inf") else int(total),
         )
 
     # ------------------------------------------------------------ runners
@@ -326,6 +319,7 @@ class Node:
                 case _:
                     self._tell_runner(action)
         self._schedule_tick()
+        self._reporter.changed()
 
     def _tell_runner(
         self, action: AllowLoad | Dispatch | PauseOnRunner | ResumeOnRunner | CancelOnRunner
@@ -444,6 +438,7 @@ class Node:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._config.drain_s):
                     await self._all_ended.wait()
+        self._reporter.close()
         for timer in (self._expiry, self._watch):
             if timer is not None:
                 timer.cancel()
@@ -460,10 +455,6 @@ class Node:
 def _taken(opened: Opened) -> Need:
     in_system = max(0, opened.size_bytes - opened.size_vram_bytes)
     return Need(system_bytes=in_system, gpu_bytes=opened.size_vram_bytes)
-
-
-def _expiry_of(model: LoadedModel) -> float:
-    return float("inf") if model.expires_in_s is None else model.expires_in_s
 
 
 async def serve(config: EngineConfig, stopping: asyncio.Event) -> None:

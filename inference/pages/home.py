@@ -12,7 +12,8 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 
 from inference import home, limit_rows, overview, request_rows
-from inference.home import Home
+from inference.home import Home, Nodes
+from inference.overview import MemoryBar
 from inference.pages.parts import is_part
 from models_app.page_requests import allow, principal_of
 
@@ -34,19 +35,30 @@ async def show(request: HttpRequest) -> HttpResponse:
 
 
 def _told(seen: Home) -> dict[str, Any]:
-    node = seen.node
-    loaded = node.loaded if node else []
+    nodes = seen.nodes
+    loaded = nodes.loaded if nodes else []
+    bars = _bars(nodes) if nodes else []
+    others_bytes = sum(bar.others_bytes for bar in bars)
     return {
-        "is_engine_available": node is not None,
+        "is_engine_available": nodes is not None,
         "notices": seen.notices,
-        "memory": overview.memory_bar(node.memory, loaded) if node else None,
+        "memories": bars,
+        "others": overview.format_bytes(others_bytes) if others_bytes else "",
         "loaded": overview.loaded_rows(loaded),
-        "requests": request_rows.first_rows(node.queue, _MOST_REQUESTS) if node else [],
-        "running_count": node.queue.running_count if node else 0,
-        "waiting_count": node.queue.waiting_count if node else 0,
+        "requests": request_rows.first_rows(nodes.queue, _MOST_REQUESTS) if nodes else [],
+        "running_count": nodes.queue.running_count if nodes else 0,
+        "waiting_count": nodes.queue.waiting_count if nodes else 0,
         "limits": None if seen.left is None else limit_rows.limit_rows(seen.left),
         "models": overview.model_rows(seen.listed, loaded=loaded, now=timezone.now()),
         "most_models": _MOST_MODELS,
         "example_model": overview.example_model(seen.listed),
         "keep_alive": overview.format_duration(settings.KEEP_ALIVE_S),
     }
+
+
+def _bars(nodes: Nodes) -> list[MemoryBar]:
+    bars, before = [], 0
+    for memory in nodes.memories:
+        bars.append(overview.memory_bar(memory.told, memory.loaded, before=before))
+        before += len(memory.loaded)
+    return bars

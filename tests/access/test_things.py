@@ -14,7 +14,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.test import Client
 
-from inference.client import engine_client
+from inference.fleet import engine_fleet
 from models_app import policy
 from models_app.demands import Demand, Thing, refusal
 from tests.access import things
@@ -160,7 +160,7 @@ async def node(settings: Any) -> AsyncIterator[FakeNode]:
     async with running_node() as running:
         settings.ENGINE_SOCKET = running.socket_path
         yield running
-        engine_client(running.socket_path).close()
+        engine_fleet(running.socket_path).close()
 
 
 @pytest.fixture

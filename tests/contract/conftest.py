@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 import uvicorn
 
-from inference.client import engine_client
+from inference.fleet import engine_fleet
 from models_app import limits
 from models_app.keys import create_key
 from models_app.models import User
@@ -100,7 +100,7 @@ def site(transactional_db: None, settings: Any, alice: User, model: str) -> Iter
             settings.ENGINE_SOCKET = running.socket_path
             ready.set_result((running, asyncio.get_running_loop()))
             await server.serve(sockets=[listener])
-            engine_client(running.socket_path).close()
+            engine_fleet(running.socket_path).close()
             await limits.close()
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()))

@@ -13,6 +13,7 @@ from inference.messages import (
     Finished,
     FromNode,
     Hello,
+    NodeReport,
     Ping,
     Pong,
     Welcome,
@@ -29,6 +30,7 @@ class WireConnection:
         self._decoder: FrameDecoder[Wire] = FrameDecoder(FromNode)
         self._arrived: list[Wire] = []
         self.events: list[Event] = []  # every event so far, of all requests
+        self.reports: list[NodeReport] = []
 
     async def __aenter__(self) -> "WireConnection":
         self._reader, self._writer = await asyncio.open_unix_connection(self._socket_path)
@@ -62,7 +64,7 @@ class WireConnection:
         return answer
 
     async def receive(self) -> Wire | None:
-        """Return the next frame that is not Events, or None where the node hung up."""
+        """Return the next frame but Events and reports, or None where the node hung up."""
         async with asyncio.timeout(self._timeout_s):
             while not self._arrived:
                 if not await self._read():
@@ -104,6 +106,8 @@ class WireConnection:
         for message in self._decoder.feed(data):
             if isinstance(message, Events):
                 self.events.extend(message.events)
+            elif isinstance(message, NodeReport):
+                self.reports.append(message)
             else:
                 self._arrived.append(message)
         return bool(data)

@@ -45,6 +45,7 @@ from inference.messages import (
     LoadedModel,
     LoadedModels,
     LoadFailure,
+    NodeReport,
     Ping,
     Pong,
     PromptScored,
@@ -115,8 +116,12 @@ class FakeNode:
     the requests that are being answered behind it as running.
     """
 
-    def __init__(self, socket_path: Path, *, protocol: int = PROTOCOL_VERSION) -> None:
+    def __init__(
+        self, socket_path: Path, *, protocol: int = PROTOCOL_VERSION, name: str = "fake"
+    ) -> None:
         self.socket_path = socket_path
+        self.name = name
+        self.report: NodeReport | None = None  # sent behind Welcome, and by `tell_report`
         self.protocol = protocol
         self.received: list[Wire] = []
         self.scripts: deque[Script] = deque()
@@ -133,6 +138,12 @@ class FakeNode:
     async def start(self) -> None:
         """Listen."""
         self._server = await asyncio.start_unix_server(self._serve, path=self.socket_path)
+
+    def tell_report(self, report: NodeReport) -> None:
+        """Report to all that are connected, and to all that come."""
+        self.report = report
+        for connection in self._connections:
+            connection.send(report)
 
     async def stop(self) -> None:
         """Stop listening and cut every connection."""
@@ -263,11 +274,13 @@ class _Connection:
     def _receive(self, message: Wire) -> None:
         match message:
             case Hello(protocol=protocol):
-                self._send(Welcome(protocol=self._node.protocol, node="fake"))
+                self.send(Welcome(protocol=self._node.protocol, node=self._node.name))
+                if self._node.report is not None:
+                    self.send(self._node.report)
                 if protocol != self._node.protocol:
                     self._writer.close()
             case Ping() | ListLoaded() | GetQueue() | GetCounters() | GetMetrics() | Withdraw():
-                self._send(self._reply(message))
+                self.send(self._reply(message))
             case Unload(request_id=request_id, model=model):
                 self._node.loaded.pop(model.digest, None)
                 self._tell(Finished(request_id=request_id, reason=DoneReason.UNLOAD))
@@ -287,7 +300,7 @@ class _Connection:
                 return LoadedModels(
                     request_id=request_id,
                     models=tuple(loaded),
-                    node="fake",
+                    node=self._node.name,
                     memory_bytes=self._node.memory_bytes,
                     failures=self._node.failures,
                 )
@@ -339,9 +352,9 @@ class _Connection:
         for event in events:
             if isinstance(event, Finished | Failed):
                 self.requests.pop(event.request_id, None)
-        self._send(Events(events=events))
+        self.send(Events(events=events))
 
-    def _send(self, message: Wire) -> None:
+    def send(self, message: Wire) -> None:
         if not self._writer.is_closing():
             self._writer.write(encode(message))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from inference.client import engine_client
+from inference.fleet import engine_fleet
 from models_app.keys import create_key
 from models_app.models import User
 from tests.conftest import MakeModel
@@ -31,7 +31,7 @@ async def node(settings: Any) -> AsyncIterator[FakeNode]:
     async with running_node() as running:
         settings.ENGINE_SOCKET = running.socket_path
         yield running
-        engine_client(running.socket_path).close()
+        engine_fleet(running.socket_path).close()
         await asyncio.sleep(0)
 
 

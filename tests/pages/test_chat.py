@@ -14,7 +14,7 @@ from msgspec import structs
 from pytest_django import DjangoAssertNumQueries, Settings
 
 from inference.chats.shown import to_stored
-from inference.client import engine_client
+from inference.fleet import engine_fleet
 from models_app import chat_messages, chats
 from models_app.accounts import create_user
 from models_app.chat_messages import Added, AnswerSoFar, NewImage, NewMessages
@@ -380,7 +380,7 @@ async def node(settings: Settings) -> AsyncIterator[FakeNode]:
     async with running_node() as fake:
         settings.ENGINE_SOCKET = fake.socket_path
         yield fake
-        engine_client(django_settings.ENGINE_SOCKET).close()
+        engine_fleet(django_settings.ENGINE_SOCKET).close()
 
 
 async def signed_in(name: str) -> tuple[AsyncClient, User]:

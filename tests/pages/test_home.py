@@ -14,7 +14,7 @@ from django.test import AsyncClient, Client
 from msgspec import structs
 from pytest_django import DjangoAssertNumQueries, Settings
 
-from inference.client import engine_client
+from inference.fleet import engine_fleet
 from inference.messages import LoadedModel
 from models_app.accounts import create_user
 from models_app.keys import create_key
@@ -187,7 +187,7 @@ async def node(settings: Settings) -> AsyncIterator[FakeNode]:
     async with running_node() as fake:
         settings.ENGINE_SOCKET = fake.socket_path
         yield fake
-        engine_client(django_settings.ENGINE_SOCKET).close()
+        engine_fleet(django_settings.ENGINE_SOCKET).close()
 
 
 async def home_of(username: str) -> Any:

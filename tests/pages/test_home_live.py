@@ -15,7 +15,7 @@ from django.test import AsyncClient
 from django.utils import timezone
 from pytest_django import Settings
 
-from inference.client import engine_client
+from inference.fleet import engine_fleet
 from inference.messages import LoadedModel, LoadFailure, Priority, QueueState, RunningEntry
 from models_app.accounts import create_user
 from models_app.keys import KeyRules, create_key, rotate_key
@@ -38,7 +38,7 @@ async def node(settings: Settings) -> AsyncIterator[FakeNode]:
     async with running_node() as fake:
         settings.ENGINE_SOCKET = fake.socket_path
         yield fake
-        engine_client(django_settings.ENGINE_SOCKET).close()
+        engine_fleet(django_settings.ENGINE_SOCKET).close()
 
 
 @pytest.fixture
@@ -241,7 +241,7 @@ async def test_memory_is_a_bar_with_a_part_for_each_model(
     page = await home_of(bob)
     bar = page.partition('class="memory-bar"')[2].partition("</svg>")[0]
 
-    assert "Memory for models: 3.0 GB of 6.0 GB, 50 per cent" in bar
+    assert "Memory for models on fake: 3.0 GB of 6.0 GB, 50 per cent" in bar
     assert [words_of(title) for title in re.findall(r"<title>(.*?)</title>", bar, re.S)] == [
         f"{STARTER}: 1.5 GB",
         "Models that you cannot see: 1.5 GB",

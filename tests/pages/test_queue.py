@@ -11,7 +11,7 @@ from django.conf import settings as django_settings
 from django.test import AsyncClient, Client
 from pytest_django import DjangoAssertNumQueries, Settings
 
-from inference.client import engine_client
+from inference.fleet import engine_fleet
 from inference.messages import Priority, QueueEntry, QueueState, RunningEntry
 from models_app.accounts import create_user
 from models_app.models import User
@@ -28,7 +28,7 @@ async def node(settings: Settings) -> AsyncIterator[FakeNode]:
     async with running_node() as fake:
         settings.ENGINE_SOCKET = fake.socket_path
         yield fake
-        engine_client(django_settings.ENGINE_SOCKET).close()
+        engine_fleet(django_settings.ENGINE_SOCKET).close()
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from inference.client import engine_client
 from inference.engine.config import EngineConfig
 from inference.engine.server import serve
+from inference.fleet import engine_fleet
 from tests.conftest import MakeModel
 from tests.fakes.http import AsgiClient
 
@@ -37,7 +37,7 @@ async def real_node(settings: Any, tmp_path: Path, tiny: str) -> AsyncIterator[N
     while not config.socket_path.exists():
         await asyncio.sleep(0.01)
     yield
-    engine_client(config.socket_path).close()
+    engine_fleet(config.socket_path).close()
     stopping.set()
     await serving
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from inference.client import engine_client
+from inference.fleet import engine_fleet
 from inference.messages import Cancel, Generate
 from tests.fakes.engine import FakeNode, Script
 from tests.fakes.http import AsgiClient
@@ -72,7 +72,7 @@ async def test_failed_answer_cancels_nothing(
 ) -> None:
     node.scripts.append(Script(cuts_connection=True))
     await api.post("/api/generate", {"model": model, "prompt": "x"})
-    await engine_client(settings.ENGINE_SOCKET).list_loaded()
+    await engine_fleet(settings.ENGINE_SOCKET).list_loaded()
 
     assert node.got(Cancel) == []
 

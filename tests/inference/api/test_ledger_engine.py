@@ -10,9 +10,9 @@ from asgiref.sync import sync_to_async
 from django.db.models import Sum
 
 from inference import generation
-from inference.client import engine_client
 from inference.engine.config import EngineConfig
 from inference.engine.server import serve
+from inference.fleet import engine_fleet
 from models_app import ledger_writer
 from models_app.models import LedgerEntry, LedgerHour, Outcome
 from tests.conftest import MakeModel
@@ -46,7 +46,7 @@ async def real_node(settings: Any, tmp_path: Path, tiny: str) -> AsyncIterator[N
     while not config.socket_path.exists():
         await asyncio.sleep(0.01)
     yield
-    engine_client(config.socket_path).close()
+    engine_fleet(config.socket_path).close()
     stopping.set()
     await serving
 

@@ -14,7 +14,7 @@ from inference.engine.actions import (
 )
 from inference.engine.memory import Capacity, Need
 from inference.engine.runner_messages import Charge
-from inference.engine.scheduler import BUSY, Scheduler, runner_key
+from inference.engine.scheduler import BUSY, Scheduler
 from inference.messages import (
     AdapterRef,
     Embed,
@@ -290,7 +290,7 @@ def test_models_with_the_same_files_share_a_runner() -> None:
     first = ModelRef(name="a", digest="1", weights="w", projector="p")
     second = ModelRef(name="b", digest="2", weights="w", projector="p")
 
-    assert runner_key(first) == runner_key(second)
+    assert first.runner_key == second.runner_key
 
 
 @pytest.mark.parametrize(
@@ -307,7 +307,7 @@ def test_another_projector_or_adapter_is_another_runner(other: ModelRef) -> None
         name="a", digest="1", weights="w", adapters=(AdapterRef(digest="p", scale=2),)
     )
 
-    assert runner_key(other) not in {runner_key(plain), runner_key(scaled)}
+    assert other.runner_key not in {plain.runner_key, scaled.runner_key}
 
 
 @pytest.mark.parametrize(

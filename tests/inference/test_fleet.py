@@ -1,0 +1,233 @@
+"""Several nodes behind one fleet: who is asked, what becomes of requests whose node is lost."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from inference import fleet as fleet_module
+from inference.client import EngineStream, new_request_id
+from inference.errors import EngineUnavailable
+from inference.fleet import Fleet
+from inference.messages import (
+    Event,
+    Failed,
+    FailureCode,
+    Finished,
+    Generate,
+    ModelRef,
+    NodeReport,
+    QueueState,
+    RawPrompt,
+    RunnerOptions,
+    RunnerReport,
+    Sampling,
+    Started,
+    Token,
+    Unload,
+)
+from tests.fakes.engine import FakeNode, Script, running_node
+
+MODEL = ModelRef(name="m:latest", digest="d" * 64, weights="w" * 64)
+HELD = Script(pieces=(), is_held=True)
+
+
+def request(**changes: Any) -> Generate:
+    fields: dict[str, Any] = {
+        "request_id": new_request_id(),
+        "model": MODEL,
+        "runner": RunnerOptions(num_ctx=512),
+        "prompt": RawPrompt(text="hi"),
+        "sampling": Sampling(),
+        "user": "alice",
+    }
+    return Generate(**(fields | changes))
+
+
+def loaded(node: FakeNode, *, used: int = 0) -> NodeReport:
+    runner = RunnerReport(key=MODEL.runner_key, slots=4, used=used, waiting=0)
+    return NodeReport(node=node.name, runners=(runner,))
+
+
+async def until(condition: Any) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+class Two:
+    """A fleet of two fake nodes."""
+
+    def __init__(self, first: FakeNode, second: FakeNode) -> None:
+        self.first = first
+        self.second = second
+        self.fleet = Fleet(first.socket_path)
+        self.fleet.add("second", second.socket_path)
+        self.heard: list[Event] = []
+        self.placed: list[str] = []
+
+    async def submit(self, **changes: Any) -> EngineStream:
+        return await self.fleet.submit(request(**changes), self.heard.append, self.placed.append)
+
+    async def text(self, stream: EngineStream) -> str:
+        return "".join([event.text async for event in stream if isinstance(event, Token)])
+
+    @property
+    def ends(self) -> list[Event]:
+        return [event for event in self.heard if isinstance(event, Finished | Failed)]
+
+
+@pytest.fixture
+async def two() -> AsyncIterator[Two]:
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(running_node(name="first"))
+        second = await stack.enter_async_context(running_node(name="second"))
+        pair = Two(first, second)
+        yield pair
+        pair.fleet.close()
+        await asyncio.sleep(0)
+
+
+async def test_a_request_goes_where_the_model_is_loaded(two: Two) -> None:
+    two.first.report = NodeReport(node="first", places=3)
+    two.second.report = loaded(two.second)
+    assert await two.text(await two.submit()) == "Hello."
+    assert two.placed == ["second"]
+    assert not two.first.got(Generate)
+
+
+async def test_a_cordoned_node_gets_nothing_new(two: Two) -> None:
+    two.second.report = loaded(two.second)
+    two.fleet.cordon("second", is_cordoned=True)
+    assert await two.text(await two.submit()) == "Hello."
+    assert two.placed == ["first"]
+
+
+async def test_what_had_not_begun_goes_on_elsewhere(two: Two) -> None:
+    two.second.report = loaded(two.second)
+    two.second.default = HELD
+    load = await two.submit(renders_only=True)  # nothing is told of it before its end
+    await until(lambda: two.second.got(Generate))
+    await two.second.stop()
+    async with asyncio.timeout(10):
+        ends = [event async for event in load if isinstance(event, Finished)]
+    assert len(ends) == 1
+    assert two.placed == ["second", "first"]
+    assert two.ends == ends
+    assert load.node == "first"
+
+
+async def test_what_had_begun_fails_once(two: Two) -> None:
+    two.second.report = loaded(two.second)
+    two.second.default = Script(pieces=("a",), is_held=True)
+    stream = await two.submit()
+    await until(lambda: any(isinstance(event, Token) for event in two.heard))
+    await two.second.stop()
+    with pytest.raises(EngineUnavailable):
+        await two.text(stream)
+    assert [end.code for end in two.ends if isinstance(end, Failed)] == [
+        FailureCode.CONNECTION_LOST
+    ]
+    assert two.placed == ["second"]
+    assert not two.first.got(Generate)
+
+
+async def test_it_is_sent_again_once_only(two: Two) -> None:
+    two.second.report = loaded(two.second)
+    two.first.default = two.second.default = HELD
+    stream = await two.submit(renders_only=True)
+    await until(lambda: two.second.got(Generate))
+    await two.second.stop()
+    await until(lambda: two.first.got(Generate))
+    await two.first.stop()
+    with pytest.raises(EngineUnavailable):
+        await two.text(stream)
+    assert two.placed == ["second", "first"]
+    assert len(two.ends) == 1
+
+
+async def test_a_draining_nodes_refusal_is_not_the_clients(two: Two) -> None:
+    two.second.report = loaded(two.second)
+    two.second.scripts.append(Script(pieces=(), failure=FailureCode.SHUTTING_DOWN))
+    stream = await two.submit(renders_only=True)
+    async with asyncio.timeout(10):
+        assert [event async for event in stream]
+    assert two.placed == ["second", "first"]
+    assert len(two.ends) == 1
+
+
+async def test_who_leaves_while_it_is_sent_again_ends_it_once(two: Two) -> None:
+    two.second.report = loaded(two.second)
+    two.second.default = HELD
+    await two.first.stop()
+    stream = await two.submit(renders_only=True)
+    await until(lambda: two.second.got(Generate))
+    await two.second.stop()
+    await asyncio.sleep(0.05)
+    stream.close()
+    await until(lambda: two.ends)
+    assert [type(end) for end in two.ends] == [Failed]
+
+
+async def test_a_request_waits_for_a_node_that_was_there_just_now(two: Two) -> None:
+    await two.text(await two.submit())
+    await two.second.stop()
+    await two.first.stop()
+    await asyncio.sleep(0.05)
+    waiting = asyncio.create_task(two.submit())
+    await asyncio.sleep(0.3)
+    assert not waiting.done()
+    await two.first.start()
+    async with asyncio.timeout(15):
+        assert await two.text(await waiting) == "Hello."
+
+
+async def test_a_request_fails_at_once_where_no_node_ever_was(tmp_path: Any) -> None:
+    fleet = Fleet(tmp_path / "nobody.sock")
+    async with asyncio.timeout(fleet_module.BACK_WITHIN_S / 2):
+        with pytest.raises(EngineUnavailable):
+            await fleet.submit(request())
+    fleet.close()
+
+
+async def test_a_lost_node_is_left_out_of_the_answers_and_told_of(two: Two) -> None:
+    two.first.queue = QueueState(request_id="", entries=(), running=1, slots=4)
+    two.second.queue = QueueState(request_id="", entries=(), running=2, slots=4)
+    both = await two.fleet.get_queue()
+    assert (both.running, both.slots) == (3, 8)
+    assert [memory.node for memory in await two.fleet.get_memories()] == ["first", "second"]
+    await two.second.stop()
+    await until(lambda: two.fleet.seen()[1].lost_s is not None)
+    assert (await two.fleet.get_queue()).running == 1
+    assert [seen.name for seen in two.fleet.seen() if seen.lost_s is not None] == ["second"]
+
+
+async def test_unloading_reaches_every_node_that_has_it(two: Two) -> None:
+    two.first.report, two.second.report = loaded(two.first), loaded(two.second)
+    stream = await two.fleet.submit(Unload(request_id=new_request_id(), model=MODEL))
+    assert [type(event) async for event in stream] == [Finished]
+    await two.first.wait_for(Unload)
+    await two.second.wait_for(Unload)
+
+
+async def test_withdrawing_asks_every_node(two: Two) -> None:
+    two.second.report = loaded(two.second)
+    two.second.default = Script(pieces=("a",), is_held=True)
+    stream = await two.submit()
+    await until(lambda: any(isinstance(event, Started) for event in two.heard))
+    assert await two.fleet.withdraw(stream.request_id)
+    assert not await two.fleet.withdraw("nobody's")
+    await until(lambda: two.ends)
+
+
+async def test_the_next_request_of_a_caller_goes_to_the_same_node(two: Two) -> None:
+    two.first.report, two.second.report = loaded(two.first), loaded(two.second, used=1)
+    await two.text(await two.submit())
+    two.first.tell_report(loaded(two.first, used=1))
+    two.second.tell_report(loaded(two.second))
+    await asyncio.sleep(0.1)
+    await two.text(await two.submit())
+    await two.text(await two.submit(user="bob"))
+    assert two.placed == ["first", "first", "second"]
