@@ -45,6 +45,7 @@ usage: ollamasite COMMAND [options]
   gc           remove what nobody needs any longer
   verify       hash every file again; --set-aside for damaged ones
   site-key     the public key by which other registries can know this site
+  bench        how many users a running site serves: a load test over HTTP
   migrate      bring the database up to date (serve does it by itself)
 
 Every command takes --data-dir DIR. `ollamasite COMMAND --help` tells its other options.
