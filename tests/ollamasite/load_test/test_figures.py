@@ -1,6 +1,7 @@
 """Tests of ollamasite.load_test.figures, limit, prompts and report: no server, no clock."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -168,14 +169,10 @@ def test_table_has_a_line_for_each_run() -> None:
 
 
 def test_remarks_say_when_not_to_believe() -> None:
-    busy = [Summary(**{**fields(summary(1, 0.5)), "client_cpus": 0.9})]
-    few = [Summary(**{**fields(summary(1, 0.5, failed=2)), "requests": 5})]
+    busy = [replace(summary(1, 0.5), client_cpus=0.9)]
+    few = [replace(summary(1, 0.5, failed=2), requests=5)]
 
     assert report.remarks([summary(1, 0.5)]) == []
     assert report.remarks(busy)[0].startswith("Not to be trusted: the measuring itself used 0.90")
     assert report.remarks(few)[0] == "Failed: 2 × HTTP 503."
     assert report.remarks(few)[1].startswith("Fewer than 20 requests")
-
-
-def fields(found: Summary) -> dict[str, object]:
-    return {name: getattr(found, name) for name in Summary.__slots__}

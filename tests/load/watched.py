@@ -1,0 +1,49 @@
+"""`ollamasite COMMAND …` in a process that can be asked how much it holds.
+
+    python -m tests.load.watched FILE [--runner RATE TOGETHER] COMMAND …
+
+On SIGUSR2 it writes what it holds to FILE, as JSON: objects that the garbage collector knows (after
+collecting), tasks, threads, open files. With `--runner` its runners are scripted ones; everything
+else is what it always is.
+"""
+
+import asyncio
+import collections
+import gc
+import json
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from inference.engine import runner_process
+from ollamasite.cli import main
+
+
+def _tell(file: Path) -> None:
+    gc.collect()
+    objects = gc.get_objects()
+    kinds = collections.Counter(type(one).__qualname__ for one in objects)
+    told = {
+        "objects": len(objects),
+        "tasks": sum(isinstance(one, asyncio.Task) and not one.done() for one in objects),
+        "threads": threading.active_count(),
+        "files": len(list(Path("/proc/self/fd").iterdir())),
+        "kinds": dict(kinds.most_common(40)),
+    }
+    del objects
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(told))
+    part.rename(file)
+
+
+if __name__ == "__main__":
+    file = Path(sys.argv[1])
+    command = sys.argv[2:]
+    if command[0] == "--runner":
+        runner = (sys.executable, "-m", "tests.load.scripted_runner", *command[1:3])
+        vars(runner_process)["_COMMAND"] = runner
+        command = command[3:]
+    signal.signal(signal.SIGUSR2, lambda *_: _tell(file))
+    sys.argv = ["ollamasite", *command]
+    main()
