@@ -35,7 +35,7 @@ _SETTINGS: Final = {
 
 
 # They use no database in the test's own process, but that of the site they start.
-_WHOLE_SITES: Final = "tests/processes"
+_WHOLE_SITES: Final = ("tests/processes", "tests/load/test_streams.py")
 # Other people's clients, and what becomes of texts in a page: they end at what the site answers,
 # and what it reads and writes for that is tested by the endpoint's and the page's own tests.
 _ENDS_AT_THE_ANSWER: Final = frozenset(
