@@ -33,6 +33,7 @@ from inference.prompting.thoughts import without_old_thoughts
 from inference.requests import Caller, ChatRequest, CompletionRequest, GenerationRequest
 from models_app.permissions import CredentialKind, Principal
 from ollamasite.errors import BadRequest
+from ollamasite.request_context import current_request_id
 from registry.capabilities import has_fill_tokens
 from registry.library import ResolvedModel
 from registry.template_choice import choose_template
@@ -88,7 +89,11 @@ def engine_message(
 
     Raises UnsupportedByModel, InvalidOption, LateRefusal, BadRequest.
     """
-    common: dict[str, Any] = {"request_id": request_id, "model": model_ref(model)}
+    common: dict[str, Any] = {
+        "request_id": request_id,
+        "model": model_ref(model),
+        "call_id": current_request_id(),
+    }
     keep_alive = request.keep_alive
     if request.is_load and keep_alive is not None and keep_alive.is_zero:
         return Unload(**common)  # of whatever kind the model is

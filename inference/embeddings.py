@@ -27,6 +27,7 @@ from inference.requests import Caller, KeepAlive
 from models_app.errors import ModelNotFound
 from models_app.permissions import Principal, Verb
 from ollamasite.errors import BadRequest
+from ollamasite.request_context import current_request_id
 from registry import library
 from registry.library import ResolvedModel
 
@@ -125,7 +126,11 @@ def _engine_message(
     caller: Caller, model: ResolvedModel, request: EmbeddingRequest
 ) -> Embed | Load | Unload:
     merged = option_table.merge(model.parameters, request.options)
-    common: dict[str, Any] = {"request_id": new_request_id(), "model": model_ref(model)}
+    common: dict[str, Any] = {
+        "request_id": new_request_id(),
+        "model": model_ref(model),
+        "call_id": current_request_id(),
+    }
     keep_alive = request.keep_alive
     if not request.inputs and keep_alive is not None and keep_alive.is_zero:
         return Unload(**common)

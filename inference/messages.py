@@ -290,6 +290,7 @@ class Unload(Wire, frozen=True):
 
     request_id: str
     model: ModelRef
+    call_id: str = ""
 
 
 class Cancel(Wire, frozen=True):

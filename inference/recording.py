@@ -37,6 +37,7 @@ from inference.messages import (
 )
 from inference.node_journal import find_usages
 from inference.requests import Caller
+from inference.telling import Telling
 from models_app import ledger_writer
 from models_app.ledger import Outcome
 from models_app.ledger_journal import Begin, End, Figures, sum_of
@@ -108,10 +109,11 @@ class Part:
 
 
 class _Call:
-    """The messages of a call together."""
+    """The messages of a call together; `begun` is what was written down of it at first."""
 
-    def __init__(self, request_id: str, shares: Sequence[Share]) -> None:
-        self._request_id = request_id
+    def __init__(self, begun: Begin, shares: Sequence[Share]) -> None:
+        self._request_id = begun.request_id
+        self._telling = Telling(begun)
         self.node = ""
         self._unended = len(shares)
         self.parts = [Part(self, share) for share in shares]
@@ -128,16 +130,16 @@ class _Call:
         if self._unended:
             return
         worst = min(self.parts, key=lambda part: _BY_WEIGHT.index(part.outcome))
-        ledger_writer.end(
-            End(
-                request_id=self._request_id,
-                at_us=_now_us(),
-                outcome=worst.outcome.value,
-                error_code=worst.error_code,
-                figures=self.figures(),
-                node=self.node,
-            )
+        end = End(
+            request_id=self._request_id,
+            at_us=_now_us(),
+            outcome=worst.outcome.value,
+            error_code=worst.error_code,
+            figures=self.figures(),
+            node=self.node,
         )
+        ledger_writer.end(end)
+        self._telling.tell(end)
 
 
 def begin(
@@ -192,7 +194,7 @@ def _begin(
         seed=None if seed is None else int(seed),
         bill=charge.record(),
     )
-    call = _Call(record.request_id, shares)
+    call = _Call(record, shares)
     ledger_writer.begin(record, call.figures)
     if record.bill is not None:
         charge.tell_settled(partial(ledger_writer.settled, record.request_id))

@@ -22,9 +22,11 @@ from models_app import key_uses, policy
 from models_app.auth import known_principal, principal_of_request
 from models_app.errors import KeyHasLimits
 from models_app.permissions import Principal
+from models_app.scrapers import is_scraper
 from ollamasite.error_responses import Dialect, dialect_of, to_response
 from ollamasite.errors import BadRequest, Forbidden, ServiceError, Unauthenticated
 from ollamasite.http import is_page_request
+from ollamasite.request_record import note_caller, note_route
 
 _BODY_HEADERS: Final = frozenset({b"content-type", b"content-length"})
 
@@ -44,8 +46,9 @@ class GateMiddleware:
         """Let the request pass, or answer 401, 403, or with the sign-in page."""
         route = _route_of(request.path_info)
         rule = policy.rule_of(route)
+        note_route(route or "")
         principal: Principal | None = None
-        if not rule.is_open(request.method or ""):
+        if not rule.is_open(request.method or "") and not _is_let_in(request, rule):
             try:
                 principal = await _admitted(request, rule)
             except ServiceError as error:
@@ -56,6 +59,10 @@ class GateMiddleware:
         return await self._get_response(request)
 
 
+def _is_let_in(request: HttpRequest, rule: policy.Rule) -> bool:
+    return rule.is_for_scrapers and is_scraper(request)
+
+
 async def _admitted(request: HttpRequest, rule: policy.Rule) -> Principal:
     """Return who asks. Raises Unauthenticated, Forbidden, TooManyAttempts."""
     principal = known_principal(request)
@@ -63,6 +70,7 @@ async def _admitted(request: HttpRequest, rule: policy.Rule) -> Principal:
         principal = await sync_to_async(_admit)(request, rule)
     else:
         _require(principal, rule, request.method or "")
+    note_caller(principal.user_id, principal.key_id)
     key_uses.write_soon()
     return principal
 
@@ -80,7 +88,9 @@ def admit_scope(scope: Mapping[str, Any], route: str) -> Principal:
         raise BadRequest("the query is not UTF-8") from error
     SessionMiddleware(_no_view).process_request(request)
     AuthenticationMiddleware(_no_view).process_request(request)
+    note_route(route)
     principal = _admit(request, policy.ROUTES[route])
+    note_caller(principal.user_id, principal.key_id)
     key_uses.write()  # there is a thread for it already
     return principal
 

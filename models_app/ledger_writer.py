@@ -54,6 +54,7 @@ class LedgerWriter:
         self._due: list[ledger.Ended] = []
         self._told: dict[str, Figures] = {}  # in Progress records
         self._writing = threading.Lock()
+        self.written_at_s = time.monotonic()
 
     def begin(self, record: Begin, figures: Callable[[], Figures]) -> None:
         """Write down that a request is let in. Raises LedgerUnavailable."""
@@ -89,6 +90,7 @@ class LedgerWriter:
             self._due = self._open.feed(kept)
             written += self._write_due()
             self._shorten()
+            self.written_at_s = time.monotonic()
             return written
 
     def tell_progress(self) -> None:
@@ -165,6 +167,14 @@ def write_pending() -> int:
     Raises django.db.Error. Blocks.
     """
     return _writer().write()
+
+
+def lag_s() -> float | None:
+    """Return since when nothing has been written that may be due; None: nobody writes here."""
+    writer = _process.writer
+    if writer is None or _process.thread is None:
+        return None
+    return time.monotonic() - writer.written_at_s
 
 
 def keep_writing(find_ends: FindEnds) -> None:

@@ -88,6 +88,15 @@ class Limit:
         return f"{self.unit} per {self.period}{whose}"
 
 
+def period_of(spec: Spec) -> Period:
+    """Return the period of a limit in the store's terms."""
+    if spec.period:
+        return Period.MINUTE
+    if not spec.ends:
+        return Period.NONE
+    return Period.DAY if spec.ends - spec.begins == _DAY_MS else Period.MONTH
+
+
 def model_subject(name: ModelName) -> str:
     """Return what use of a model is counted under: of all its tags together."""
     return "model:" + name.full.rpartition(":")[0].lower()

@@ -42,7 +42,7 @@ from models_app.errors import (
     TooManyAtOnce,
 )
 from models_app.limit_headers import anthropic_headers, openai_headers
-from models_app.limit_kinds import Limit, Unit, model_subject
+from models_app.limit_kinds import Limit, Unit, model_subject, period_of
 from models_app.limit_store import (
     Attempt,
     LimitStore,
@@ -55,6 +55,7 @@ from models_app.limit_store import (
 )
 from models_app.names import ModelName
 from models_app.permissions import Principal
+from ollamasite import meters
 from ollamasite.error_responses import Dialect
 
 logger = logging.getLogger(__name__)
@@ -371,9 +372,14 @@ def _now_ms() -> int:
 def _refusal_of(over: Sequence[State], headers: Mapping[str, str]) -> LimitReached:
     """Return the refusal by the limit that is over for the longest, of those that are over."""
     worst = max(over, key=lambda state: state.wait)
+    _count_refusal(worst.spec)
     return _refusal(worst.spec)(
         worst.spec.name, worst.spec.amount, wait_ms=worst.wait, headers=headers
     )
+
+
+def _count_refusal(spec: Spec) -> None:
+    meters.limit_refused(of=spec.subject.partition(":")[0], unit=spec.unit, period=period_of(spec))
 
 
 def _refusal(spec: Spec) -> type[LimitReached]:

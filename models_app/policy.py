@@ -33,7 +33,8 @@ class Rule:
     `changing_methods` need the scope WRITE in place of the row's own, `account_methods` a
     credential that reaches the account, `unlimited_methods` one without any limits of its own: they
     decide who gets in and as what. `is_for_sessions`: a person who has signed in, no program; there
-    is given away what no key's scopes would limit.
+    is given away what no key's scopes would limit. `is_for_scrapers`: programs that the settings
+    name pass without a credential (`models_app.scrapers`).
     """
 
     access: Access
@@ -43,6 +44,7 @@ class Rule:
     account_methods: frozenset[str] = frozenset()
     unlimited_methods: frozenset[str] = frozenset()
     is_for_sessions: bool = False
+    is_for_scrapers: bool = False
     asks: Mapping[str, Demand] = field(default_factory=dict)  # by method; HEAD asks what GET does
 
     def asking(self, **asks: Demand) -> "Rule":
@@ -127,11 +129,14 @@ _READ_OR_CHANGE: Final = Rule(
     changing_methods=frozenset({"POST", "PUT", "PATCH", "DELETE"}),
 )
 
+_FIGURES: Final = Rule(Access.STAFF, account_methods=_SAFE_METHODS, is_for_scrapers=True)
+
 # Keys are routes as the URLconf spells them.
 ROUTES: Final[dict[str, Rule]] = {
     "": _LIVENESS,
     "healthz": _PUBLIC,
     "readyz": _PUBLIC,
+    "metrics": _FIGURES,
     "signin": _PUBLIC,
     "signup": _PUBLIC,
     "invite": _PUBLIC,

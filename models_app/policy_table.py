@@ -33,6 +33,8 @@ def _who(rule: Rule) -> str:
     who = _WHO[rule.access]
     if rule.is_for_sessions:
         who = "people signed in" if rule.access is Access.SIGNED_IN else f"{who}, signed in"
+    if rule.is_for_scrapers:
+        who += "; programs that OLLAMASITE_METRICS_TOKEN or OLLAMASITE_METRICS_NETWORKS let in"
     if rule.account_methods:
         who += f"; {_listed(rule.account_methods)}: {_WHO[Access.ACCOUNT]}"
     if rule.unlimited_methods:

@@ -20,6 +20,7 @@ from models_app.errors import TooManyAttempts
 from models_app.permissions import CredentialKind, Principal
 from models_app.policy import WEBSOCKETS
 from ollamasite.errors import Unauthenticated
+from ollamasite.request_record import note_caller, note_route
 
 CLOSE_UNAUTHENTICATED: Final = 4401
 CLOSE_FORBIDDEN: Final = 4403
@@ -43,6 +44,7 @@ class AdmittedConsumer(AsyncWebsocketConsumer):
 
         Whoever is there is seen out when their access ends.
         """
+        note_route(self.route)
         await self.accept()
         principal = await self.admit()
         if principal is not None:
@@ -73,6 +75,7 @@ class AdmittedConsumer(AsyncWebsocketConsumer):
         except TooManyAttempts:
             await self.close(CLOSE_TRY_LATER)
             return None
+        note_caller(principal.user_id, principal.key_id)
         key_uses.write_soon()
         is_foreign = principal.kind is CredentialKind.SESSION and not _is_same_site(self.scope)
         if is_foreign or not WEBSOCKETS[self.route].admits(principal, "GET"):

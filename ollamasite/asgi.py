@@ -15,6 +15,7 @@ from django.core.asgi import get_asgi_application
 from django.urls import re_path
 from servestatic.asgi import ServeStaticASGI  # type: ignore[import-untyped]
 
+from ollamasite.access_log import AccessLog
 from ollamasite.cors import Cors
 from ollamasite.forwarded_proto import ForwardedProto
 from ollamasite.guard import Guard
@@ -100,5 +101,5 @@ _guarded = Guard(
     body_limit=_body_limit,
 )
 application = RequestContext(
-    ForwardedProto(SecurityHeaders(Cors(_guarded, origins=settings.ORIGINS)))
+    AccessLog(ForwardedProto(SecurityHeaders(Cors(_guarded, origins=settings.ORIGINS))))
 )

@@ -21,6 +21,7 @@ from ollamasite.sizes import parse_size
 S = TypeVar("S")
 T = TypeVar("T")
 
+_LEAST_SECRET = 16
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _DATABASE_ENGINES = frozenset({"django.db.backends.sqlite3", "django.db.backends.postgresql"})
 _FALSE = frozenset({"", "0", "false", "no", "off"})
@@ -42,6 +43,15 @@ class Environment:
         """Return the value without surrounding blanks."""
         self._names.add(name)
         return self._values.get(name, default).strip()
+
+    def secret(self, name: str) -> str:
+        """Return a text that nobody guesses, or none at all. Refusals do not repeat it."""
+        text = self.text(name)
+        if text and len(text) < _LEAST_SECRET:
+            raise ImproperlyConfigured(
+                f"{name} is too short: set it to at least {_LEAST_SECRET} random characters."
+            )
+        return text
 
     def flag(self, name: str, *, default: bool) -> bool:
         """Return true for 1/true/yes/on, false for 0/false/no/off."""

@@ -25,7 +25,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from rest_framework import exceptions as drf
 
-from ollamasite import errors
+from ollamasite import errors, meters
 from ollamasite.challenges import asked_of_request, challenge
 from ollamasite.http import JSON, JSON_UTF8, PLAIN, is_page_request, json_response
 from ollamasite.request_context import current_request_id
@@ -192,6 +192,7 @@ def _openai_code(error: errors.ServiceError) -> str | None:
 def to_response(error: errors.ServiceError, request: HttpRequest) -> HttpResponse:
     """Return the whole answer for an error raised before the first byte."""
     dialect = dialect_of(request.path_info)
+    meters.error_told(error.code, dialect.value)
     headers = dict(error.headers)
     own_type = headers.pop("Content-Type", "")
     if error.status == errors.Unauthenticated.status:

@@ -1,9 +1,11 @@
-"""Turns what several processes print into one readable log: `web       | a line`.
+"""Turns what several processes print into one readable log: `web       | a line`, or JSON.
 
 Knows nothing of processes: it is given bytes and a name, and writes lines.
 """
 
 import codecs
+import contextlib
+import json
 import logging
 import zlib
 from typing import Final, TextIO
@@ -17,14 +19,16 @@ _COLOURS: Final = (36, 33, 32, 35, 34, 96, 93, 92)
 class ProcessLog:
     """Writes prefixed lines to one output; the prefix is coloured when asked for."""
 
-    def __init__(self, output: TextIO, *, is_coloured: bool = False) -> None:
+    def __init__(self, output: TextIO, *, is_coloured: bool = False, is_json: bool = False) -> None:
         self._output = output
         self._is_coloured = is_coloured
+        self._is_json = is_json
 
     def write(self, name: str, line: str) -> None:
         """Write one line under a name. An output that is gone is no reason to stop."""
+        whole = _as_json(name, line) if self._is_json else f"{self._prefix(name)}{line}"
         try:
-            self._output.write(f"{self._prefix(name)}{line}\n")
+            self._output.write(f"{whole}\n")
             self._output.flush()
         except OSError:
             return
@@ -35,6 +39,14 @@ class ProcessLog:
             return prefix
         colour = _COLOURS[zlib.crc32(name.encode()) % len(_COLOURS)]
         return f"\x1b[{colour}m{prefix}\x1b[0m"
+
+
+def _as_json(name: str, line: str) -> str:
+    """Return a line as it is where a process has made JSON of it, else as JSON."""
+    with contextlib.suppress(ValueError):
+        if line.startswith("{") and isinstance(json.loads(line), dict):
+            return line
+    return json.dumps({"event": line, "level": "info", "process": name})
 
 
 class LineSplitter:

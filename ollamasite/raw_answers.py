@@ -6,6 +6,7 @@ What an error body looks like is decided in `ollamasite.error_responses`. Knows 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from ollamasite import meters
 from ollamasite.challenges import asked_of_scope, challenge
 from ollamasite.error_responses import dialect_headers, dialect_of, to_payload
 from ollamasite.errors import ServiceError, Unauthenticated
@@ -29,6 +30,7 @@ async def answer(
 async def refuse(send: Any, error: ServiceError, scope: Mapping[str, Any], *, closes: bool) -> None:
     """Send an error. `closes`: the rest of the body is not to be read, so the connection ends."""
     path = scope["path"]
+    meters.error_told(error.code, dialect_of(path).value)
     headers = {"content-type": JSON_UTF8, **error.headers, **dialect_headers(path)}
     if closes:
         headers["connection"] = "close"

@@ -36,7 +36,8 @@ _DRAIN_GRACE_S: Final = 10.0
 
 def serve(output: TextIO, *, has_starter_model: bool) -> None:
     """Run the site until SIGTERM or Ctrl-C. Raises ServeError if it cannot be started."""
-    log = ProcessLog(output, is_coloured=output.isatty())
+    is_json = settings.LOG_FORMAT == "json"
+    log = ProcessLog(output, is_coloured=output.isatty(), is_json=is_json)
     _log_as_serve(log)
     lock_fd = hold_lock(settings.DATA_DIR / "serve.lock", patience_s=_stop_timeout_s())
     refuse_half_restored(settings.DATA_DIR)

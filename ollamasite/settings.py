@@ -42,6 +42,9 @@ KEY_PEPPER = _secret("key_pepper", "OLLAMASITE_KEY_PEPPER")
 DEBUG = env.flag("OLLAMASITE_DEBUG", default=False)
 BIND_HOST = env.text("OLLAMASITE_HOST", "127.0.0.1")
 BIND_PORT = env.integer("OLLAMASITE_PORT", 11434)
+# Who may read /metrics without an account.
+METRICS_TOKEN = env.secret("OLLAMASITE_METRICS_TOKEN")
+METRICS_NETWORKS = env.networks("OLLAMASITE_METRICS_NETWORKS")
 # Names that clients may use for this site besides localhost, this machine's name and IP addresses.
 SITE_HOSTS = env.names_list("OLLAMASITE_ALLOWED_HOSTS")
 # Web pages of these origins may call the API from a browser; Ollama's own list, after one's own.
@@ -336,23 +339,27 @@ REST_FRAMEWORK = {
 }
 
 # ------------------------------------------------------------------ logging (serve adds who)
+LOG_FORMAT = env.choice("OLLAMASITE_LOG_FORMAT", "text", ("text", "json"))
+# `web`, `worker`, `inference`: the command that this process is.
+_process = next((word for word in sys.argv[1:] if not word.startswith("-")), "ollamasite")
 _log_level = env.choice("OLLAMASITE_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
+# A line for each request.
+_access_level = _log_level if env.flag("OLLAMASITE_ACCESS_LOG", default=True) else "WARNING"
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "line": {
-            "format": "%(asctime)s %(levelname)-7s %(name)s: %(message)s",
-            "datefmt": "%H:%M:%S",
-        },
+        "text": {"()": "ollamasite.log_format.TextFormatter"},
+        "json": {"()": "ollamasite.log_format.json_formatter", "process": _process},
     },
     "handlers": {
-        "stdout": {"class": "logging.StreamHandler", "stream": sys.stdout, "formatter": "line"},
+        "stdout": {"class": "logging.StreamHandler", "stream": sys.stdout, "formatter": LOG_FORMAT},
     },
     "root": {"handlers": ["stdout"], "level": _log_level},
     "loggers": {
         # Each refused request would be a line: error_responses logs what deserves one.
         "django.request": {"level": "ERROR"},
+        "ollamasite.access": {"level": _access_level},
         "django.channels.server": {"level": "WARNING"},
         # Who signed in, and who failed to, is in the audit.
         "axes": {"level": "ERROR"},

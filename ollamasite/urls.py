@@ -12,7 +12,7 @@ from inference.api.responses import views as responses
 from models_app.api import access, audit, limits, me, own_data, teams, usage, users
 from models_app.api import invites as invites_api
 from models_app.api import keys as keys_api
-from ollamasite import health, openapi_pages
+from ollamasite import health, metrics, openapi_pages
 from ollamasite.openapi import OpenApiView
 from registry.api import blobs, jobs, models, storage, transfers
 from registry.api import create as registry_create
@@ -26,6 +26,7 @@ urlpatterns = [
     path("", native.root),
     path("healthz", health.healthz),
     path("readyz", health.readyz),
+    path("metrics", metrics.metrics),
     path("openapi.json", OpenApiView.as_view(), name="openapi"),
     # Ollama's dialect
     path("api/version", native.VersionView.as_view()),

@@ -6,6 +6,7 @@ that has died, a web process that has gone. Sums since the start are kept, and e
 written to the node's journal. Knows no scheduling and no socket.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -29,13 +30,17 @@ from inference.messages import (
 )
 from inference.node_journal import NodeEnd, NodeJournal
 
+logger = logging.getLogger(__name__)
+
 _NS: Final = 1e9
+_NS_PER_MS: Final = 10**6
 
 
 @dataclass(slots=True)
 class _Account:
     """One request. Times are nanoseconds of the node's clock; 0: not yet."""
 
+    request: Generate | Embed | Load | Unload
     meter: ModelMeter
     came_at_ns: int
     load_ns: int = 0
@@ -72,6 +77,21 @@ class _Account:
         )
 
 
+def _log_end(event: Finished | Failed, usage: Usage, account: _Account) -> None:
+    request = account.request
+    facts = {
+        "request_id": request.call_id,
+        "engine_id": request.request_id,
+        "model": request.model.name,
+        "outcome": event.code.value if isinstance(event, Failed) else event.reason.value,
+        "tokens_in": usage.prompt_tokens,
+        "tokens_cached": usage.cached_tokens,
+        "tokens_out": usage.completion_tokens,
+        "queue_ms": usage.queue_ns // _NS_PER_MS,
+    }
+    logger.info("request ended", extra=facts)
+
+
 class Accounts:
     """The requests of a node that have not ended, and the sums of those that have."""
 
@@ -102,7 +122,7 @@ class Accounts:
     def open(self, request: Generate | Embed | Load | Unload) -> None:
         """A request has come."""
         meter = self._meters.of(request.model.name)
-        self._open[request.request_id] = _Account(meter, self._clock_ns())
+        self._open[request.request_id] = _Account(request, meter, self._clock_ns())
 
     def dispatched(self, request_id: str, *, load_ns: int, queue_ns: int, position: int) -> None:
         """A request goes to its runner, after such waits."""
@@ -159,6 +179,7 @@ class Accounts:
             compute_ns=account.compute_ns,
         )
         self._add(usage, is_failed=is_failed)
+        _log_end(event, usage, account)
         if self._journal is not None:
             code = event.code.value if isinstance(event, Failed) else ""
             self._journal.append(NodeEnd(event.request_id, usage, code))

@@ -38,7 +38,9 @@ from inference.engine.runner_messages import (
     ToRunner,
 )
 from inference.frames import FrameDecoder, encode
-from inference.messages import Cancel, Embed, Event, Failed, FailureCode, Generate, Wire
+from inference.messages import Cancel, Embed, Event, Failed, FailureCode, Finished, Generate, Wire
+
+logger = logging.getLogger(__name__)
 
 _PR_SET_PDEATHSIG: Final = 1
 _M_MMAP_THRESHOLD: Final = -3
@@ -103,6 +105,7 @@ class Runner:
         self._loop = BatchLoop(model, parallel=parallel, store_bytes=store_bytes) if model else None
         self._embeds = EmbedLoop(make_embedder)
         self._refused: list[Event] = []
+        self._call_ids: dict[str, str] = {}  # by request's id, for the log
 
     @property
     def may_sleep_s(self) -> float | None:
@@ -120,6 +123,8 @@ class Runner:
 
     def receive(self, message: Wire) -> None:
         """Take a message of the node."""
+        if isinstance(message, Generate | Embed):
+            self._call_ids[message.request_id] = message.call_id
         match message:
             case Generate():
                 self._generate(message)
@@ -149,12 +154,21 @@ class Runner:
         embedded, embed_charges = self._embeds.step()
         shared = _shared([*charges, *embed_charges], time.perf_counter_ns() - begun_ns)
         step = Step(events=(*events, *embedded), charges=shared)
+        self._log_ends(step)
         model = self._model
         if model is None or model.size_bytes == self._known_size:
             return step
         self._known_size = model.size_bytes
         sizes = {"size_bytes": model.size_bytes, "size_vram_bytes": model.size_vram_bytes}
         return structs.replace(step, **sizes)
+
+    def _log_ends(self, step: Step) -> None:
+        for event in step.events:
+            if not isinstance(event, Finished | Failed):
+                continue
+            call_id = self._call_ids.pop(event.request_id, "")
+            how = event.code if isinstance(event, Failed) else event.reason
+            logger.info("%s of request %s ended: %s", event.request_id, call_id, how.value)
 
     def _has(self, request_id: str) -> bool:
         """Whether a request has not ended; the node may not know yet that it has."""

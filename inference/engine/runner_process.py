@@ -213,7 +213,7 @@ class RunnerProcess:
         while line := await errors.readline():
             text = line.decode("utf-8", "replace").rstrip()
             self._log.append(text)
-            logger.info("runner %s: %s", self.key[:12], text)
+            logger.info("runner %s: %s", self.key[:12], text, extra={"runner": self.key[:12]})
 
     async def _reap(self) -> None:
         process = self._process

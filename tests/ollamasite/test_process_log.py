@@ -1,6 +1,7 @@
 """The log of several processes: prefixes, lines cut anywhere, bytes that are no text."""
 
 import io
+import json
 import logging
 
 from ollamasite.process_log import LineSplitter, ProcessLog, ProcessLogHandler
@@ -80,3 +81,15 @@ def test_own_traceback_stands_under_the_same_name_line_by_line() -> None:
     handler.handle(logging.makeLogRecord({"msg": "first\nsecond", "levelno": logging.ERROR}))
 
     assert output.getvalue() == "serve     | first\nserve     | second\n"
+
+
+def test_json_of_a_process_is_passed_on_and_all_else_becomes_json() -> None:
+    output = io.StringIO()
+    lines = LineSplitter(ProcessLog(output, is_json=True), "web")
+
+    lines.feed(b'{"event": "one"}\nplain "text"\n{torn\n[1]\n')
+
+    assert output.getvalue().splitlines()[0] == '{"event": "one"}'
+    wrapped = [json.loads(line) for line in output.getvalue().splitlines()[1:]]
+    assert [line["event"] for line in wrapped] == ['plain "text"', "{torn", "[1]"]
+    assert {line["process"] for line in wrapped} == {"web"}

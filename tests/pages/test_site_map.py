@@ -9,7 +9,7 @@ from django.urls import URLPattern, URLResolver, get_resolver, resolve
 from tests.pages.site_map import PAGES, SHOWS_NO_PAGE, THINGS, Page
 
 # Answered for programs, or made by another library.
-ELSEWHERE = ("api/", "v1/", "v2", "admin", "healthz", "readyz", "openapi.json")
+ELSEWHERE = ("api/", "v1/", "v2", "admin", "healthz", "readyz", "metrics", "openapi.json")
 
 
 def routes(patterns: list[Any], prefix: str = "") -> Iterator[tuple[str, URLPattern]]:

@@ -17,6 +17,7 @@ from models_app import ledger_writer
 from models_app.models import LedgerEntry, LedgerHour, Outcome
 from tests.conftest import MakeModel
 from tests.fakes.http import AsgiClient
+from tests.fakes.scrape import Scrape, scrape
 
 pytestmark = pytest.mark.slow
 
@@ -67,7 +68,11 @@ async def all_ended(count: int) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_sums_are_the_engines_own_to_the_token(real_node: None, api: AsgiClient) -> None:
+async def test_sums_are_the_engines_own_to_the_token(
+    settings: Any, real_node: None, api: AsgiClient
+) -> None:
+    settings.METRICS_NETWORKS = ["127.0.0.1/32"]
+    before = await scrape(api)
     await api.post("/api/generate", {**ASKED, "options": {"num_predict": 5}})
     await api.post("/api/generate", {**ASKED, "options": {"num_predict": 5}})  # now from the cache
     await api.post("/v1/completions", {**ASKED, "n": 3, "max_tokens": 4})
@@ -92,3 +97,34 @@ async def test_sums_are_the_engines_own_to_the_token(real_node: None, api: AsgiC
     assert 0 < left.tokens_out < MANY["num_predict"]
     assert engine.failed == 1
     assert engine.compute_ns > 0
+    await check_figures(before, await scrape(api))
+
+
+async def check_figures(before: Scrape, after: Scrape) -> None:
+    """See that `/metrics` tells what the ledger and the engine do."""
+
+    def more(name: str, **labels: str) -> float:
+        return after.sum(name, **labels) - before.sum(name, **labels)
+
+    engine = await generation.engine_counters()
+    names = {"tokens_in": "prompt", "tokens_out": "completion", "tokens_cached": "cached"}
+    sums = await LedgerEntry.objects.aaggregate(**{name: Sum(name) for name in names})
+    for name, kind in names.items():
+        assert more("ollamasite_tokens_total", kind=kind) == sums[name] > 0
+        assert after.sum("ollamasite_engine_tokens_total", kind=kind) == sums[name]
+    for outcome in Outcome:
+        rows = await LedgerEntry.objects.filter(outcome=outcome).acount()
+        assert more("ollamasite_requests_total", outcome=outcome.value) == rows
+    requests = "ollamasite_engine_requests_total"
+    assert after.sum(requests, outcome="cancelled") == engine.failed
+    assert after.sum(requests, outcome="done") == engine.ended - engine.failed
+    # Behind the end of an answer that was left a token may have been computed that nobody heard of.
+    computed = after.sum("ollamasite_engine_computed_tokens_total", kind="completion")
+    assert 0 <= computed - engine.completion_tokens <= 1
+    answers = after.sum("ollamasite_engine_time_to_first_token_seconds_count")
+    gaps = after.sum("ollamasite_engine_inter_token_seconds_count")
+    assert 0 < answers < gaps < computed
+    assert after.sum("ollamasite_engine_load_seconds_count", model="tiny:latest") == 1
+    assert after.sum("ollamasite_engine_step_seconds_sum") == pytest.approx(
+        engine.compute_ns / 1e9, rel=0.01
+    )
