@@ -20,6 +20,12 @@ pytestmark = pytest.mark.django_db(transaction=True)
 SECRET = "do not write this down"
 
 
+@pytest.fixture(autouse=True)
+def _application() -> None:
+    """Have it built by now: that sets logging up, which takes away what a test listens with."""
+    AsgiClient()
+
+
 def lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
     """Return the facts of the access log's lines."""
     return [vars(record) for record in caplog.records if record.name == "ollamasite.access"]
