@@ -9,7 +9,6 @@ import ctypes
 import logging
 import resource
 import select
-import signal
 import socket
 import sys
 import time
@@ -19,6 +18,7 @@ from typing import Final
 from msgspec import structs
 
 from inference.engine.batch import BatchLoop
+from inference.engine.confinement import confine
 from inference.engine.embedding import Embedder, EmbedLoop
 from inference.engine.intake import Intake
 from inference.engine.llama import opening
@@ -42,7 +42,7 @@ from inference.messages import Cancel, Embed, Event, Failed, FailureCode, Finish
 
 logger = logging.getLogger(__name__)
 
-_PR_SET_PDEATHSIG: Final = 1
+_MOST_FILES: Final = 256
 _M_MMAP_THRESHOLD: Final = -3
 _MIB: Final = 2**20
 _READ_BYTES: Final = 256 * 1024
@@ -266,17 +266,10 @@ def _opened(channel: Channel, request: OpenModel) -> LlamaModel | LlamaEmbedding
 
 
 def _confine() -> None:
-    """Give up what a runner never needs; leave when the node dies."""
-    libc = ctypes.CDLL(None)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    confine(most_files=_MOST_FILES)
     # States that leave the prefix cache go back to the system at once. By default glibc raises the
     # threshold with every large block that is freed, and the heap kept a third more than was used.
-    libc.mallopt(_M_MMAP_THRESHOLD, 2 * _MIB)
-    # Ctrl-C reaches the whole terminal group; the node decides when a runner leaves.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+    ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 2 * _MIB)
 
 
 if __name__ == "__main__":

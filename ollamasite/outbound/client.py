@@ -147,6 +147,7 @@ class _FromChunks:
 class OutboundClient:
     """Sends requests to the hosts of a list. An async context manager; keeps connections.
 
+    `most_connections` at a time; None: as many as are wanted.
     `resolve` and `tls` are for tests and for sites with names or authorities of their own.
     """
 
@@ -155,6 +156,7 @@ class OutboundClient:
         hosts: AllowedHosts,
         caps: Caps | None = None,
         *,
+        most_connections: int | None = _MOST_CONNECTIONS,
         resolve: Resolve = resolve_host,
         tls: ssl.SSLContext | None = None,
     ) -> None:
@@ -162,6 +164,7 @@ class OutboundClient:
         self._caps = caps or Caps()
         self._resolve = resolve
         self._own_tls = tls
+        self._most_connections = most_connections
         self._pools: dict[str, httpcore2.AsyncConnectionPool] = {}
 
     async def __aenter__(self) -> Self:
@@ -252,7 +255,7 @@ class OutboundClient:
             self._pools[scheme] = httpcore2.AsyncConnectionPool(
                 # One that trusts nobody: given none, the pool would read the certificates anew.
                 ssl_context=_no_tls() if is_plain else self._own_tls or _tls(),
-                max_connections=_MOST_CONNECTIONS,
+                max_connections=self._most_connections,
                 network_backend=network(self._hosts, self._resolve),
             )
         return self._pools[scheme]
