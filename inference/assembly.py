@@ -11,7 +11,12 @@ from django.conf import settings
 from msgspec import structs
 
 from inference import options as option_table
-from inference.errors import BlindModel, UnsupportedByModel
+from inference.errors import (
+    BlindModel,
+    UnsupportedByModel,
+    UpstreamFailed,
+    UpstreamUnreachable,
+)
 from inference.images import check_images
 from inference.messages import (
     AdapterRef,
@@ -26,12 +31,14 @@ from inference.messages import (
     Sampling,
     TokensPrompt,
     Unload,
+    UpstreamRef,
 )
 from inference.prompting.errors import TemplateError
 from inference.prompting.ollama import DEFAULT_TEMPLATE, variables
 from inference.prompting.thoughts import without_old_thoughts
 from inference.requests import Caller, ChatRequest, CompletionRequest, GenerationRequest
 from models_app.permissions import CredentialKind, Principal
+from models_app.upstreams import Serving
 from ollamasite.errors import BadRequest
 from ollamasite.request_context import current_request_id
 from registry.capabilities import has_fill_tokens
@@ -61,7 +68,7 @@ def cache_group(principal: Principal, model: ResolvedModel) -> str:
 
 
 def model_ref(model: ResolvedModel) -> ModelRef:
-    """Return what the engine has to know of a model."""
+    """Return what the engine has to know of a model. Raises UpstreamUnreachable, UpstreamFailed."""
     return ModelRef(
         name=model.name,
         digest=model.digest,
@@ -70,11 +77,38 @@ def model_ref(model: ResolvedModel) -> ModelRef:
         projector=model.projector,
         is_pinned=model.is_pinned,
         size_bytes=model.size_bytes,
+        upstream=_upstream_ref(model.serving) if model.serving else None,
+    )
+
+
+def _upstream_ref(serving: Serving) -> UpstreamRef:
+    """Return how an engine elsewhere is asked; who waits for one that is down waits in vain."""
+    if not serving.name:
+        raise UpstreamUnreachable("the engine that served this model was removed from this site")
+    told = f"the engine '{serving.name}' that serves this model"
+    if not serving.is_enabled:
+        raise UpstreamUnreachable(f"{told} is switched off")
+    if serving.is_up is False:
+        raise UpstreamUnreachable(f"{told} does not answer, please try again later")
+    if not serving.is_key_readable:
+        raise UpstreamFailed(f"{told} cannot be asked: an administrator has to set its key again")
+    return UpstreamRef(
+        name=serving.name,
+        url=serving.url,
+        kind=serving.kind,
+        model=serving.model,
+        key=serving.key,
+        concurrency=serving.concurrency,
+        first_s=float(serving.first_s),
+        silence_s=float(serving.silence_s),
     )
 
 
 def runner_options(model: ResolvedModel, merged: Mapping[str, Any]) -> RunnerOptions:
     """Return what the model's runner is started with, out of merged options."""
+    if model.serving is not None:
+        # Its window is the engine's; a request cannot have another one.
+        return RunnerOptions(num_ctx=max(1, int(model.config.get("context_length") or 1)))
     asked = option_table.runner_options(merged, default_num_ctx=settings.CONTEXT_LENGTH)
     if not model.projector:
         return asked
@@ -128,6 +162,7 @@ def engine_message(
         output_parser=model.config.get("parser") or "",
         renders_only=request.renders_only,
         counts_tokens=request.counts_tokens,
+        asked_options=tuple(merged) if model.serving else (),
         **_calls(request),
     )
 
@@ -163,11 +198,15 @@ def _check_capabilities(model: ResolvedModel, request: GenerationRequest) -> Non
 
 def _check_late(model: ResolvedModel, request: GenerationRequest) -> None:
     """Refuse what matters only where something is generated."""
-    if request.images and not model.projector:
+    if request.images and not _can_see(model):
         raise BlindModel
     check_images(request.images)
     if request.refusal is not None:
         raise request.refusal
+
+
+def _can_see(model: ResolvedModel) -> bool:
+    return "vision" in model.capabilities if model.serving else bool(model.projector)
 
 
 def _needed(request: GenerationRequest) -> Iterable[str]:
@@ -272,6 +311,8 @@ def _check_raw(request: CompletionRequest) -> None:
 
 def _fill_prompt(model: ResolvedModel, request: CompletionRequest) -> FillPrompt:
     template = request.template or model.template
+    if model.serving is not None:
+        return FillPrompt(prefix=request.prompt, suffix=request.suffix)
     if not _knows_suffix(template):
         if not has_fill_tokens(model.gguf.get("metadata", {})):
             words = f"{model.full_name} does not support insert"

@@ -18,7 +18,7 @@ from msgspec import structs
 
 from inference import access, charging, recording
 from inference import options as option_table
-from inference.assembly import credential_name, model_ref
+from inference.assembly import credential_name, model_ref, runner_options
 from inference.client import EngineStream, new_request_id
 from inference.errors import EmbeddingModelNotFound, EngineFailed, PromptTooLong
 from inference.fleet import engine_fleet
@@ -154,6 +154,8 @@ def _engine_message(
 def _runner_options(
     model: ResolvedModel, request: EmbeddingRequest, merged: dict[str, Any]
 ) -> RunnerOptions:
+    if model.serving is not None:
+        return runner_options(model, merged)
     options = option_table.runner_options(merged, default_num_ctx=settings.CONTEXT_LENGTH)
     asked = request.options.get("num_ctx")
     if asked is None:

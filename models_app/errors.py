@@ -130,6 +130,21 @@ class InsufficientScope(Unauthenticated):
     default_message = "the token is not for this repository and action"
 
 
+class UpstreamNotFound(NotFound):
+    """There is no engine elsewhere of this name."""
+
+    code = "upstream_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no engine '{name}'")
+
+
+class InvalidUpstream(BadRequest):
+    """What is said of an engine elsewhere makes no sense."""
+
+    code = "invalid_upstream"
+
+
 class TagIsImmutable(Forbidden):
     """The tag is there, and those who run the site have said that it stays what it is."""
 

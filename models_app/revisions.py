@@ -28,7 +28,7 @@ class StoredManifest:
 def find_by_tag(model_id: int, tag: str) -> StoredManifest | None:
     """Return the manifest that a tag names, whatever the tag's case."""
     found = Manifest.objects.filter(tags__model_id=model_id, tags__name__iexact=tag)
-    return _first(found)
+    return _first(found.filter(served=None))
 
 
 def find_by_digest(model_id: int, digest: str) -> StoredManifest | None:
@@ -97,9 +97,9 @@ def keep_for_now(model_id: int, manifest_ids: Iterable[int]) -> None:
 
 
 def _manifests(model_id: int) -> QuerySet[Manifest]:
-    return Manifest.objects.filter(
-        Q(tags__model_id=model_id) | Q(revisions__model_id=model_id)
-    ).distinct()
+    in_repository = Q(tags__model_id=model_id) | Q(revisions__model_id=model_id)
+    # What an engine elsewhere serves has nothing that anybody could fetch.
+    return Manifest.objects.filter(in_repository, served=None).distinct()
 
 
 def _first(found: QuerySet[Manifest]) -> StoredManifest | None:

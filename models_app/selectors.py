@@ -88,6 +88,12 @@ def is_tag(name: ModelName) -> bool:
     return _tags_named(name, [name.namespace or LIBRARY]).exists()
 
 
+def media_type_of(name: ModelName) -> str | None:
+    """Return of what kind the manifest of a model is, whoever may see it; None: there is none."""
+    tags = _tags_named(name, [name.namespace or LIBRARY])
+    return tags.values_list("manifest__media_type", flat=True).first()
+
+
 def _find_by_alias(principal: Principal, name: ModelName, verb: Verb) -> TagRecord | None:
     target = find_alias(name)
     if target is None:

@@ -35,6 +35,9 @@ usage: ollamasite COMMAND [options]
   add-client-key  a user's ollama CLI is known by its public key
   set-model    how a model is served: shared cache, pinned in memory
   alias        a name for everybody that stands for a model; --remove
+  add-upstream an engine elsewhere, such as vLLM, that serves models of this site
+  upstreams    the engines elsewhere: --enable, --disable, --remove NAME
+  serve-upstream  a model of such an engine gets a name here
   namespace    what a namespace may hold, which tags stay as they are
   ledger       what was used, as CSV or JSON: export --csv --group-by user
   audit        what administrators did and who signed in: list, verify

@@ -18,7 +18,7 @@ from registry import create_source, manifests, progress, quantize, quotas, remov
 from registry.blobs import BlobStore, blob_store
 from registry.create_source import Source, layer_of
 from registry.digest import Digest
-from registry.errors import InvalidCreate
+from registry.errors import InvalidCreate, ServedElsewhere
 from registry.known_templates import known_template
 from registry.library import ResolvedModel, write_target
 from registry.manifests import Config, LayerRef, Manifest
@@ -129,6 +129,8 @@ def _check_texts(request: CreateModel) -> None:
 
 def _source(request: CreateModel, store: BlobStore, report: Report) -> Source:
     if request.base is not None:
+        if request.base.serving is not None:
+            raise ServedElsewhere(request.base.name)
         source = create_source.source_of_model(request.base)
     elif request.files is not None:
         source = create_source.source_of_files(request.files, store, report)

@@ -116,6 +116,15 @@ class CopySourceNotFound(ModelNotFound):
         self.message = f"model {format_literal(name)} not found"
 
 
+class ServedElsewhere(BadRequest):
+    """What needs a model's files was asked of one that an engine elsewhere serves."""
+
+    code = "served_elsewhere"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the model '{name}' is served by another engine: it has no files here")
+
+
 class UnqualifiedName(BadRequest):
     """What push says to a text that is no model name."""
 

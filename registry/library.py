@@ -13,11 +13,12 @@ from typing import Any, Final
 
 import msgspec
 
-from models_app import audit, model_access, selectors, services
+from models_app import audit, model_access, selectors, services, upstreams
 from models_app.errors import InvalidModelName, ModelNotFound
 from models_app.names import DEFAULT_HOST, LIBRARY, ModelName
 from models_app.permissions import Principal, Verb, may_write_library
 from models_app.selectors import ListedTag, TagRecord
+from models_app.upstreams import Serving
 from registry import manifests, quotas, removal
 from registry.blobs import blob_store
 from registry.capabilities import capabilities_of, with_parser
@@ -28,6 +29,7 @@ from registry.errors import (
     IsAlias,
     NameIsInvalid,
     NotYourModel,
+    ServedElsewhere,
 )
 from registry.manifests import LayerRef, Manifest
 
@@ -83,6 +85,7 @@ class ResolvedModel(ModelContents):
     modified_at: datetime
     cache_scope: str  # of models_app's CacheScope
     is_pinned: bool
+    serving: Serving | None = None  # the engine elsewhere that has it; None: its files are here
 
     @property
     def details(self) -> ModelDetails:
@@ -145,8 +148,13 @@ class StoredManifest:
 
 
 def stored_manifest(principal: Principal, name: str | ModelName) -> StoredManifest:
-    """Return the manifest of a model whose files the principal may have. Raises as `resolve`."""
+    """Return the manifest of a model whose files the principal may have.
+
+    Raises as `resolve`, and ServedElsewhere.
+    """
     record = _find(principal, name, Verb.PULL)
+    if record.media_type == manifests.UPSTREAM_TYPE:
+        raise ServedElsewhere(record.name.short)
     return StoredManifest(name=record.name, body=record.manifest, media_type=record.media_type)
 
 
@@ -157,7 +165,10 @@ def resolve(principal: Principal, name: str | ModelName, verb: Verb) -> Resolved
     its display form; NotYourModel.
     """
     record = _find(principal, name, verb)
-    contents = _contents(record.manifest)
+    serving = None
+    if record.media_type == manifests.UPSTREAM_TYPE:
+        serving = upstreams.serving(record.digest)
+    contents = _contents(record.manifest) if serving is None else _served_contents(record)
     known = {field.name: getattr(contents, field.name) for field in fields(contents)}
     known["capabilities"] = with_parser(contents.capabilities, record.config.get("parser") or "")
     return ResolvedModel(
@@ -169,6 +180,7 @@ def resolve(principal: Principal, name: str | ModelName, verb: Verb) -> Resolved
         modified_at=record.modified_at,
         cache_scope=record.cache_scope,
         is_pinned=record.is_pinned,
+        serving=serving,
     )
 
 
@@ -334,6 +346,27 @@ def _contents(manifest_body: bytes) -> ModelContents:
             template,
             has_projector=bool(projector),
         ),
+    )
+
+
+def _served_contents(record: TagRecord) -> ModelContents:
+    """Return what is known of a model whose files are elsewhere: what its config says."""
+    family = record.config.get("model_family", "")
+    context_length = record.config.get("context_length", 0)
+    metadata = {"general.architecture": family, f"{family}.context_length": context_length}
+    return ModelContents(
+        manifest=manifests.parse_manifest(record.manifest),
+        weights="",
+        parent_model="",
+        template="",
+        system="",
+        parameters={},
+        messages=(),
+        license=(),
+        projector="",
+        adapters=(),
+        gguf={"architecture": family, "metadata": metadata, "context_length": context_length},
+        capabilities=tuple(record.config.get("capabilities", ())),
     )
 
 

@@ -34,6 +34,8 @@ TEXT_TYPES: Final = frozenset(
 OCI_MANIFEST_TYPE: Final = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX_TYPE: Final = "application/vnd.oci.image.index.v1+json"
 DOCKER_LIST_TYPE: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
+# Of a model that an engine elsewhere serves: made by this site alone, and given to nobody.
+UPSTREAM_TYPE: Final = "application/vnd.ollamasite.upstream.v1+json"
 # Every kind of manifest that is taken here, from others' registries as well.
 MANIFEST_TYPES: Final = (MANIFEST_TYPE, OCI_MANIFEST_TYPE, DOCKER_LIST_TYPE, OCI_INDEX_TYPE)
 MAX_MANIFEST_BYTES: Final = 4 * 1024 * 1024

@@ -45,7 +45,7 @@ def modelfile_text(model: ResolvedModel, *, system: str, options: Mapping[str, A
         "requires": config.get("requires", ""),
     }
     commands = [
-        Command("model", str(model.weights_path)),
+        Command("model", model.name if model.serving else str(model.weights_path)),
         *(Command("adapter", _path(digest)) for digest in model.adapters),
         *(Command("model", _path(digest)) for digest in (model.projector,) if digest),
         *(Command(name, text) for name, text in texts.items() if text),
@@ -76,7 +76,7 @@ def parameters_text(parameters: Mapping[str, Any]) -> str:
 def model_info(model: ResolvedModel, *, is_verbose: bool) -> dict[str, Any]:
     """Return the GGUF metadata sorted by key; arrays are None unless verbose. Raises GgufError."""
     gguf: Mapping[str, Any] = model.gguf
-    if is_verbose:
+    if is_verbose and model.serving is None:
         gguf = inspect(model.weights_path, with_arrays=True).to_json()
     info = _info(gguf)
     return {key: value for key, value in info.items() if key not in _HIDDEN_KEYS}

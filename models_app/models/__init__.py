@@ -67,6 +67,11 @@ from models_app.models.records import (
 from models_app.models.responses import (
     StoredResponse,
 )
+from models_app.models.upstreams import (
+    ServedModel,
+    Upstream,
+    UpstreamKind,
+)
 
 __all__ = [
     "ACTIVE_STATES",
@@ -109,12 +114,15 @@ __all__ = [
     "Outcome",
     "RepositoryBlob",
     "RepositoryManifest",
+    "ServedModel",
     "SiteLock",
     "StoredResponse",
     "Tag",
     "Team",
     "Upload",
     "UploadSession",
+    "Upstream",
+    "UpstreamKind",
     "UsedSignature",
     "User",
     "Visibility",

@@ -16,6 +16,7 @@ from django.core.management.base import BaseCommand
 from inference import recording
 from models_app import browser_sessions, ledger_chores
 from ollamasite.celery import app
+from registry import upstreams
 from registry.jobs import recovery
 
 # How long what is cancelled may take to go.
@@ -63,9 +64,10 @@ def _look_at_jobs(**_: object) -> None:
 
 
 def _look_after_records() -> None:
-    """Write down what dead web processes have left behind, and drop what is too old or over."""
+    """Write down what dead web processes have left, drop what is over, look at engines."""
     ledger_chores.do(recording.find_ends)
     browser_sessions.remove_over_in_time()
+    upstreams.look_in_time()
 
 
 def _limit_shutdown(how: str, **_: object) -> None:
