@@ -6,11 +6,13 @@ jobs there are; knows no page.
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from django.db.models import Q
 
 from models_app.jobs import ACTIVE_STATES, JobRecord, record_of, visible
+from models_app.models import Job, JobState
 from models_app.permissions import Principal
 
 _MOST_ACTIVE: Final = 100
@@ -25,6 +27,26 @@ class JobLists:
 
     active: list[JobRecord]
     ended: list[JobRecord]
+
+
+@dataclass(frozen=True, slots=True)
+class LeftAlone:
+    """How many jobs nobody has to do with, and how many run."""
+
+    silent: int  # of those that run
+    waiting: int
+    running: int
+
+
+def left_alone(*, silent_since: datetime, queued_before: datetime) -> LeftAlone:
+    """Count the jobs that run and were last heard of before, and those that wait since before."""
+    running = Job.objects.filter(state=JobState.RUNNING)
+    waiting = Job.objects.filter(state=JobState.QUEUED, created_at__lt=queued_before)
+    return LeftAlone(
+        silent=running.filter(heartbeat_at__lt=silent_since).count(),
+        waiting=waiting.count(),
+        running=running.count(),
+    )
 
 
 def list_for_people(principal: Principal, *, is_everybodys: bool) -> JobLists:

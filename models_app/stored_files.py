@@ -1,6 +1,6 @@
 """Which files the tables say that there are, and whose they are. Knows nothing of a disk."""
 
-from models_app.models import Layer, RepositoryBlob, RepositoryManifest, Tag, Upload
+from models_app.models import Blob, Layer, RepositoryBlob, RepositoryManifest, Tag, Upload
 
 
 def needed_digests() -> set[str]:
@@ -9,6 +9,11 @@ def needed_digests() -> set[str]:
     uploads = Upload.objects.values_list("digest", flat=True)
     pushed = RepositoryBlob.objects.values_list("digest", flat=True)
     return {*layers.distinct(), *uploads.distinct(), *pushed.distinct()}
+
+
+def recorded_sizes() -> dict[str, int]:
+    """Return the bytes of each file that is a layer, by digest (64 hex)."""
+    return dict(Blob.objects.values_list("digest", "size_bytes"))
 
 
 def is_needed(digest: str) -> bool:

@@ -43,6 +43,7 @@ usage: ollamasite COMMAND [options]
   audit        what administrators did and who signed in: list, verify
   policy       who may use which route, as a table
   personal-data  all that is known of a user: export, delete
+  check        what is wrong with this site, and what to do
   backup       database, models, secrets, to a .tar file or into a folder
   restore      a backup into an empty data directory
   gc           remove what nobody needs any longer

@@ -33,6 +33,8 @@ from django.conf import settings
 from registry.digest import Digest
 from registry.errors import BlobNotFound, DigestMismatch, InvalidDigest, StorageFull
 
+# Of the names of all files that belong here.
+KNOWN_PREFIXES: Final = ("sha256-", "draft-", "upload-", "partial-", "push-", "damaged-")
 _CHUNK_BYTES: Final = 1024 * 1024
 _BLOB_MODE: Final = 0o440
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})

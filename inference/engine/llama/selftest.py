@@ -1,0 +1,25 @@
+"""Tells, as JSON, whether llama.cpp can be loaded here and what it can use.
+
+    python -m inference.engine.llama.selftest
+
+A process of its own: a library that does not fit the processor ends it by a signal. Loads no model.
+"""
+
+import json
+import sys
+
+import llama_cpp.llama_cpp as lib
+
+
+def main() -> None:
+    """Print it."""
+    lib.llama_backend_init()
+    found = {
+        "system": lib.llama_print_system_info().decode(errors="replace"),
+        "can_use_gpu": bool(lib.llama_supports_gpu_offload()),
+    }
+    sys.stdout.write(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""The processes of the site on this machine: what runs, what answers, what has been left."""
+
+import asyncio
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from django.conf import settings
+from django.utils import timezone
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from inference import probe
+from models_app import job_lists, ledger_journal
+from ollamasite.celery import app
+from ollamasite.checkup import redis
+from ollamasite.checkup.findings import Finding, error, note, warning
+from ollamasite.self_probe import SelfProbe
+
+_ANSWER_S: Final = 5.0
+_WORKERS_ANSWER_S: Final = 2.0
+# Whoever works at a job says so every second; after 15 s others take it up.
+_SILENT: Final = timedelta(seconds=60)
+_WAITS_LONG: Final = timedelta(minutes=10)
+_LEFT_S: Final = 180.0
+
+
+def serve_runs() -> bool:
+    """Whether `ollamasite serve` holds this data directory."""
+    path = Path(settings.DATA_DIR) / "serve.lock"
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def look_at_redis() -> Iterator[Finding]:
+    """Tell what is wrong with Redis; `serve` starts one of its own, which ends with it."""
+    is_own = f"unix://{settings.REDIS_SOCKET}" == settings.REDIS_URL
+    if is_own and not serve_runs():
+        yield note("redis.not-started", "Redis was not looked at: `ollamasite serve` does not run.")
+        return
+    yield from redis.look()
+
+
+def look_at_engine() -> Iterator[Finding]:
+    """Tell whether this machine's node answers."""
+    path = Path(settings.ENGINE_SOCKET)
+    if not path.exists() and not serve_runs():
+        yield note("engine.not-started", "No inference process runs on this machine.")
+        return
+    try:
+        probe.greet(path, timeout_s=_ANSWER_S)
+    except probe.NodeProblem as problem:
+        yield error(
+            "engine.unusable",
+            f"The inference process cannot be used at {path}: {problem}.",
+            "Look at the log of `ollamasite inference`, and restart it.",
+        )
+
+
+def look_at_web() -> Iterator[Finding]:
+    """Tell whether this machine's web process answers."""
+    site = SelfProbe(settings.BIND_HOST, settings.BIND_PORT)
+    if asyncio.run(site.answers()):
+        return
+    if serve_runs():
+        yield error(
+            "web.silent",
+            f"The web process does not answer at {site.url}.",
+            "Look at its log; OLLAMASITE_HOST and OLLAMASITE_PORT must be those it began with.",
+        )
+    else:
+        yield note("web.not-started", f"No web process answers at {site.url}.")
+
+
+def look_at_worker() -> Iterator[Finding]:
+    """Tell whether somebody does the jobs."""
+    try:
+        answers = app.control.ping(timeout=_WORKERS_ANSWER_S)
+    except (RedisError, OperationalError, OSError):
+        yield note("worker.unknown", "Whether a worker runs cannot be told without Redis.")
+        return
+    if not answers:
+        yield error(
+            "worker.silent",
+            "No worker answers: pulls, creates and garbage collection wait.",
+            "Start `ollamasite worker`, or look at its log.",
+        )
+
+
+def look_at_jobs() -> Iterator[Finding]:
+    """Tell of jobs that nobody does."""
+    now = timezone.now()
+    left = job_lists.left_alone(silent_since=now - _SILENT, queued_before=now - _WAITS_LONG)
+    if left.silent:
+        yield error(
+            "jobs.silent",
+            f"Running jobs that nobody has heard of for a minute: {left.silent}.",
+            "See that a worker runs: it takes them up again.",
+        )
+    if left.waiting and not left.running:
+        yield error(
+            "jobs.waiting",
+            f"Jobs that have waited for more than ten minutes while none runs: {left.waiting}.",
+            "See that a worker runs and reaches Redis and the database.",
+        )
+
+
+def look_at_journals() -> Iterator[Finding]:
+    """Tell of requests that are not in the ledger though their web process is gone."""
+    left = [
+        path
+        for path in Path(settings.LEDGER_DIR).glob(ledger_journal.PATTERN)
+        if path.stat().st_mtime < time.time() - _LEFT_S and _is_nobodys(path)
+    ]
+    if left:
+        yield warning(
+            "ledger.left",
+            "Journals of web processes that are gone and that are not in the ledger yet: "
+            f"{len(left)}, such as {left[0].name}.",
+            "A worker or web process with this data directory writes them within a minute.",
+        )
+
+
+def _is_nobodys(path: Path) -> bool:
+    left = ledger_journal.LeftJournal.take(path)
+    if left is None:
+        return False
+    left.close()
+    return True
