@@ -90,10 +90,11 @@ def _postgresql() -> Iterator[Finding]:
         clock, connections, encoding, is_standby = cursor.fetchone()
         now = (before + time.time()) / 2
     yield from skew("the database's", clock, now, (time.time() - before) / 2)
-    if connection.get_database_version() < _LEAST_POSTGRESQL:
+    version = connection.get_database_version()
+    if version < _LEAST_POSTGRESQL:
         yield error(
             "database.old",
-            f"PostgreSQL {connection.pg_version} is older than {_LEAST_POSTGRESQL[0]}.",
+            f"PostgreSQL {version[0]} is older than {_LEAST_POSTGRESQL[0]}.",
             "Upgrade it.",
         )
     if is_standby:

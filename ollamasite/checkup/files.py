@@ -120,7 +120,7 @@ def _written_places() -> Iterator[tuple[str, Path]]:
         ("the data directory", Path(settings.DATA_DIR)),
         ("sockets", Path(settings.RUN_DIR)),
     ]
-    if database["ENGINE"].endswith("sqlite3"):
+    if str(database["ENGINE"]).endswith("sqlite3"):
         places.append(("the database", Path(str(database["NAME"])).parent))
     return ((what, folder) for what, folder in places if folder.is_dir())
 
@@ -160,7 +160,7 @@ def remote_kind(path: Path, mounts: str) -> str | None:
 def look_at_remote_disks() -> Iterator[Finding]:
     """Tell of a SQLite database on another machine's disk."""
     database = settings.DATABASES["default"]
-    if not database["ENGINE"].endswith("sqlite3") or not _MOUNTS.exists():
+    if not str(database["ENGINE"]).endswith("sqlite3") or not _MOUNTS.exists():
         return
     path = Path(str(database["NAME"]))
     if kind := remote_kind(path, _MOUNTS.read_text()):

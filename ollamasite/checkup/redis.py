@@ -109,6 +109,6 @@ def _times(client: Redis) -> Iterator[Finding]:
             "Put it on this machine or nearer to it, and see what else it does.",
         )
     before = time.time()
-    seconds, microseconds = client.time()  # type: ignore[misc]  # not awaited: it is synchronous
+    seconds, microseconds = client.time()
     now = time.time()
     yield from skew("Redis'", seconds + microseconds / 1e6, (before + now) / 2, (now - before) / 2)

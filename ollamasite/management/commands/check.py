@@ -2,10 +2,10 @@
 
 import json
 import sys
-from argparse import ArgumentParser
 from dataclasses import asdict
 from typing import Any
 
+from django.core.management.base import CommandParser
 from django.core.management.commands.check import Command as DjangoCheck
 
 from ollamasite.checkup.findings import Finding, Level
@@ -20,13 +20,13 @@ class Command(DjangoCheck):
         "something does not work. --deploy, --tag and app labels: Django's checks alone."
     )
 
-    def add_arguments(self, parser: ArgumentParser) -> None:
+    def add_arguments(self, parser: CommandParser) -> None:
         """Declare the arguments."""
         super().add_arguments(parser)
         parser.add_argument("--deep", action="store_true", help="hash every file of the store too")
         parser.add_argument("--json", action="store_true", help="for programs")
 
-    def handle(self, *app_labels: str, **options: Any) -> None:
+    def handle(self, *app_labels: list[str], **options: Any) -> None:
         """Look, and print what was found."""
         if app_labels or options["deploy"] or options["tags"] or options["list_tags"]:
             super().handle(*app_labels, **options)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from django.core import checks
 from pytest_django.fixtures import Settings
 
 from ollamasite.checkup import configuration
@@ -48,8 +49,8 @@ def test_contradictions_are_found(
     values: dict[str, Any],
 ) -> None:
     if expected == {"django.models.E004"}:
-        problem = configuration.checks.Error("A model is wrong.", id="models.E004")
-        monkeypatch.setattr(configuration.checks, "run_checks", lambda: [problem])
+        problem = checks.Error("A model is wrong.", id="models.E004")
+        monkeypatch.setattr(checks, "run_checks", lambda: [problem])
     for name, value in values.items():
         setattr(settings, name, value)
     assert codes(configuration.look()) == expected
