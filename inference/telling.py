@@ -1,4 +1,4 @@
-"""The end of a call for those who look after the site: its figures and its line in the log.
+"""The end of a call for those who look after the site: its figures, its line, its trace.
 
 Names no prompt, no answer and no key. Knows no engine and no HTTP.
 """
@@ -29,6 +29,7 @@ class Telling:
     def tell(self, end: End) -> None:
         """Count the call, and have it in the line of its request or in one of its own."""
         self._count(end)
+        self._trace(end)
         if self._record is not None and self._record.takes_calls:
             self._record.calls.append(self._facts(end))
             return
@@ -44,6 +45,34 @@ class Telling:
             prompt=used.tokens_in,
             cached=used.tokens_cached,
             completion=used.tokens_out,
+        )
+
+    def _trace(self, end: End) -> None:
+        if self._record is None or self._record.trace is None:
+            return
+        begun, used = self._begun, end.figures
+        attributes: dict[str, str | int] = {
+            "gen_ai.operation.name": begun.kind,
+            "gen_ai.request.model": begun.model_name,
+            "gen_ai.usage.input_tokens": used.tokens_in,
+            "gen_ai.usage.output_tokens": used.tokens_out,
+            "ollamasite.cached_tokens": used.tokens_cached,
+            "ollamasite.outcome": end.outcome,
+            "ollamasite.node": end.node,
+        }
+        phases = (
+            # What a request waits for its turn is a part of the time until it begins.
+            ("load", max(0, used.load_us - used.queue_us)),
+            ("queue", used.queue_us),
+            ("prefill", used.prefill_us),
+            ("decode", used.decode_us),
+        )
+        self._record.trace.add_call(
+            f"{begun.kind} {begun.model_name}",
+            attributes,
+            began_us=begun.at_us,
+            ended_us=end.at_us,
+            phases=phases,
         )
 
     def _facts(self, end: End) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from django.conf import settings
 
-from ollamasite import meters
+from ollamasite import meters, tracing
 from ollamasite.error_responses import dialect_of
 from ollamasite.request_context import current_request_id
 from ollamasite.request_record import RequestRecord, current
@@ -40,6 +40,7 @@ class AccessLog:
             await send(event)
 
         record = RequestRecord(current_request_id(), takes_calls=kind == "http")
+        record.trace = tracing.start(scope)
         token = current.set(record)
         began_s = time.perf_counter()
         meters.OPEN.labels(kind).inc()
@@ -65,6 +66,8 @@ def _write(scope: Any, record: RequestRecord, status: int | None, seconds: float
         meters.http_answered(
             route=route, method=method, status=status, dialect=dialect, seconds=seconds
         )
+    if record.trace is not None:
+        record.trace.end(route=route, method=method, status=status, request_id=record.request_id)
     facts: dict[str, Any] = {
         "request_id": record.request_id,
         "method": method,
@@ -74,6 +77,7 @@ def _write(scope: Any, record: RequestRecord, status: int | None, seconds: float
         "duration_ms": round(seconds * 1000, 1),
         "user_id": record.user_id,
         "key_id": record.key_id,
+        "trace_id": record.trace.trace_id if record.trace else None,
     }
     for call in record.calls or [{}]:
         logger.log(_level(route), "request", extra=facts | call)

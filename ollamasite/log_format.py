@@ -17,6 +17,7 @@ from ollamasite.request_record import current
 
 FIELDS: Final = (
     "request_id",
+    "trace_id",
     "method",
     "route",
     "status",

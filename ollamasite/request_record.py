@@ -8,6 +8,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from ollamasite.tracing import RequestTrace
+
 
 @dataclass(slots=True)
 class RequestRecord:
@@ -18,6 +20,7 @@ class RequestRecord:
     route: str = ""
     user_id: int | None = None
     key_id: int | None = None
+    trace: RequestTrace | None = None
     calls: list[dict[str, Any]] = field(default_factory=list)
 
 

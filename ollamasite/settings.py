@@ -45,6 +45,8 @@ BIND_PORT = env.integer("OLLAMASITE_PORT", 11434)
 # Who may read /metrics without an account.
 METRICS_TOKEN = env.secret("OLLAMASITE_METRICS_TOKEN")
 METRICS_NETWORKS = env.networks("OLLAMASITE_METRICS_NETWORKS")
+# Where traces go (OTLP over HTTP); none are made without.
+OTLP_ENDPOINT = env.text("OLLAMASITE_OTLP_ENDPOINT")
 # Names that clients may use for this site besides localhost, this machine's name and IP addresses.
 SITE_HOSTS = env.names_list("OLLAMASITE_ALLOWED_HOSTS")
 # Web pages of these origins may call the API from a browser; Ollama's own list, after one's own.

@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
+from inference.telling import Telling
+from models_app.ledger_journal import Begin, End, Figures
 from models_app.models import User
 from ollamasite.access_log import AccessLog
 from ollamasite.request_context import RequestContext
+from ollamasite.request_record import RequestRecord, current
 from tests.fakes.engine import FakeNode, Script
 from tests.fakes.http import AsgiClient
 from tests.inference.conftest import api, model, node
@@ -80,23 +83,51 @@ async def test_secrets_in_paths_are_not_written_down(caplog: pytest.LogCaptureFi
     assert "sosecret" not in str(lines(caplog))
 
 
-async def test_answer_that_was_left_has_a_line_of_its_own_when_it_ends(
+async def test_end_of_an_answer_that_was_left_is_told_once(
     node: FakeNode, model: str, api: AsgiClient, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """In the request's line, or in one of its own where the end comes after that."""
     caplog.set_level(logging.INFO)
     node.scripts.append(Script(is_held=True))
-    asked = {"model": model, "prompt": "Hello"}
-    call = api.open("POST", "/api/generate", data=asked)
+    call = api.open("POST", "/api/generate", data={"model": model, "prompt": "Hello"})
     await call.wait_for_text("Hello")
     await call.leave()
-    async with asyncio.timeout(20):
-        while "inference.telling" not in {record.name for record in caplog.records}:
-            await asyncio.sleep(0.01)
 
-    [line] = lines(caplog)
+    def told() -> list[Any]:
+        return [vars(record) for record in caplog.records if hasattr(record, "outcome")]
+
+    async with asyncio.timeout(20):
+        while not told():
+            await asyncio.sleep(0.01)
+    [ended], [line] = told(), lines(caplog)
     assert line["status"] == 200
-    [ended] = [vars(record) for record in caplog.records if record.name == "inference.telling"]
     assert (ended["request_id"], ended["outcome"]) == (line["request_id"], "left")
+
+
+async def test_call_without_a_request_of_its_own_has_a_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    begun = Begin(
+        request_id="c",
+        at_us=1,
+        messages=("e",),
+        user_id=7,
+        user_name="alice",
+        model_name="tiny:latest",
+        model_digest="d" * 64,
+        dialect="page",
+        kind="chat",
+    )
+    token = current.set(RequestRecord("req_1", takes_calls=False))
+    try:
+        telling = Telling(begun)
+    finally:
+        current.reset(token)
+    telling.tell(End(request_id="c", at_us=2, outcome="done", figures=Figures(tokens_out=3)))
+
+    [line] = [vars(record) for record in caplog.records if record.name == "inference.telling"]
+    assert (line["request_id"], line["user_id"], line["tokens_out"]) == ("req_1", 7, 3)
 
 
 async def test_exception_of_the_application_is_a_500(caplog: pytest.LogCaptureFixture) -> None:

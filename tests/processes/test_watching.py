@@ -78,7 +78,7 @@ def test_every_line_but_the_banners_is_json_and_none_has_a_prompt_or_a_key(
     generate(site)
     lines = json_lines(site)
 
-    assert {"serve", "web", "inference", "worker"} <= {line["process"] for line in lines}
+    assert {"redis", "web", "inference", "worker"} <= {line["process"] for line in lines}
     assert all({"event", "level"} <= line.keys() for line in lines)
     others = [line for line in site.output.splitlines() if line and not line.startswith("{")]
     assert all("|" not in line[:12] for line in others), others

@@ -16,6 +16,7 @@ from django.utils.module_loading import import_string
 from inference import generation, recording
 from inference.chats import answers
 from models_app import ledger_writer, limits
+from ollamasite import tracing
 from ollamasite.raw_sockets import LargeBodyProtocol
 from registry.jobs import watch
 
@@ -44,11 +45,14 @@ class Command(BaseCommand):
         # which every stream stands still) each time it collects garbage.
         gc.collect()
         gc.freeze()
+        if settings.OTLP_ENDPOINT:
+            tracing.begin(settings.OTLP_ENDPOINT)
         ledger_writer.keep_writing(recording.find_ends)
         try:
             _serve(application, host, port, server)
         finally:
             ledger_writer.finish()
+            tracing.finish()
 
 
 def _serve(application: Any, host: str, port: int, server: str) -> None:
