@@ -39,14 +39,17 @@ class Notice:
 
 
 def of_failed_jobs(ended: Sequence[JobRecord]) -> list[Notice]:
-    """Return the jobs whose last try has failed, of those that have ended, the newest first."""
+    """Return the jobs whose last try has failed, of those that have ended, the newest first.
+
+    Not those that somebody has dismissed.
+    """
     newest: dict[tuple[str, str], JobRecord] = {}
     for job in ended:
         newest.setdefault((job.kind, job.model_name), job)
     return [
         Notice(_failed(job), page="jobs", link="See the job", is_bad=True)
         for job in newest.values()
-        if job.state == "failed"
+        if job.state == "failed" and not job.is_dismissed
     ]
 
 

@@ -1,7 +1,7 @@
 """Jobs are cancelled: one whose row is held, or all that hang on a person or on a key.
 
-Whoever runs one sees it with the next progress that it writes. Wants the caller's transaction;
-asks nobody's rights. Knows no kind of job and no queue.
+Whoever runs one sees it with the next progress that it writes. Wants the caller's transaction.
+And one that has failed is dismissed. Asks nobody's rights; knows no kind of job and no queue.
 """
 
 import secrets
@@ -29,6 +29,12 @@ def cancel_held(row: Job) -> bool:
         return False
     Job.objects.filter(pk=row.pk).update(**changes, version=F("version") + 1)
     return True
+
+
+def dismiss_failed(job_id: str) -> None:
+    """Note that somebody has seen that a job has failed; others stay as they are."""
+    rows = Job.objects.filter(job_id=job_id, state=JobState.FAILED, dismissed_at=None)
+    rows.update(dismissed_at=timezone.now(), version=F("version") + 1)
 
 
 def cancel_jobs_of(owner_id: int, *, namespace: str = "") -> None:

@@ -61,6 +61,7 @@ class JobRecord:
     started_at: datetime | None
     ended_at: datetime | None
     is_cancel_asked: bool = False
+    is_dismissed: bool = False
 
     @property
     def is_ended(self) -> bool:
@@ -274,6 +275,7 @@ def _requeue(row: Job, key_id: int | None) -> None:
         started_at=None,
         heartbeat_at=None,
         ended_at=None,
+        dismissed_at=None,
         version=F("version") + 1,
     )
 
@@ -479,6 +481,7 @@ def record_of(row: Job, *, has_events: bool = True) -> JobRecord:
         kind=JobKind(row.kind),
         state=JobState(row.state),
         is_cancel_asked=row.is_cancel_asked,
+        is_dismissed=row.dismissed_at is not None,
         owner_id=row.owner_id,
         owner_name=row.owner.username if row.owner else "",
         model_name=row.model_name,

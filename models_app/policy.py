@@ -206,6 +206,7 @@ ROUTES: Final[dict[str, Rule]] = {
     "jobs/<str:job_id>": _READ.asking(GET=Demand.OWN_OR_OPERATOR),
     "jobs/<str:job_id>/cancel": _BY_FORM.asking(POST=Demand.OWN_OR_OPERATOR),
     "jobs/<str:job_id>/retry": _BY_FORM.asking(POST=Demand.OWN_OR_OPERATOR),
+    "jobs/<str:job_id>/dismiss": _BY_FORM.asking(POST=Demand.OWN_OR_OPERATOR),
     "models": _READ,
     "models/<path:name>": _READ.asking(GET=Demand.MODEL_READ),
     "models/<path:name>/text/<str:part>": _READ.asking(GET=Demand.MODEL_READ),

@@ -17,4 +17,5 @@ urlpatterns = [
     path("jobs/<str:job_id>", jobs.job, name="job"),
     path("jobs/<str:job_id>/cancel", jobs.cancel, name="cancel-job"),
     path("jobs/<str:job_id>/retry", jobs.retry, name="retry-job"),
+    path("jobs/<str:job_id>/dismiss", jobs.dismiss, name="dismiss-job"),
 ]

@@ -66,6 +66,7 @@ class Job(models.Model):
     started_at = models.DateTimeField(null=True, blank=True)
     heartbeat_at = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True)
+    dismissed_at = models.DateTimeField(null=True, blank=True)  # seen: it needs no attention
 
     class Meta:
         ordering = ["-created_at", "-pk"]

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from models_app import audit, jobs
+from models_app import audit, job_cancel, jobs
 from models_app.jobs import JobKind, JobRecord, NewJob
 from models_app.names import LIBRARY, ModelName
 from models_app.permissions import Principal
@@ -97,6 +97,19 @@ def retry(principal: Principal, job_id: str) -> JobRecord:
         _record_job("job.retry", principal, record)
     _tell_and_wake(record)
     return record
+
+
+def dismiss(principal: Principal, job_id: str) -> JobRecord:
+    """Let a job that has failed need no attention any longer; others are returned as they are.
+
+    Raises JobNotFound.
+    """
+    record = _find(principal, job_id)
+    job_cancel.dismiss_failed(record.job_id)
+    if record.owner_id != principal.user_id:
+        _record_job("job.dismiss", principal, record)
+    notices.tell(record.job_id, record.owner_id)
+    return _find(principal, job_id)
 
 
 def find(principal: Principal, job_id: str) -> JobRecord:

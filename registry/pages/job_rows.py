@@ -73,6 +73,8 @@ class JobRow:
     error_code: str
     is_active: bool
     is_stopping: bool
+    is_dismissed: bool
+    can_be_dismissed: bool
     again: str  # what the button says that has it done again
     opens_model: bool
     created_at: datetime
@@ -110,6 +112,8 @@ def job_row(record: JobRecord, principal: Principal) -> JobRow:
         error_code=error.get("code", ""),
         is_active=is_active,
         is_stopping=is_stopping,
+        is_dismissed=record.is_dismissed,
+        can_be_dismissed=record.state == JobState.FAILED and not record.is_dismissed,
         again=_again(record),
         opens_model=record.state == JobState.SUCCEEDED and record.kind in _MAKES_MODEL,
         created_at=record.created_at,

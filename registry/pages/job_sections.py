@@ -24,8 +24,8 @@ def sections(lists: JobLists, principal: Principal) -> list[Section]:
         Section("running", "Running", _in(active, JobState.RUNNING)),
         # The line goes from its head.
         Section("waiting", "Waiting", _in(active, JobState.QUEUED)[::-1]),
-        Section("failed", "Failed", _in(ended, JobState.FAILED)),
-        Section("done", "Done", _in(ended, JobState.SUCCEEDED, JobState.CANCELLED)),
+        Section("failed", "Failed", [row for row in ended if row.can_be_dismissed]),
+        Section("done", "Done", [row for row in ended if not row.can_be_dismissed]),
     ]
     return [section for section in found if section.jobs]
 

@@ -66,6 +66,13 @@ def retry(request: HttpRequest, job_id: str) -> HttpResponse:
     return _back(request, record.job_id)
 
 
+@allow("POST")
+def dismiss(request: HttpRequest, job_id: str) -> HttpResponse:
+    """Let a job that has failed need no attention any longer."""
+    record = submit.dismiss(principal_of(request), job_id)
+    return _back(request, record.job_id)
+
+
 @never_cache
 @allow("GET")
 def strip(request: HttpRequest) -> HttpResponse:

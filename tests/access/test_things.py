@@ -99,6 +99,7 @@ CASES: list[tuple[str, str, Make, dict[str, Any]]] = [
     ("GET", "jobs/<str:job_id>", things.job, {}),
     ("POST", "jobs/<str:job_id>/cancel", things.job, {}),
     ("POST", "jobs/<str:job_id>/retry", things.job, {}),
+    ("POST", "jobs/<str:job_id>/dismiss", things.job, {}),
     ("GET", "v1/responses/<str:response_id>", things.response, {}),
     ("DELETE", "v1/responses/<str:response_id>", things.response, {}),
     ("GET", "v1/responses/<str:response_id>/input_items", things.response, {}),

@@ -12,7 +12,7 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from models_app.keys import KeyRules, create_key
-from models_app.models import Job, User
+from models_app.models import AuditEntry, Job, User
 from models_app.permissions import Scope
 
 PART = {"hx-request": "true"}
@@ -250,7 +250,49 @@ def test_part_leaves_the_message_for_the_page(as_bob: Client, bob: User, jobs_wa
     assert "It is in line again." in words(as_bob.get(f"/jobs/{job_id}"))
 
 
-@pytest.mark.parametrize("act", ["cancel", "retry"])
+def test_failed_job_that_is_dismissed_needs_no_attention(
+    as_bob: Client, bob: User, jobs_wait: None
+) -> None:
+    job_id = add_job(bob, "failed", error={"code": "x", "status": 500, "message": "no space"})
+    assert "has failed: no space" in words(as_bob.get("/home"))
+
+    answer = as_bob.post(
+        f"/jobs/{job_id}/dismiss", {"csrfmiddlewaretoken": token(as_bob), "back": "jobs"}
+    )
+
+    assert answer["Location"] == "/jobs"
+    assert "has failed" not in words(as_bob.get("/home"))
+    told = as_bob.get("/jobs").content.decode()
+    assert 'id="jobs-done"' in told
+    assert 'id="jobs-failed"' not in told
+    assert f"dismiss-{job_id}" not in told
+    as_bob.post(f"/jobs/{job_id}/retry", {"csrfmiddlewaretoken": token(as_bob)})
+    assert Job.objects.get(job_id=job_id).dismissed_at is None
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "succeeded", "cancelled"])
+def test_only_what_has_failed_is_dismissed(as_bob: Client, bob: User, state: str) -> None:
+    job_id = add_job(bob, state)
+
+    as_bob.post(f"/jobs/{job_id}/dismiss", {"csrfmiddlewaretoken": token(as_bob)})
+
+    assert Job.objects.get(job_id=job_id).dismissed_at is None
+
+
+def test_whoever_dismisses_the_job_of_another_is_recorded(
+    as_alice: Client, alice: User, bob: User
+) -> None:
+    job_id = add_job(bob, "failed")
+
+    as_alice.post(f"/jobs/{job_id}/dismiss", {"csrfmiddlewaretoken": token(as_alice)})
+
+    assert Job.objects.get(job_id=job_id).dismissed_at
+    assert [entry.actor_name for entry in AuditEntry.objects.filter(action="job.dismiss")] == [
+        "alice"
+    ]
+
+
+@pytest.mark.parametrize("act", ["cancel", "retry", "dismiss"])
 def test_nothing_is_done_by_looking_or_without_the_token(
     as_bob: Client, bob: User, act: str
 ) -> None:
