@@ -16,7 +16,8 @@ Every message is a JSON object in a text frame; `id` is the page's own word for 
             {"type": "error", "id", "error", "error_id"}
 
 An answer goes on when the socket closes (`inference.chats.answers`), and whoever follows it is told
-of its end once. A refused question is an `error` and leaves nothing behind. Closed as `ws/chat` is.
+of its end once. A refused question is an `error` and leaves nothing behind. Closed as `ws/chat` is,
+but not held by an answer that another process can tell of as well.
 Knows no engine and no row of the database.
 """
 
@@ -63,6 +64,8 @@ class ChatsConsumer(AdmittedConsumer):
         super().__init__(*args, **kwargs)
         self._tasks: set[asyncio.Task[None]] = set()
         self._followed: dict[str, asyncio.Task[None]] = {}
+        # Of `_tasks` those that are over only here: questions, and answers that have no row.
+        self._held: set[asyncio.Task[None]] = set()
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Handle one frame."""
@@ -81,6 +84,16 @@ class ChatsConsumer(AdmittedConsumer):
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def wait_until_free(self) -> None:
+        """Wait until each question is an answer's, and for answers of which no other knows."""
+        while self._held:
+            await asyncio.wait(self._held)
+
+    def _hold(self, task: asyncio.Task[None] | None) -> None:
+        if task is not None:
+            self._held.add(task)
+            task.add_done_callback(self._held.discard)
 
     async def _handle(self, question_id: str | None, frame: Any) -> None:
         match frame.get("type"):
@@ -102,7 +115,7 @@ class ChatsConsumer(AdmittedConsumer):
             raise BadRequest(f'"id" must be a string of 1 to {MAX_ID_CHARACTERS} characters')
         principal = await self.admit()
         if principal is not None:
-            self._begin(self._answer(question_id, principal, frame))
+            self._hold(self._begin(self._answer(question_id, principal, frame)))
 
     async def _follow(self, question_id: str | None, frame: FollowFrame) -> None:
         principal = await self.admit()
@@ -145,6 +158,8 @@ class ChatsConsumer(AdmittedConsumer):
         task = self._begin(self._pass_on(question_id, message_id, told))
         if task is not None:
             self._followed[message_id] = task
+        if keeper().is_only_here(message_id):
+            self._hold(task)
 
     async def _pass_on(
         self, question_id: str | None, message_id: str, told: AsyncIterator[Told]

@@ -14,7 +14,8 @@ Every accepted `chat` ends in exactly one `done` or `error`. A stopped one ends 
 reason `canceled`; `stop` for an id that has ended is ignored. A frame that makes no sense is
 answered with an `error` (its `id` null where none could be read) and the socket stays open.
 Closed with 4401 where nobody is signed in (any longer), and with 4403 where the page that opened
-it is another site's or the key's scope does not reach so far.
+it is another site's or the key's scope does not reach so far. Closed with 1012 where this
+process goes, once all that was asked has its end: ask again on a new socket.
 
 Knows no engine and no row of the database. Runs on the event loop; every answer is a task.
 """
@@ -74,6 +75,11 @@ class ChatConsumer(AdmittedConsumer):
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def wait_until_free(self) -> None:
+        """Wait for the end of every answer."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
 
     async def _start(self, answer_id: str, frame: dict[str, Any]) -> None:
         if answer_id in self._open:

@@ -19,11 +19,14 @@ from models_app.auth import principal_of_scope
 from models_app.errors import TooManyAttempts
 from models_app.permissions import CredentialKind, Principal
 from models_app.policy import WEBSOCKETS
+from ollamasite import leaving
 from ollamasite.errors import Unauthenticated
 from ollamasite.request_record import note_caller, note_route
 
 CLOSE_UNAUTHENTICATED: Final = 4401
 CLOSE_FORBIDDEN: Final = 4403
+# RFC 6455's registry: the server goes, come again.
+CLOSE_SERVICE_RESTART: Final = 1012
 CLOSE_TRY_LATER: Final = 1013
 
 
@@ -38,26 +41,41 @@ class AdmittedConsumer(AsyncWebsocketConsumer):
         super().__init__(*args, **kwargs)
         self._watch: Watch | None = None
         self._closing: asyncio.Task[None] | None = None
+        self._sending_on: asyncio.Task[None] | None = None
 
     async def connect(self) -> None:
         """Accept, so that the closing code reaches the page, and close where nobody may be.
 
-        Whoever is there is seen out when their access ends.
+        Whoever is there is seen out when their access ends, and sent on when this process goes.
         """
         note_route(self.route)
         await self.accept()
         principal = await self.admit()
         if principal is not None:
             self._watch = access_watch.watch(principal, self._see_out)
+            leaving.listen(self._process_leaves)
             await self.admitted(principal)
 
     async def disconnect(self, code: int) -> None:
         """Watch nobody any longer."""
+        leaving.forget(self._process_leaves)
         if self._watch is not None:
             self._watch.close()
+        if self._sending_on is not None:
+            self._sending_on.cancel()
 
     def _see_out(self) -> None:
         self._closing = asyncio.create_task(self.close(CLOSE_UNAUTHENTICATED))
+
+    def _process_leaves(self) -> None:
+        self._sending_on = asyncio.create_task(self._send_on())
+
+    async def _send_on(self) -> None:
+        await self.wait_until_free()
+        await self.close(CLOSE_SERVICE_RESTART)
+
+    async def wait_until_free(self) -> None:
+        """Wait until nothing is left to be said that this process alone can say."""
 
     async def admitted(self, principal: Principal) -> None:
         """Say or start what comes first."""

@@ -5,10 +5,12 @@ because Host must also hold for WebSockets. Rules for Host: contract/ollama.md 1
 rebinding. Knows no route and no user.
 """
 
+import asyncio
 import ipaddress
 import re
 import socket
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, Final
 
 from asgiref.typing import (
@@ -24,6 +26,8 @@ from ollamasite.errors import BodyTooLarge
 from ollamasite.raw_answers import answer, refuse
 
 _MAX_DIGITS: Final = 19
+# How long whoever sends too much may go on, and nothing of it is kept.
+_LISTEN_S: Final = 5.0
 # A name or an address and perhaps a port: nothing that another reader would take for more.
 _HOST: Final = re.compile(r"(?:\[[^\[\]@/?#\s]*\]|[^\[\]:@/?#\s]*)(?::[0-9]*)?")
 _LOCAL_SUFFIXES: Final = (".localhost", ".local", ".internal")
@@ -83,7 +87,7 @@ class Guard:
         limit = self._body_limit(scope)
         declared = _header(scope, b"content-length")
         if _is_over(declared, limit):
-            await refuse(send, BodyTooLarge(), scope, closes=True)
+            await _refuse_body(scope, receive, send)
             return
         received = 0
         is_too_large = False
@@ -105,7 +109,25 @@ class Guard:
 
         await self._application(scope, counted, noted)
         if is_too_large and not has_started:
-            await refuse(send, BodyTooLarge(), scope, closes=True)
+            await _refuse_body(scope, receive, send)
+
+
+async def _refuse_body(scope: Any, receive: Any, send: Any) -> None:
+    """Refuse a body, and let it come for a moment before the connection ends.
+
+    Who is cut off while sending, a proxy among them, often does not get to read why.
+    """
+
+    async def send_unfinished(event: dict[str, Any]) -> None:
+        is_body = event["type"] == "http.response.body"
+        await send({**event, "more_body": True} if is_body else event)
+
+    await refuse(send_unfinished, BodyTooLarge(), scope, closes=True)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LISTEN_S):
+            while (await receive()).get("more_body"):
+                pass
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def _header(scope: Any, name: bytes) -> str:

@@ -17,6 +17,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from inference import generation
+from ollamasite import leaving
 from ollamasite.errors import ServiceError
 from ollamasite.redis_server import answers_ping
 
@@ -34,7 +35,12 @@ async def healthz(request: HttpRequest) -> HttpResponse:
 @never_cache
 @require_safe
 async def readyz(request: HttpRequest) -> JsonResponse:
-    """Answer 200 when database, Redis and engine work and the first start is over, else 503."""
+    """Answer 200 when database, Redis and engine work and the first start is over, else 503.
+
+    Also 503 as soon as this process has been told to go: other processes should be asked.
+    """
+    if leaving.is_leaving():
+        return JsonResponse({"status": "leaving", "checks": {}}, status=503)
     names = ("database", "redis", "engine")
     results = await asyncio.gather(
         _is_well("database", _database_answers()),

@@ -7,10 +7,13 @@ that server's. Knows nothing of what is in it.
 import contextlib
 import hashlib
 import os
+import pwd
+import shutil
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg
+import pytest
 from psycopg import sql
 
 # The address of the run's PostgreSQL server; workers of the same run find it by this.
@@ -34,3 +37,21 @@ def database_settings(data_dir: Path) -> dict[str, str]:
 
 def _at(server_url: str, name: str) -> str:
     return f"postgres:///{name}?{urlsplit(server_url).query}"  # the query has the socket's folder
+
+
+def postgres_program(name: str) -> str:
+    """Return the path of one of PostgreSQL's programs, of its newest version here."""
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    path = os.pathsep.join([*map(str, folders), os.environ.get("PATH", "")])
+    found = shutil.which(name, path=path)
+    if found is None:
+        raise pytest.UsageError(f"{name} is missing: install PostgreSQL's server")
+    return found
+
+
+def postgres_user() -> str | None:
+    """Return as whom a server is to run: it does not as root. None: as oneself."""
+    if os.geteuid() != 0:
+        return None
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    return "postgres" if "postgres" in names else "nobody"

@@ -11,7 +11,6 @@ this plugin.
 
 import atexit
 import os
-import pwd
 import shutil
 import subprocess
 import tempfile
@@ -22,7 +21,7 @@ from typing import Any, Final
 import pytest
 
 import tests.environment  # noqa: F401 - it clears what is set here
-from tests.databases import SERVER_URL
+from tests.databases import SERVER_URL, postgres_program, postgres_user
 
 # Nothing has to survive a power cut.
 _SETTINGS: Final = {
@@ -99,33 +98,17 @@ def _delete_all(operations: Any, style: Any, tables: Iterable[str], **options: b
     return ["; ".join(["SET LOCAL session_replication_role = replica", *deletes])]
 
 
-def _program(name: str) -> str:
-    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    path = os.pathsep.join([*map(str, folders), os.environ.get("PATH", "")])
-    found = shutil.which(name, path=path)
-    if found is None:
-        raise pytest.UsageError(f"{name} is missing: install PostgreSQL's server")
-    return found
-
-
-def _unprivileged() -> str | None:
-    if os.geteuid() != 0:
-        return None
-    names = {entry.pw_name for entry in pwd.getpwall()}
-    return "postgres" if "postgres" in names else "nobody"
-
-
 def _start() -> str:
     """Return the address of a server that has just been started."""
     folder = Path(tempfile.mkdtemp(prefix="ollamasite-postgres-"))
-    user = _unprivileged()
+    user = postgres_user()
     if user is not None:
         shutil.chown(folder, user)
         folder.chmod(0o755)  # tests connect as another user
     cluster, socket = str(folder / "cluster"), str(folder)
 
     def run(program: str, *arguments: str) -> None:
-        command = [_program(program), *arguments]
+        command = [postgres_program(program), *arguments]
         subprocess.run(command, user=user, cwd=folder, check=True, stdout=subprocess.DEVNULL)
 
     def stop() -> None:

@@ -268,6 +268,11 @@ class Keeper:
         answer = self._answers.get(message_id)
         return answer if answer is not None and answer.owner_id == owner_id else None
 
+    def is_only_here(self, message_id: str) -> bool:
+        """Whether no other process can tell of an answer: it is temporary."""
+        answer = self._answers.get(message_id)
+        return answer is not None and answer.is_temporary
+
     @contextmanager
     def place(self, owner_id: int) -> Iterator[None]:
         """Hold one of somebody's places while an answer is asked for. Raises TooManyAnswers."""
@@ -284,12 +289,10 @@ class Keeper:
         mine = (one for one in self._answers.values() if one.owner_id == owner_id)
         return sum(not answer.has_ended for answer in mine)
 
-    async def finish(self) -> None:
-        """Wait a moment for the ends of what still runs."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LAST_WORDS_S):
-                while any(not answer.has_ended for answer in self._answers.values()):  # noqa: ASYNC110 - once, at the very end
-                    await asyncio.sleep(0.02)
+    async def wait_for_ends(self) -> None:
+        """Wait until nothing runs."""
+        while any(not answer.has_ended for answer in self._answers.values()):  # noqa: ASYNC110 - once, at the very end
+            await asyncio.sleep(0.02)
 
     async def _look(self) -> None:
         while self._answers:
@@ -351,6 +354,13 @@ def keeper() -> Keeper:
     return found
 
 
+async def wait_for_ends() -> None:
+    """Wait for the ends of this process' answers, however long they take."""
+    await keeper().wait_for_ends()
+
+
 async def finish() -> None:
     """Wait a moment for the ends of this process' answers, when it goes."""
-    await keeper().finish()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LAST_WORDS_S):
+            await keeper().wait_for_ends()

@@ -81,7 +81,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("s")
     environ = os.environ | database_settings(folder)
     environ |= {"OLLAMASITE_DATA_DIR": str(folder), "OLLAMASITE_LOG_LEVEL": "WARNING"}
-    environ |= {"OLLAMASITE_DRAIN": "1"}
+    environ |= {"OLLAMASITE_DRAIN_TIMEOUT": "1"}
     (folder / "run").mkdir(parents=True)
     _run(environ, "django", "migrate", "--verbosity", "0")
     digest = _run(environ, "tests.pages.fill_database").strip()

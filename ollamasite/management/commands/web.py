@@ -16,8 +16,7 @@ from django.utils.module_loading import import_string
 from inference import generation, recording
 from inference.chats import answers
 from models_app import ledger_writer, limits
-from ollamasite import tracing
-from ollamasite.raw_sockets import LargeBodyProtocol
+from ollamasite import draining, leaving, tracing
 from registry.jobs import watch
 
 # Clients keep pooled connections for long; closing earlier than they do costs them errors.
@@ -67,8 +66,8 @@ def _serve_with_uvicorn(application: Any, host: str, port: int) -> None:
         application,
         host=host,
         port=port,
-        http=LargeBodyProtocol,
-        ws="websockets-sansio",  # the older one is built on an API that websockets deprecates
+        http=draining.DrainingProtocol,
+        ws=draining.DrainingWebSocket,
         ws_max_size=settings.MAX_BODY_BYTES,
         lifespan="off",
         log_config=None,
@@ -91,11 +90,17 @@ class _DrainingServer(uvicorn.Server):
         """Stop listening and wait for what is still being answered."""
         # Whoever is cut off from now on wants their job all the same.
         watch.site_stops()
+        leaving.begin()
+        await asyncio.sleep(settings.DRAIN_DELAY_S)
+        draining.let_nobody_in(listener for server in self.servers for listener in server.sockets)
+        await asyncio.sleep(draining.ACCEPT_S)
         last_words = None
         if math.isfinite(settings.DRAIN_S):
             loop = asyncio.get_running_loop()
             last_words = loop.call_later(settings.DRAIN_S, generation.end_all)
         await super().shutdown(sockets)
+        # Of those nobody is connected to here: their readers have gone to another process.
+        await answers.wait_for_ends()
         if last_words is not None:
             last_words.cancel()
         await _finish()

@@ -1,0 +1,302 @@
+"""The services of `docker-compose.yml` as processes of this machine, each as it stands there.
+
+Commands and environments are the file's own. What Docker does is done here: names and ports of
+containers become addresses of this machine, `/data` a directory of the test's, and words of the
+proxy's template are replaced. PostgreSQL is started by hand, because its image's command makes a
+cluster first. Knows nothing of what the site answers.
+"""
+
+import contextlib
+import datetime
+import ipaddress
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import psycopg
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests import compose
+from tests.databases import postgres_program, postgres_user
+from tests.processes.running_site import free_port, wait_for
+
+START_S: Final = 120.0
+STOP_S: Final = 75.0
+# From which address the proxy reaches web here.
+PROXY_ADDRESS: Final = "127.0.0.1"
+_TEMPLATE: Final = compose.ROOT / "docs" / "ops" / "nginx.conf.template"
+# What the image of nginx has around the template.
+_NGINX: Final = """
+daemon off;
+master_process on;
+worker_processes 1;
+error_log stderr warn;
+pid {folder}/nginx.pid;
+{user}
+events {{ worker_connections 4096; }}
+http {{
+    client_body_temp_path {folder}/client_body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    {site}
+}}
+"""
+
+
+class ManyProcesses:
+    """PostgreSQL, Redis, two webs, worker, inference and proxy, none of them started yet."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.data_dir = folder / "data"
+        (self.data_dir / "run").mkdir(parents=True)
+        names = ("postgres", "redis", "web-1", "web-2", "http", "https")
+        self.ports = {name: free_port() for name in names}
+        self.url = f"https://localhost:{self.ports['https']}"
+        self._services = compose.services(self._values())
+        self._cluster: Path | None = None
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start_all(self) -> None:
+        """Start everything in the order in which the file says that it depends on each other."""
+        self._start_postgres()
+        self.start("redis")
+        wait_for(lambda: _listens(self.ports["redis"]), START_S)
+        self.run("migrate")
+        for name in ("inference", "web-1", "web-2", "worker", "proxy"):
+            self.start(name)
+        for name in ("web-1", "web-2", "https"):
+            wait_for(lambda name=name: _listens(self.ports[name]), START_S)  # type: ignore[misc]
+        wait_for((self.data_dir / "run" / "engine.sock").exists, START_S)
+
+    def run(self, name: str, *command: str, told: str = "") -> str:
+        """Run a service to its end, or another command in its place; return what it printed.
+
+        `told`: what it reads.
+        """
+        argv = self._argv(list(command) or self._services[name].command)
+        environ = self.environment(name)
+        done = subprocess.run(
+            argv, env=environ, input=told, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def start(self, name: str) -> None:
+        """Start a service."""
+        argv = self._proxy_argv() if name == "proxy" else self._argv(self._command(name))
+        with self.log(name).open("a") as log:
+            self._running[name] = subprocess.Popen(
+                argv,
+                cwd=self.folder,
+                env=self.environment(name),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def stop(self, name: str) -> int:
+        """Stop a service as `docker stop` does; return its exit code."""
+        told = str(self._services[name].told.get("stop_signal", "SIGTERM"))
+        process = self._running.pop(name)
+        process.send_signal(signal.Signals[told])
+        try:
+            return process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            _kill(process)
+            raise
+
+    def stop_all(self) -> None:
+        """Stop everything, in the reverse order of the start; kill what does not end."""
+        for name in reversed(list(self._running)):
+            process = self._running.pop(name)
+            process.send_signal(signal.SIGQUIT if name == "proxy" else signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(20)
+            _kill(process)
+        if self._cluster is not None:
+            with contextlib.suppress(subprocess.CalledProcessError):  # it was never started
+                self._as_postgres("pg_ctl", "-D", str(self._cluster), "-m", "immediate", "stop")
+            shutil.rmtree(self._cluster.parent, ignore_errors=True)
+
+    def log(self, name: str) -> Path:
+        """Where a service's output is."""
+        return self.folder / f"{name}.log"
+
+    def pid(self, name: str) -> int:
+        """The process id of a service that runs."""
+        return self._running[name].pid
+
+    def environment(self, name: str) -> dict[str, str]:
+        """Return a service's environment; of this machine's only what programs need to be found."""
+        of_machine = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
+        told = {key: self._here(value) for key, value in self._services[name].environment.items()}
+        # The image's: where the code is, and no output held back.
+        return of_machine | {"PYTHONPATH": str(compose.ROOT), "PYTHONUNBUFFERED": "1"} | told
+
+    # ------------------------------------------------------------ from containers to here
+
+    def _values(self) -> dict[str, str]:
+        return {
+            "SITE_NAME": "models.example",
+            "TLS_DIR": str(self.folder),
+            "COMPOSE_PROFILES": "cpu",
+            "POSTGRES_PASSWORD": "of-the-test-only",
+            "OLLAMASITE_SECRET_KEY": "secret-key-of-the-test-only-0123456789-abcdefghij",
+            "OLLAMASITE_KEY_PEPPER": "pepper-of-the-test-only",
+            "PROXY_ADDRESS": PROXY_ADDRESS,
+            "HTTPS_SUFFIX": f":{self.ports['https']}",
+        }
+
+    def _here(self, text: str) -> str:
+        """Return a text with addresses of this machine for those of containers."""
+        for name, inside in (
+            ("postgres", 5432),
+            ("redis", 6379),
+            ("web-1", 11434),
+            ("web-2", 11434),
+        ):
+            text = text.replace(f"{name}:{inside}", f"127.0.0.1:{self.ports[name]}")
+        return str(self.data_dir) if text == "/data" else text
+
+    def _command(self, name: str) -> list[str]:
+        command = self._services[name].command
+        if name == "redis":
+            # Of the image: a port inside, and the volume as working directory.
+            own = ["--bind", "127.0.0.1", "--port", str(self.ports["redis"])]
+            command = [*command, *own, "--dir", str(self.folder)]
+        if name.startswith("web-"):
+            replaced = {"0.0.0.0": "127.0.0.1", "11434": str(self.ports[name])}  # noqa: S104 - not bound
+            command = [replaced.get(argument, argument) for argument in command]
+        return command
+
+    def _argv(self, command: list[str]) -> list[str]:
+        program, *arguments = command
+        return [*_PROGRAMS.get(program, (program,)), *arguments]
+
+    def _proxy_argv(self) -> list[str]:
+        make_certificate(self.folder)
+        words = dict(self._services["proxy"].environment)
+        words |= {
+            "HTTP_PORT": f"127.0.0.1:{self.ports['http']}",
+            "HTTPS_PORT": f"127.0.0.1:{self.ports['https']}",
+            "CERTIFICATE_DIR": str(self.folder),
+            # There is no DNS of Docker's here, and nothing that it would tell.
+            "WEB_SERVERS": self._here(
+                words["WEB_SERVERS"].partition(";")[2].replace(" resolve", "")
+            ),
+        }
+        site = _TEMPLATE.read_text()
+        for word, value in words.items():
+            site = site.replace(f"${{{word}}}", value)
+        user = "user root;" if os.geteuid() == 0 else ""
+        configuration = self.folder / "nginx.conf"
+        configuration.write_text(_NGINX.format(folder=self.folder, user=user, site=site))
+        nginx = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+        assert nginx, "nginx is missing: install nginx-light"
+        return [nginx, "-e", "stderr", "-p", str(self.folder), "-c", str(configuration)]
+
+    def _start_postgres(self) -> None:
+        told = self._services["postgres"].environment
+        # Not below pytest's own folder, which is closed to the user that the server runs as.
+        home = Path(tempfile.mkdtemp(prefix="ollamasite-cluster-"))
+        cluster, words = home / "cluster", home / "password"
+        words.write_text(told["POSTGRES_PASSWORD"])
+        if user := postgres_user():
+            for path in (home, words):
+                shutil.chown(path, user)
+        self._cluster = cluster
+        owner = ["-U", told["POSTGRES_USER"], "-A", "scram-sha-256", f"--pwfile={words}"]
+        self._as_postgres("initdb", "-D", str(cluster), *owner, "-E", "UTF8", "--no-sync")
+        options = self._services["postgres"].command[1:]
+        address = ["-h", "127.0.0.1", "-p", str(self.ports["postgres"]), "-k", ""]
+        all_of_it = " ".join([*options, *(f"'{word}'" for word in address), "-c fsync=off"])
+        log = ["-l", str(cluster / "log")]
+        self._as_postgres("pg_ctl", "-D", str(cluster), *log, "-w", "-o", all_of_it, "start")
+        user_and_password = f"{told['POSTGRES_USER']}:{told['POSTGRES_PASSWORD']}"
+        at = f"postgres://{user_and_password}@127.0.0.1:{self.ports['postgres']}"
+        with psycopg.connect(f"{at}/postgres", autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {told['POSTGRES_DB']}")
+
+    def _as_postgres(self, program: str, *arguments: str) -> None:
+        command = [postgres_program(program), *arguments]
+        subprocess.run(
+            command,
+            user=postgres_user(),
+            cwd="/",
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+
+
+_PROGRAMS: Final[Mapping[str, tuple[str, ...]]] = {
+    # What the image's PATH names, of the environment and the tree that the tests run in.
+    "ollamasite": (sys.executable, "-m", "ollamasite"),
+}
+
+
+def make_certificate(folder: Path) -> Path:
+    """Write a certificate for localhost and its key, tls.crt and tls.key; return the former."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    names: list[x509.GeneralName] = [
+        x509.DNSName("localhost"),
+        x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
+    ]
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    encoding = serialization.Encoding.PEM
+    unencrypted = serialization.NoEncryption()
+    text = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, unencrypted)
+    (folder / "tls.key").write_bytes(text)
+    (folder / "tls.crt").write_bytes(certificate.public_bytes(encoding))
+    return folder / "tls.crt"
+
+
+@contextlib.contextmanager
+def many_processes(folder: Path) -> Iterator[ManyProcesses]:
+    """Run everything of the compose file."""
+    site = ManyProcesses(folder)
+    try:
+        site.start_all()
+        yield site
+    finally:
+        site.stop_all()
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=2).close()
+    except OSError:
+        return False
+    return True
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
