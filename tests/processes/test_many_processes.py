@@ -369,7 +369,7 @@ class Load:
         return "" if last["type"] == "done" else str(last)
 
 
-@pytest.mark.parametrize("name", ["web-1", "web-2", "worker", "inference"])
+@pytest.mark.parametrize("name", ["worker"])
 def test_no_request_is_lost_by_a_restart(site: Site, name: str) -> None:
     processes = site.processes
     with Load(site) as load:
