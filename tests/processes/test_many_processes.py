@@ -17,7 +17,8 @@ from typing import Any, Final
 import httpx
 import ollama
 import pytest
-from openai import OpenAI
+from openai import DefaultHttpxClient, OpenAI
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from tests.gguf_files import CHATML_JINJA, write_tiny_model
@@ -162,7 +163,7 @@ def bursts(times_s: list[float]) -> int:
 def test_openai_and_ollama_stream_token_by_token(site: Site) -> None:
     question: Any = [{"role": "user", "content": "why is the sky blue"}]
     asked: dict[str, Any] = {"model": MODEL, "messages": question}
-    with closing(httpx.Client(verify=site.tls, timeout=LIMIT_S)) as http_client:
+    with closing(DefaultHttpxClient(verify=site.tls, timeout=LIMIT_S)) as http_client:
         openai = OpenAI(base_url=f"{site.url}/v1", api_key=site.key, http_client=http_client)
         stream = openai.chat.completions.create(
             **asked, stream=True, max_tokens=400, logit_bias={"2": -100, "4": -100}
@@ -356,17 +357,23 @@ class Load:
         return "" if answer.status_code == 200 and answer.json()["done"] else answer.text
 
     def _streams(self, client: httpx.Client) -> str:
-        body = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}]}
-        body |= {"stream": True, "max_tokens": 120, "logit_bias": {"2": -100}}
+        body: dict[str, Any] = {"model": MODEL, "stream": True, "max_tokens": 120}
+        body |= {"messages": [{"role": "user", "content": "hello"}], "logit_bias": {"2": -100}}
         with client.stream("POST", "/v1/chat/completions", json=body) as answer:
             text = answer.read().decode()
         return "" if answer.status_code == 200 and "[DONE]" in text else text[-300:]
 
     def _says(self, client: httpx.Client) -> str:
         del client
-        with self.site.socket("ws/chat") as socket:
-            *_, last = ask_on_socket(socket, "a", 30)
-        return "" if last["type"] == "done" else str(last)
+        frames: list[dict[str, Any]] = []
+        try:
+            with self.site.socket("ws/chat") as socket:
+                frames.extend(ask_on_socket(socket, "a", 30))
+        except ConnectionClosed as closed:
+            # The process goes, and had nothing to say here: ask again on a new socket.
+            is_sent_on = closed.rcvd is not None and closed.rcvd.code == 1012
+            return "" if is_sent_on and not frames else repr(closed)
+        return "" if frames[-1]["type"] == "done" else str(frames[-1])
 
 
 @pytest.mark.parametrize("name", ["worker"])
