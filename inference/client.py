@@ -15,10 +15,10 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Final
 
 from inference import errors
+from inference.dialling import Where, dial, secret_for
 from inference.frames import FrameDecoder, ProtocolError, encode
 from inference.messages import (
     PROTOCOL_VERSION,
@@ -197,13 +197,13 @@ class _Connection:
         self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._beat())]
 
     @classmethod
-    async def open(cls, socket_path: Path) -> "_Connection":
+    async def open(cls, where: Where) -> "_Connection":
         """Connect and shake hands. Raises EngineUnavailable."""
         decoder: FrameDecoder[Wire] = FrameDecoder(FromNode)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                reader, writer = await asyncio.open_unix_connection(socket_path)
-                writer.write(encode(Hello(protocol=PROTOCOL_VERSION, client=f"web-{os.getpid()}")))
+                reader, writer = await dial(where)
+                writer.write(encode(_hello(where)))
                 welcome = await _first_messages(reader, decoder)
         except (OSError, TimeoutError, ProtocolError) as error:
             raise errors.EngineUnavailable from error
@@ -340,6 +340,11 @@ class _Connection:
                 question.set_exception(errors.EngineUnavailable())
 
 
+def _hello(where: Where) -> Hello:
+    name = f"web-{os.getpid()}"
+    return Hello(protocol=PROTOCOL_VERSION, client=name, secret=secret_for(where))
+
+
 async def _first_messages(reader: asyncio.StreamReader, decoder: FrameDecoder[Wire]) -> list[Wire]:
     """Return what a node says first; nothing, where it closes without a word."""
     while data := await reader.read(READ_BYTES):
@@ -351,8 +356,8 @@ async def _first_messages(reader: asyncio.StreamReader, decoder: FrameDecoder[Wi
 class EngineClient:
     """Keeps one connection to a node and opens it again when it was lost."""
 
-    def __init__(self, socket_path: Path) -> None:
-        self._socket_path = socket_path
+    def __init__(self, where: Where) -> None:
+        self._where = where
         self._connection: _Connection | None = None
         self._opening: asyncio.Task[_Connection] | None = None
         self._numbers = itertools.count(1)
@@ -455,7 +460,7 @@ class EngineClient:
             return self._connection
         # Callers share one attempt; it is shielded, so that one who leaves does not end it.
         if self._opening is None:
-            self._opening = asyncio.create_task(_Connection.open(self._socket_path))
+            self._opening = asyncio.create_task(_Connection.open(self._where))
         opening = self._opening
         try:
             self._connection = await asyncio.shield(opening)

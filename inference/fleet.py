@@ -23,6 +23,7 @@ from msgspec import structs
 
 from inference import placement
 from inference.client import EngineClient, EngineStream, Observer, Submittable, new_request_id
+from inference.dialling import Where
 from inference.errors import EngineUnavailable
 from inference.messages import (
     Counters,
@@ -148,7 +149,7 @@ class Fleet:
         self._numbers = itertools.count(1)
         self._is_closing = False
 
-    def add(self, name: str, where: Path) -> None:
+    def add(self, name: str, where: Where) -> None:
         """Count one more node in."""
         self._members[name] = _Member(name, EngineClient(where), is_local=False)
 

@@ -37,8 +37,9 @@ class FrameDecoder(Generic[T]):
     frame that does not fit; the stream is then of no further use.
     """
 
-    def __init__(self, expected: Any) -> None:
+    def __init__(self, expected: Any, *, most_bytes: int = MAX_FRAME_BYTES) -> None:
         self._decoder = msgspec.msgpack.Decoder(expected)
+        self.most_bytes = most_bytes  # of a frame
         self._pending = bytearray()
 
     def feed(self, data: bytes) -> list[T]:
@@ -56,8 +57,8 @@ class FrameDecoder(Generic[T]):
         if len(self._pending) < start + _LENGTH.size:
             return None
         (length,) = _LENGTH.unpack_from(self._pending, start)
-        if length > MAX_FRAME_BYTES:
-            raise ProtocolError(f"frame of {length} bytes is over {MAX_FRAME_BYTES}")
+        if length > self.most_bytes:
+            raise ProtocolError(f"frame of {length} bytes is over {self.most_bytes}")
         end: int = start + _LENGTH.size + length
         return end if len(self._pending) >= end else None
 

@@ -211,10 +211,11 @@ class ModelRef(Part, frozen=True):
 
 
 class Hello(Wire, frozen=True):
-    """First frame of a client."""
+    """First frame of a client. `secret` proves to a node on another machine who it is."""
 
     protocol: int
     client: str
+    secret: str = ""
 
 
 class Generate(Wire, frozen=True):

@@ -34,6 +34,7 @@ from models_app.attempts import Attempt
 from models_app.errors import InvalidToken
 from models_app.key_secrets import key_prefix
 from models_app.models import User
+from models_app.node_tokens import is_node_token, principal_of_node
 from models_app.permissions import CredentialKind, Principal
 from models_app.principals import KeyHolder, principal_of_user
 from models_app.registry_tokens import principal_of_token
@@ -191,6 +192,8 @@ def _basic_password(encoded: str) -> str:
 
 
 def _principal_of_key(secret: str, address: str | None) -> Principal:
+    if is_node_token(secret):
+        return principal_of_node(secret) or _refuse_key(address)
     known = principal_cache.find(secret) or principal_cache.look_up(secret)
     if known is None:
         _refuse_key(address)

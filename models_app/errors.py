@@ -203,6 +203,12 @@ class LimitRuleNotFound(NotFound):
     default_message = "there is no such limit"
 
 
+class NodeRefused(BadRequest):
+    """A machine that wants to join says something of itself that cannot be."""
+
+    code = "node_refused"
+
+
 class TooManyAttempts(ServiceError):
     """Somebody at this address has guessed too often. `wait_s`: until they may try again."""
 

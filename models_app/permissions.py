@@ -64,6 +64,7 @@ class CredentialKind(enum.StrEnum):
     SESSION = "session"
     SIGNATURE = "signature"  # by a registered ed25519 key
     REGISTRY_TOKEN = "registry token"  # noqa: S105 - no secret
+    NODE = "node"  # no person's: a machine that runs models
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ class Access(enum.Enum):
     SIGNED_IN = "signed in"
     ACCOUNT = "account"  # whose credential reaches the account itself; rights are asked further in
     AUDITOR = "auditor"  # looks at what is recorded; what changes anything is for admins
+    NODE = "node"  # machines that run models, by their join token, and nobody else
     STAFF = "staff"  # looks after the site, or after what is recorded; each page asks further
 
 
@@ -70,6 +71,8 @@ class Rule:
 
     def admits_owner(self, principal: Principal, method: str) -> bool:
         """Whether a caller may pass, or may with a credential that has no limits of its own."""
+        if self.access is Access.NODE or principal.kind is CredentialKind.NODE:
+            return self.access is Access.NODE and principal.kind is CredentialKind.NODE
         if self.access is Access.STAFF and not (principal.is_operator or principal.is_auditor):
             return False
         if self.access in {Access.ACCOUNT, Access.AUDITOR}:
@@ -98,6 +101,7 @@ class Rule:
 
 
 _PUBLIC: Final = Rule(Access.PUBLIC)
+_NODE: Final = Rule(Access.NODE)
 _LIVENESS: Final = Rule(Access.SIGNED_IN, open_methods=frozenset({"GET", "HEAD"}))
 _PAGE: Final = Rule(Access.SIGNED_IN)
 _READ: Final = Rule(Access.SIGNED_IN, Scope.READ)
@@ -241,6 +245,8 @@ ROUTES: Final[dict[str, Rule]] = {
     "api/copy": _WRITE.asking(POST=Demand.MODEL_PULL),
     "api/delete": _WRITE.asking(DELETE=Demand.MODEL_MANAGE),
     "api/blobs/<str:digest>": _WRITE,
+    "api/nodes/join": _NODE,
+    "api/nodes/blobs/<str:digest>": _NODE,
     "api/audit": _RECORDS,
     "api/usage": _ACCOUNT,
     "api/usage/requests": _ACCOUNT,

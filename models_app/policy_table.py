@@ -13,6 +13,7 @@ _WHO: Final = {
     Access.SIGNED_IN: "any credential",
     Access.ACCOUNT: "credentials that reach the account",
     Access.AUDITOR: "auditors; to change: administrators",
+    Access.NODE: "nodes, by their join token",
     Access.STAFF: "operators, auditors, administrators",
 }
 

@@ -29,7 +29,7 @@ _django = get_asgi_application()
 _with_key = KeyHandler()
 
 from inference.routing import websocket_urlpatterns as inference_sockets  # noqa: E402 - see above
-from registry import blob_app, distribution_app  # noqa: E402 - see above
+from registry import blob_app, distribution_app, node_blob_app  # noqa: E402 - see above
 from registry.routing import websocket_urlpatterns as registry_sockets  # noqa: E402 - see above
 
 NO_SUCH_SOCKET: Final = 4404
@@ -43,6 +43,9 @@ async def _http(scope: Any, receive: Any, send: Any) -> None:
 async def _answer(scope: Any, receive: Any, send: Any) -> None:
     if blob_app.is_upload(scope):
         await blob_app.serve(scope, receive, send)
+        return
+    if node_blob_app.is_node_blob_request(scope):
+        await node_blob_app.serve(scope, receive, send)
         return
     if distribution_app.is_blob_request(scope):
         await distribution_app.serve(scope, receive, send)

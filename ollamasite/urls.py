@@ -4,7 +4,7 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from inference import admin
-from inference.api import embed, native
+from inference.api import embed, native, nodes
 from inference.api import queue as queue_api
 from inference.api.anthropic import views as anthropic
 from inference.api.openai import chat, completions, embeddings
@@ -14,7 +14,7 @@ from models_app.api import invites as invites_api
 from models_app.api import keys as keys_api
 from ollamasite import health, metrics, openapi_pages
 from ollamasite.openapi import OpenApiView
-from registry.api import blobs, jobs, models, storage, transfers
+from registry.api import blobs, jobs, models, node_blobs, storage, transfers
 from registry.api import create as registry_create
 from registry.api import native as registry_native
 from registry.api import openai as registry_openai
@@ -43,6 +43,8 @@ urlpatterns = [
     path("api/copy", models.CopyView.as_view()),
     path("api/delete", models.DeleteView.as_view()),
     path("api/blobs/<str:digest>", blobs.BlobView.as_view()),
+    path("api/nodes/join", nodes.JoinView.as_view()),
+    path("api/nodes/blobs/<str:digest>", node_blobs.NodeBlobView.as_view()),
     path("api/audit", audit.AuditView.as_view()),
     path("api/usage", usage.UsageView.as_view()),
     path("api/usage/requests", usage.RequestsView.as_view()),

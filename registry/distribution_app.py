@@ -7,39 +7,35 @@ may do what is decided by the gate and `registry.repositories`; how an upload is
 told about a file, is the business of `registry.upload_sessions` and `distribution_files`.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Any, Final
 
 from asgiref.sync import sync_to_async
 from django.db import DatabaseError, connections
 
 from models_app.access_watch import access_kept
-from models_app.errors import AccessEnded, InvalidModelName
+from models_app.errors import InvalidModelName
 from models_app.gate import admit_scope
 from models_app.permissions import Principal
-from ollamasite.error_responses import dialect_headers, to_service_error
+from ollamasite.error_responses import to_service_error
 from ollamasite.errors import Forbidden, NotFound, ServiceError, Unauthenticated
 from ollamasite.raw_answers import answer, refuse
-from ollamasite.raw_sockets import LEAST_BYTES, Passage, passage_of
 from registry import distribution_files, repositories, upload_sessions
 from registry.blobs import blob_store
 from registry.byte_ranges import parse_chunk
 from registry.digest import Digest
-from registry.distribution_files import FilePart, Reply, require_file
+from registry.distribution_files import require_file
 from registry.distribution_request import BlobRequest, Place, is_blob_request, parse_digest
 from registry.errors import BlobNotFound, InvalidDigest, UploadOutOfOrder, UploadUnknown
+from registry.file_answers import Reply, send_reply
 from registry.raw_bodies import ClientLeft, drain, pass_over
 from registry.repositories import Action, Repository
 from registry.upload_sessions import Upload
 
 __all__ = ["is_blob_request", "serve"]
 
-_READ_BYTES: Final = 4 * 1024 * 1024
 # A sender that is silent for so long is cut off: what has come stays, and it may go on from there.
 _SENDER_IDLE_S: Final = 60.0
-_READER_IDLE_S: Final = 300.0
 _TIMEOUT: Final = 408
 _EMPTY: Final = Digest.of(b"")
 # What a token must be for to look after one's own upload, where that is not to push.
@@ -63,7 +59,7 @@ async def serve(scope: Any, receive: Any, send: Any) -> None:
         # sends does not get to read why.
         await refuse(send, _told(error, scope), scope, closes=False)
     else:
-        await _send_reply(reply, scope, receive, send)
+        await send_reply(reply, scope, receive, send)
     finally:
         await sync_to_async(connections.close_all)()
 
@@ -238,77 +234,6 @@ def _session_headers(request: BlobRequest, session_id: str, received: int) -> di
 def _created(request: BlobRequest, digest: Digest) -> Reply:
     headers = {"Location": request.url(str(digest)), "Docker-Content-Digest": str(digest)}
     return Reply(201, headers)
-
-
-# ------------------------------------------------------------------ answers
-
-
-async def _send_reply(reply: Reply, scope: Any, receive: Any, send: Any) -> None:
-    sent = {**reply.headers, **dialect_headers(scope["path"])}
-    if reply.status not in {204, 304}:
-        sent.setdefault("Content-Length", "0")
-    raw = [(name.lower().encode(), text.encode("latin-1")) for name, text in sent.items()]
-    await send({"type": "http.response.start", "status": reply.status, "headers": raw})
-    if reply.file is None:
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-        return
-    # Whoever may not be here any longer is cut off: it is too late for words.
-    with suppress(AccessEnded), reply.file.opened:
-        async with access_kept(reply.file.reader):
-            await _send_by_best_way(reply.file, scope, receive, send)
-
-
-async def _send_by_best_way(file: FilePart, scope: Any, receive: Any, send: Any) -> None:
-    passage = passage_of(scope)
-    if passage is not None and file.part.size_bytes >= LEAST_BYTES:
-        await _send_past_server(passage, file, send)
-    elif file.is_whole and "http.response.pathsend" in (scope.get("extensions") or {}):
-        await send({"type": "http.response.pathsend", "path": str(file.path)})
-    else:
-        await _send_file(file, receive, send)
-
-
-async def _send_past_server(passage: Passage, file: FilePart, send: Any) -> None:
-    part = file.part
-    try:
-        is_sent = await passage.send_file(
-            file.opened.fileno(), part.first, part.size_bytes, idle_s=_READER_IDLE_S
-        )
-    except TimeoutError:
-        return  # the reader has fallen asleep
-    if is_sent:
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-async def _send_file(file: FilePart, receive: Any, send: Any) -> None:
-    """Send a part of a file. Those who only look at the headers and leave are quite usual."""
-    gone = asyncio.create_task(_wait_for_end(receive))
-    file.opened.seek(file.part.first)
-    left = file.part.size_bytes
-    read = sync_to_async(file.opened.read)
-    try:
-        while not gone.done():
-            piece = await read(min(left, _READ_BYTES))
-            if left and not piece:
-                raise EOFError(f"{file.path} is shorter than it was")
-            left -= len(piece)
-            await _send_piece(send, piece, has_more=left > 0)
-            if not left:
-                return
-    except TimeoutError:
-        return  # the reader has fallen asleep
-    finally:
-        gone.cancel()
-
-
-async def _send_piece(send: Any, piece: bytes, *, has_more: bool) -> None:
-    async with asyncio.timeout(_READER_IDLE_S):
-        await send({"type": "http.response.body", "body": piece, "more_body": has_more})
-
-
-async def _wait_for_end(receive: Any) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 _HANDLERS: Final[dict[tuple[Place, str], _Handler]] = {

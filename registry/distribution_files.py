@@ -5,9 +5,7 @@ OCI distribution spec, and what a real Ollama needs besides (contract/registry.m
 `registry.repositories`. Sends nothing itself: that is `registry.distribution_app`.
 """
 
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from models_app.gate import admit_scope
 from models_app.permissions import Principal
@@ -19,33 +17,11 @@ from registry.byte_ranges import ByteRange, parse_range
 from registry.digest import Digest
 from registry.distribution_request import BlobRequest, parse_digest
 from registry.errors import BlobNotFound
+from registry.file_answers import FilePart, Reply
 from registry.repositories import Action, Repository
 
 # A file never changes under its name; to whom it is sent does.
 _CACHING: Final = "private, max-age=31536000"
-
-
-@dataclass(frozen=True, slots=True)
-class FilePart:
-    """What of a file is sent; `is_whole` allows to leave it to the server.
-
-    It is open already: what is removed meanwhile can still be read to its end.
-    """
-
-    path: Path
-    opened: IO[bytes]
-    part: ByteRange
-    is_whole: bool
-    reader: Principal
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """An answer without a body of its own, or with a part of a file."""
-
-    status: int
-    headers: dict[str, str] = field(default_factory=dict)
-    file: FilePart | None = None
 
 
 def reply_with_file(request: BlobRequest) -> Reply:

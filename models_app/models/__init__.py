@@ -53,6 +53,7 @@ from models_app.models.limits import (
     LimitSubject,
     LimitUnit,
 )
+from models_app.models.nodes import Node, NodeState
 from models_app.models.records import (
     AuditEntry,
     LedgerAxis,
@@ -111,6 +112,8 @@ __all__ = [
     "ModelGrant",
     "NameToForget",
     "Namespace",
+    "Node",
+    "NodeState",
     "Outcome",
     "RepositoryBlob",
     "RepositoryManifest",

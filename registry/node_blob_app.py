@@ -1,0 +1,69 @@
+"""`GET /api/nodes/blobs/<digest>`: any file of the store, for the site's own nodes, beside Django.
+
+A node asks by digest for what a request needs that was sent to it, so there is no repository and no
+name; the gate lets in nodes alone. `Range` continues a transfer that was cut. Sends as
+`registry.file_answers` does.
+"""
+
+from typing import Any, Final
+
+from asgiref.sync import sync_to_async
+from django.db import DatabaseError, connections
+
+from models_app.gate import admit_scope
+from ollamasite.error_responses import to_service_error
+from ollamasite.errors import ServiceError
+from ollamasite.raw_answers import refuse
+from registry.blobs import blob_store
+from registry.byte_ranges import ByteRange, parse_range
+from registry.distribution_request import parse_digest
+from registry.file_answers import FilePart, Reply, send_reply
+
+ROUTE: Final = "api/nodes/blobs/<str:digest>"
+METHODS: Final = ("GET", "HEAD")
+_PREFIX: Final = "/api/nodes/blobs/"
+
+
+def is_node_blob_request(scope: Any) -> bool:
+    """Whether this application answers the request."""
+    path: str = scope["path"]
+    last = path.removeprefix(_PREFIX)
+    return (
+        path.startswith(_PREFIX)
+        and last not in {"", path}
+        and "/" not in last
+        and (scope["method"] in METHODS)
+    )
+
+
+async def serve(scope: Any, receive: Any, send: Any) -> None:
+    """Answer a request of which `is_node_blob_request` holds."""
+    try:
+        reply = await sync_to_async(_reply)(scope)
+    except (ServiceError, DatabaseError, OSError) as error:
+        await refuse(send, to_service_error(error), scope, closes=False)
+    else:
+        await send_reply(reply, scope, receive, send)
+    finally:
+        await sync_to_async(connections.close_all)()
+
+
+def _reply(scope: Any) -> Reply:
+    """Raises BlobNotFound, InvalidDigest, RangeNotSatisfiable, and what the gate raises."""
+    admit_scope(scope, ROUTE)
+    digest = parse_digest(scope["path"].removeprefix(_PREFIX))
+    store = blob_store()
+    opened = store.open(digest)
+    size_bytes = store.path(digest).stat().st_size
+    asked: dict[bytes, bytes] = dict(scope["headers"])
+    text = asked.get(b"range", b"").decode("latin-1")
+    part = parse_range(text, size_bytes) if text else None
+    shown = part or ByteRange(0, size_bytes - 1)
+    headers = {"Content-Length": str(shown.size_bytes), "Content-Type": "application/octet-stream"}
+    if part is not None:
+        headers["Content-Range"] = f"bytes {part.first}-{part.last}/{size_bytes}"
+    if scope["method"] == "HEAD":
+        opened.close()
+        return Reply(206 if part else 200, headers)
+    file = FilePart(store.path(digest), opened, shown, is_whole=part is None)
+    return Reply(206 if part else 200, headers, file)
