@@ -357,7 +357,7 @@ class EngineClient:
     """Keeps one connection to a node and opens it again when it was lost."""
 
     def __init__(self, where: Where) -> None:
-        self._where = where
+        self.where = where
         self._connection: _Connection | None = None
         self._opening: asyncio.Task[_Connection] | None = None
         self._numbers = itertools.count(1)
@@ -460,7 +460,7 @@ class EngineClient:
             return self._connection
         # Callers share one attempt; it is shielded, so that one who leaves does not end it.
         if self._opening is None:
-            self._opening = asyncio.create_task(_Connection.open(self._where))
+            self._opening = asyncio.create_task(_Connection.open(self.where))
         opening = self._opening
         try:
             self._connection = await asyncio.shield(opening)

@@ -21,9 +21,9 @@ from inference import options as option_table
 from inference.assembly import credential_name, model_ref, runner_options
 from inference.client import EngineStream, new_request_id
 from inference.errors import EmbeddingModelNotFound, EngineFailed, PromptTooLong
-from inference.fleet import engine_fleet
 from inference.messages import Embed, Embedded, Finished, Load, RunnerOptions, Unload
 from inference.requests import Caller, KeepAlive
+from inference.roster import current_fleet
 from models_app.errors import ModelNotFound
 from models_app.permissions import Principal, Verb
 from ollamasite.errors import BadRequest
@@ -78,7 +78,7 @@ async def embed(caller: Caller, request: EmbeddingRequest) -> Embeddings:
     shares = await charging.reserve(caller, [message], model.full_name)
     [part] = recording.begin(caller, model, "embed", [message], shares)
     try:
-        fleet = engine_fleet(settings.ENGINE_SOCKET)
+        fleet = await current_fleet()
         stream = await fleet.submit(message, part.note, part.submitted)
     except BaseException as error:  # also where the client has left meanwhile
         part.give_up(error)

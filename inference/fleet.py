@@ -12,7 +12,7 @@ import itertools
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +63,15 @@ def _nobody(node: str) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """A node that belongs to the site."""
+
+    name: str
+    where: Where
+    is_cordoned: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSeen:
     """A node as it stands now. `report` None: it does not answer, `lost_s` seconds since."""
 
@@ -99,16 +108,8 @@ class _Member:
             self._opening = asyncio.create_task(self._open())
         return self._opening
 
-    async def close(self) -> None:
-        """End the attempt to connect and the connection."""
-        if self._opening is not None:
-            self._opening.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._opening
-        self.client.close()
-
     def stop(self) -> None:
-        """Do the same without waiting."""
+        """End the attempt to connect, and the connection."""
         if self._opening is not None:
             self._opening.cancel()
         self.client.close()
@@ -149,13 +150,17 @@ class Fleet:
         self._numbers = itertools.count(1)
         self._is_closing = False
 
-    def add(self, name: str, where: Where) -> None:
-        """Count one more node in."""
-        self._members[name] = _Member(name, EngineClient(where), is_local=False)
-
-    def cordon(self, name: str, *, is_cordoned: bool) -> None:
-        """Say whether new requests go to a node."""
-        self._members[name].is_cordoned = is_cordoned
+    def enlist(self, listed: Iterable[Listed]) -> None:
+        """Have these nodes, beside this machine's; what runs on others goes elsewhere or fails."""
+        wanted = {node.name: node for node in listed}
+        for name, member in list(self._members.items()):
+            if not member.is_local and not _is_same(member, wanted.get(name)):
+                del self._members[name]
+                member.stop()
+        for name, node in wanted.items():
+            if name not in self._members:
+                self._members[name] = _Member(name, EngineClient(node.where), is_local=False)
+            self._members[name].is_cordoned = node.is_cordoned
 
     # ------------------------------------------------------------ requests
 
@@ -375,6 +380,10 @@ def _caller_key(request: Submittable) -> tuple[str, str]:
 
 def _expiry_of(model: LoadedModel) -> float:
     return float("inf") if model.expires_in_s is None else model.expires_in_s
+
+
+def _is_same(member: _Member, node: Listed | None) -> bool:
+    return node is not None and node.where == member.client.where
 
 
 def _seen(member: _Member) -> NodeSeen:

@@ -18,7 +18,7 @@ from inference.assembly import engine_message
 from inference.charging import Share, Submittable
 from inference.client import EngineStream, new_request_id
 from inference.errors import EngineFailed, EngineUnavailable, PromptTooLong
-from inference.fleet import Fleet, engine_fleet
+from inference.fleet import engine_fleet
 from inference.messages import (
     Counters,
     Event,
@@ -30,6 +30,7 @@ from inference.messages import (
 )
 from inference.recording import Part
 from inference.requests import Caller, ChatRequest, GenerationRequest
+from inference.roster import current_fleet
 from models_app.access_watch import Watch
 from models_app.permissions import Verb
 from registry import library
@@ -125,7 +126,7 @@ async def _submit_all(messages: Sequence[Submittable], parts: Sequence[Part]) ->
     streams: list[EngineStream] = []
     try:
         for message, part in zip(messages, parts, strict=True):
-            streams.append(await _fleet().submit(message, part.note, part.submitted))
+            streams.append(await (await current_fleet()).submit(message, part.note, part.submitted))
     except BaseException as error:  # also where the client has left meanwhile
         for stream in streams:
             stream.close()
@@ -155,22 +156,22 @@ async def count_tokens(caller: Caller, request: GenerationRequest) -> int:
 
 async def engine_counters() -> Counters:
     """Return what the nodes have counted since their start. Raises EngineUnavailable."""
-    return await _fleet().get_counters()
+    return await (await current_fleet()).get_counters()
 
 
 async def engine_metrics() -> tuple[NodeMetrics, ...]:
     """Return what each node that answers has counted and timed. Raises EngineUnavailable."""
-    return tuple(await _fleet().get_metrics())
+    return tuple(await (await current_fleet()).get_metrics())
 
 
 async def engine_memories() -> list[LoadedModels]:
     """Return what is in memory, of each node that answers. Raises EngineUnavailable."""
-    return await _fleet().get_memories()
+    return await (await current_fleet()).get_memories()
 
 
 async def loaded_models() -> tuple[LoadedModel, ...]:
     """Return what is in memory. Raises EngineUnavailable."""
-    return await _fleet().list_loaded()
+    return await (await current_fleet()).list_loaded()
 
 
 async def engine_is_ready() -> bool:
@@ -185,13 +186,9 @@ async def engine_is_ready() -> bool:
 
 def end_all() -> None:
     """End every request of this process in an error, so that no client is left without an end."""
-    _fleet().close()
+    engine_fleet(settings.ENGINE_SOCKET).close()
 
 
 async def finish() -> None:
     """End what is still open of this event loop; what was cancelled just now may tell its end."""
-    await _fleet().finish()
-
-
-def _fleet() -> Fleet:
-    return engine_fleet(settings.ENGINE_SOCKET)
+    await engine_fleet(settings.ENGINE_SOCKET).finish()

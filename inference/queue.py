@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
 from asgiref.sync import sync_to_async
-from django.conf import settings
 from msgspec import structs
 
 from inference.errors import EngineUnavailable, RequestNotFound
-from inference.fleet import engine_fleet
 from inference.messages import QueueEntry, QueueState, RunningEntry
+from inference.roster import current_fleet
 from models_app import audit
 from models_app.permissions import Principal
 from registry import library
@@ -92,7 +91,7 @@ async def queue_or_none(principal: Principal) -> Queue | None:
 
 async def queue_among(principal: Principal, listed: Sequence[ListedModel]) -> Queue:
     """Return the same for somebody who may use the models `listed`. Raises EngineUnavailable."""
-    state = await engine_fleet(settings.ENGINE_SOCKET).get_queue()
+    state = await (await current_fleet()).get_queue()
     return visible_queue(principal, state, listed)
 
 
@@ -112,7 +111,7 @@ async def cancel(principal: Principal, request_id: str) -> None:
     Raises RequestNotFound, EngineUnavailable.
     """
     found = await find(principal, request_id)
-    if not await engine_fleet(settings.ENGINE_SOCKET).withdraw(request_id):
+    if not await (await current_fleet()).withdraw(request_id):
         raise RequestNotFound  # it has ended meanwhile
     if not found.is_own:
         record = sync_to_async(audit.record)
@@ -170,5 +169,5 @@ def _seen(principal: Principal, entry: E, names: dict[str, str]) -> Seen[E]:
 
 async def entry_of(request_id: str) -> QueueEntry | None:
     """Return where a request waits, None where it does not. Raises EngineUnavailable."""
-    state = await engine_fleet(settings.ENGINE_SOCKET).get_queue()
+    state = await (await current_fleet()).get_queue()
     return next((entry for entry in state.entries if entry.request_id == request_id), None)

@@ -28,7 +28,9 @@ from models_app.node_tokens import new_token
 from models_app.permissions import Principal
 
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
-_ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?):(\d+)")
+_ADDRESS: Final = re.compile(
+    r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?):([0-9]+)"
+)
 _MOST_ADDRESS: Final = 270
 _MOST_PORT: Final = 65535
 _FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")

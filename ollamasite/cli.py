@@ -15,6 +15,7 @@ import django
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
 
+from inference.engine import node_command
 from ollamasite import data_dir
 
 _DATA_DIR: Final = "OLLAMASITE_DATA_DIR"
@@ -26,6 +27,9 @@ usage: ollamasite COMMAND [options]
   web          the HTTP and WebSocket server alone
   inference    this machine's models alone
   worker       background jobs alone
+  node         models on this machine for a site on another one; needs no database
+  node-token   let a machine join as a node; prints its token
+  nodes        the nodes: list, cordon, uncordon, drain, remove
   create-user  an account; --admin for an administrator
   create-key   an API key for a user, printed once
   invite       a link by which one person makes an account or joins a team
@@ -61,6 +65,9 @@ def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ollamasite.settings")
     if sys.argv[1:] in ([], ["help"], ["--help"], ["-h"]):
         sys.stdout.write(_HELP)
+        return
+    if sys.argv[1] == "node":  # has no settings: the machine has no database and no secrets
+        node_command.main(sys.argv[2:])
         return
     arguments = read_command_line(sys.argv, os.environ)
     try:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from inference.api import embed, replies, schemas
+from inference.api import embed, nodes, replies, schemas
 from inference.api.anthropic import schemas as anthropic_schemas
 from inference.api.openai import chat_schemas, completions_schemas, embeddings
 from inference.api.responses import objects as responses_objects
@@ -154,6 +154,15 @@ OPERATIONS: Final[dict[str, dict[str, Operation]]] = {
     "api/blobs/<str:digest>": {
         "head": Operation(),
         "post": Operation(takes_bytes=True, statuses=(200, 201), summary="Send a file."),
+    },
+    "api/nodes/join": {
+        "post": _takes(
+            nodes.JoinBody, nodes.JoinReply, address="gpu1:11500", fingerprint="0" * 64, protocol=6
+        )
+    },
+    "api/nodes/blobs/<str:digest>": {
+        "get": Operation(summary="Read a file of the store; for nodes."),
+        "head": Operation(),
     },
     "api/usage": {"get": Operation(reply=usage.UsageReply, query=_USAGE)},
     "api/usage/requests": {"get": Operation(reply=usage.RequestsReply, query=_REQUESTS)},

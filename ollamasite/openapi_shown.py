@@ -46,6 +46,7 @@ _GROUPS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         ),
     ),
     ("Queue and jobs", "Who waits, and what goes on by itself.", ("/api/queue", "/api/jobs")),
+    ("Nodes", "For machines that run models for this site.", ("/api/nodes",)),
     (
         "OpenAI",
         "OpenAI's dialect, for its SDKs and for what speaks to them.",

@@ -5,7 +5,9 @@ name; the gate lets in nodes alone. `Range` continues a transfer that was cut. S
 `registry.file_answers` does.
 """
 
-from typing import Any, Final
+import os
+from pathlib import Path
+from typing import Any, BinaryIO, Final
 
 from asgiref.sync import sync_to_async
 from django.db import DatabaseError, connections
@@ -22,6 +24,8 @@ from registry.file_answers import FilePart, Reply, send_reply
 ROUTE: Final = "api/nodes/blobs/<str:digest>"
 METHODS: Final = ("GET", "HEAD")
 _PREFIX: Final = "/api/nodes/blobs/"
+_OK: Final = 200
+_PARTIAL: Final = 206
 
 
 def is_node_blob_request(scope: Any) -> bool:
@@ -52,9 +56,16 @@ def _reply(scope: Any) -> Reply:
     """Raises BlobNotFound, InvalidDigest, RangeNotSatisfiable, and what the gate raises."""
     admit_scope(scope, ROUTE)
     digest = parse_digest(scope["path"].removeprefix(_PREFIX))
-    store = blob_store()
-    opened = store.open(digest)
-    size_bytes = store.path(digest).stat().st_size
+    opened = blob_store().open(digest)
+    try:
+        return _reply_with(opened, scope)
+    except BaseException:
+        opened.close()
+        raise
+
+
+def _reply_with(opened: BinaryIO, scope: Any) -> Reply:
+    size_bytes = os.fstat(opened.fileno()).st_size
     asked: dict[bytes, bytes] = dict(scope["headers"])
     text = asked.get(b"range", b"").decode("latin-1")
     part = parse_range(text, size_bytes) if text else None
@@ -62,8 +73,9 @@ def _reply(scope: Any) -> Reply:
     headers = {"Content-Length": str(shown.size_bytes), "Content-Type": "application/octet-stream"}
     if part is not None:
         headers["Content-Range"] = f"bytes {part.first}-{part.last}/{size_bytes}"
+    status = _PARTIAL if part else _OK
     if scope["method"] == "HEAD":
         opened.close()
-        return Reply(206 if part else 200, headers)
-    file = FilePart(store.path(digest), opened, shown, is_whole=part is None)
-    return Reply(206 if part else 200, headers, file)
+        return Reply(status, headers)
+    file = FilePart(Path(opened.name), opened, shown, is_whole=part is None)
+    return Reply(status, headers, file)

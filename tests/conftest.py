@@ -18,6 +18,7 @@ from django.db.models.signals import post_migrate
 from django.test import AsyncClient
 from pytest_django.fixtures import Settings
 
+from inference import roster
 from models_app import key_uses, ledger_writer, principal_cache
 from models_app.accounts import create_user
 from models_app.keys import create_key
@@ -112,6 +113,13 @@ def django_db_modify_db_settings(
 @pytest.fixture(autouse=True)
 def _quick_passwords(settings: Settings) -> None:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture(autouse=True)
+def _one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are no further nodes, and nobody looks: that depends on the clock."""
+    monkeypatch.setattr(roster._roster, "read_at", float("inf"))
+    monkeypatch.setattr(roster._roster, "nodes", [])
 
 
 @pytest.fixture(autouse=True)

@@ -114,6 +114,8 @@ def test_every_api_route_asks_for_a_scope() -> None:
     assert {route for route, rule in routes.items() if rule.scope is None} == {
         "api/me",
         "api/me/delete",  # for sessions
+        "api/nodes/join",  # for nodes
+        "api/nodes/blobs/<str:digest>",
         "api/limits",
         # It alone may be presented to look at it, and to have it replaced or revoked.
         "api/keys/<str:prefix>",

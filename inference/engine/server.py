@@ -10,6 +10,7 @@ import contextlib
 import logging
 import signal
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from msgspec import structs
@@ -114,13 +115,18 @@ class Node:
     # ------------------------------------------------------------ web processes
 
     async def serve_connection(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        first: Sequence[Wire] = (),
     ) -> None:
-        """Serve one web process until it leaves."""
+        """Serve one web process until it leaves. `first` has been read from it already."""
         connection = Connection(writer)
         decoder: FrameDecoder[Wire] = FrameDecoder(ToNode)
         self._connections.add(connection)
         try:
+            for message in first:
+                self._receive(connection, message)
             while data := await reader.read(_READ_BYTES):
                 for message in decoder.feed(data):
                     self._receive(connection, message)

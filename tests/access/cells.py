@@ -63,6 +63,7 @@ def cells() -> list[Cell]:
     """Return every route × method that the URLconf and the places beside Django serve."""
     beside = {place.route: {method.lower() for method in place.methods} for place in Place}
     beside["api/blobs/<str:digest>"] = {"post"}
+    beside["api/nodes/blobs/<str:digest>"] = {"get", "head"}
     found = []
     for route, view in served(get_resolver().url_patterns):
         if any(is_under(route, prefix) for prefix in PREFIXES):

@@ -30,6 +30,7 @@ COSTLY: Final = frozenset({"api/create", "api/jobs", "api/pull", "api/push", "ap
 NOT_JSON: Final = frozenset(
     {
         "api/blobs/<str:digest>",
+        "api/nodes/join",  # nobody's but a node's: tests/inference/api/test_nodes.py
         "api/limit-rules/<int:rule_id>",
         "api/jobs/<str:job_id>/cancel",
         "api/queue/<str:request_id>/cancel",

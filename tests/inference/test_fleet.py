@@ -10,7 +10,7 @@ import pytest
 from inference import fleet as fleet_module
 from inference.client import EngineStream, new_request_id
 from inference.errors import EngineUnavailable
-from inference.fleet import Fleet
+from inference.fleet import Fleet, Listed
 from inference.messages import (
     Event,
     Failed,
@@ -64,9 +64,13 @@ class Two:
         self.first = first
         self.second = second
         self.fleet = Fleet(first.socket_path)
-        self.fleet.add("second", second.socket_path)
+        self.enlist()
         self.heard: list[Event] = []
         self.placed: list[str] = []
+
+    def enlist(self, *, is_cordoned: bool = False) -> None:
+        where = self.second.socket_path
+        self.fleet.enlist([Listed(name="second", where=where, is_cordoned=is_cordoned)])
 
     async def submit(self, **changes: Any) -> EngineStream:
         return await self.fleet.submit(request(**changes), self.heard.append, self.placed.append)
@@ -100,7 +104,7 @@ async def test_a_request_goes_where_the_model_is_loaded(two: Two) -> None:
 
 async def test_a_cordoned_node_gets_nothing_new(two: Two) -> None:
     two.second.report = loaded(two.second)
-    two.fleet.cordon("second", is_cordoned=True)
+    two.enlist(is_cordoned=True)
     assert await two.text(await two.submit()) == "Hello."
     assert two.placed == ["first"]
 
@@ -231,3 +235,15 @@ async def test_the_next_request_of_a_caller_goes_to_the_same_node(two: Two) -> N
     await two.text(await two.submit())
     await two.text(await two.submit(user="bob"))
     assert two.placed == ["first", "first", "second"]
+
+
+async def test_a_node_that_is_removed_gives_its_requests_back(two: Two) -> None:
+    two.second.report = loaded(two.second)
+    two.second.default = HELD
+    stream = await two.submit(renders_only=True)
+    await until(lambda: two.second.got(Generate))
+    two.fleet.enlist([])
+    async with asyncio.timeout(10):
+        assert [event async for event in stream]
+    assert two.placed == ["second", "first"]
+    assert len(two.ends) == 1

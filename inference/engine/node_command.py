@@ -1,0 +1,102 @@
+"""`ollamasite node`: the options of a node on a machine of its own.
+
+Reads no settings and no environment of the site: such a machine has none of its secrets.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from inference.engine import hosting
+from inference.engine.config import EngineConfig
+from inference.engine.hosting import Place
+from inference.engine.site import Site, SiteError
+
+_BAD_START: Final = 2
+_GIB: Final = 1024**3
+_MOST_PORT: Final = 65535
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run a node; end with 2 and one sentence if it cannot be started."""
+    asked = _parser().parse_args(arguments)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+    )
+    try:
+        site = Site(asked.site, _token(asked.token_file), asked.site_ca)
+        config = _config(asked)
+        host, port = asked.listen
+        advertised = "{}:{}".format(*asked.advertise) if asked.advertise else f"{host}:{port}"
+        hosting.run(config, site, Place(host=host, port=port, advertised=advertised))
+    except (OSError, SiteError, ValueError) as error:
+        sys.stderr.write(f"ollamasite: {error}\n")
+        sys.exit(_BAD_START)
+
+
+def _config(asked: argparse.Namespace) -> EngineConfig:
+    folder = asked.data_dir.expanduser().resolve()
+    for part in (folder, folder / "blobs", folder / "engine"):
+        part.mkdir(mode=0o700, parents=True, exist_ok=True)
+    limit = asked.memory_limit
+    return EngineConfig(
+        socket_path=folder / "unused.sock",
+        blobs_dir=folder / "blobs",
+        state_dir=folder / "engine",
+        ends_dir=folder / "engine",
+        parallel=asked.parallel,
+        max_loaded=asked.max_loaded,
+        max_queue=asked.max_queue,
+        keep_alive_s=asked.keep_alive,
+        drain_s=asked.drain,
+        threads=asked.threads,
+        memory_limit_bytes=None if limit is None else int(limit * _GIB),
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ollamasite node",
+        description="Run models on this machine for a site on another one.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--site", required=True, metavar="URL", help="https://HOST[:PORT]")
+    parser.add_argument(
+        "--token-file",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help="has what `ollamasite node-token NAME` printed at the site; - for standard input",
+    )
+    parser.add_argument("--listen", required=True, type=_address, metavar="HOST:PORT")
+    parser.add_argument(
+        "--advertise",
+        type=_address,
+        metavar="HOST:PORT",
+        help="as the site's web processes reach it; default: what it listens on",
+    )
+    parser.add_argument("--data-dir", required=True, type=Path, metavar="DIR")
+    parser.add_argument("--site-ca", type=Path, metavar="FILE", help="certificates to believe")
+    parser.add_argument("--memory-limit", type=float, metavar="GIB", help="for models")
+    parser.add_argument("--parallel", type=int, default=4, help="requests at once on a model")
+    parser.add_argument("--max-loaded", type=int, default=3, help="models in memory at once")
+    parser.add_argument("--max-queue", type=int, default=512, help="requests that may wait")
+    parser.add_argument("--keep-alive", type=float, default=300.0, metavar="SECONDS")
+    parser.add_argument("--drain", type=float, default=30.0, metavar="SECONDS")
+    parser.add_argument("--threads", type=int, default=0, help="0: tried at the first load")
+    return parser
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or int(port) > _MOST_PORT:
+        raise argparse.ArgumentTypeError(f"{text} is not HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
+def _token(path: Path) -> str:
+    text = sys.stdin.readline() if str(path) == "-" else path.read_text()
+    return text.strip()

@@ -1,0 +1,205 @@
+"""The door of a node on the network: who gets in, and what strangers may hold."""
+
+import asyncio
+import socket
+import ssl
+import struct
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from inference.client import EngineClient
+from inference.dialling import RemoteNode
+from inference.engine import door as door_module
+from inference.engine.certificate import fingerprint_of, own_certificate, server_context
+from inference.engine.config import EngineConfig
+from inference.engine.door import Door, listen
+from inference.engine.server import Node
+from inference.errors import EngineUnavailable
+from inference.frames import encode
+from inference.messages import PROTOCOL_VERSION, Hello, Ping, Wire
+
+SECRET = "5" * 64
+
+
+class House:
+    """A node behind a door, and where it is."""
+
+    def __init__(self, folder: Path) -> None:
+        certificate = own_certificate(folder)
+        listener = listen("127.0.0.1", 0)
+        self.port: int = listener.getsockname()[1]
+        self.node = Node(EngineConfig(socket_path=folder / "no.sock", blobs_dir=folder, name="far"))
+        self.guests = 0
+        self.door = Door(listener, server_context(certificate), self._guest)
+        self.door.secret = SECRET
+        self.where = RemoteNode("127.0.0.1", self.port, fingerprint_of(certificate), SECRET)
+
+    async def _guest(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, first: Sequence[Wire]
+    ) -> None:
+        self.guests += 1
+        await self.node.serve_connection(reader, writer, first)
+
+    async def stranger(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return await asyncio.open_connection("127.0.0.1", self.port, ssl=context)
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    made = House(tmp_path)
+    yield made
+    await made.door.close()
+    await made.node.drain()
+
+
+async def ends(reader: asyncio.StreamReader) -> bool:
+    async with asyncio.timeout(30):
+        try:
+            return await reader.read() == b""
+        except ConnectionError:
+            return True
+
+
+async def test_who_knows_the_secret_is_served(house: House) -> None:
+    client = EngineClient(house.where)
+    assert (await client.get_memory()).node == "far"
+    assert client.connection is not None
+    assert client.connection.report is not None
+    client.close()
+
+
+async def test_the_wrong_secret_gets_no_answer(house: House) -> None:
+    with pytest.raises(EngineUnavailable):
+        await EngineClient(replace(house.where, secret="6" * 64)).connect()
+    assert house.guests == 0
+
+
+async def test_no_secret_opens_a_node_that_has_none_yet(house: House) -> None:
+    house.door.secret = ""
+    with pytest.raises(EngineUnavailable):
+        await EngineClient(replace(house.where, secret="")).connect()
+    assert house.guests == 0
+
+
+async def test_another_machine_at_its_address_is_told_no_secret(
+    house: House, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    other = House(tmp_path / "other")
+    heard: list[Wire] = []
+
+    async def note(_reader: object, _writer: object, first: Sequence[Wire]) -> None:
+        heard.extend(first)
+
+    other.door._guest = note
+    with pytest.raises(EngineUnavailable):
+        await EngineClient(replace(house.where, port=other.port)).connect()
+    assert heard == []
+    await other.door.close()
+
+
+async def test_a_giant_frame_is_cut_off_before_it_is_read(house: House) -> None:
+    reader, writer = await house.stranger()
+    writer.write(struct.pack(">I", 200 * 1024 * 1024))
+    assert await ends(reader)
+    writer.close()
+    assert house.guests == 0
+
+
+async def test_anything_but_hello_is_refused(house: House) -> None:
+    reader, writer = await house.stranger()
+    writer.write(encode(Ping()))
+    assert await ends(reader)
+    writer.close()
+
+
+async def test_nothing_goes_along_with_the_greeting(house: House) -> None:
+    reader, writer = await house.stranger()
+    hello = encode(Hello(protocol=PROTOCOL_VERSION, client="x", secret=SECRET))
+    writer.write(hello + hello)
+    assert await ends(reader)
+    writer.close()
+    assert house.guests == 0
+
+
+async def test_plain_text_is_refused(house: House) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    writer.write(encode(Hello(protocol=PROTOCOL_VERSION, client="x", secret=SECRET)))
+    async with asyncio.timeout(30):
+        told = await reader.read()
+    assert b"far" not in told  # a TLS alert at most
+    writer.close()
+    assert house.guests == 0
+
+
+async def test_what_was_overheard_opens_nothing(house: House) -> None:
+    """All bytes that a web process has sent, sent again."""
+    sent = bytearray()
+    relay_gone = asyncio.Event()
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        back_reader, back_writer = await asyncio.open_connection("127.0.0.1", house.port)
+
+        async def forth() -> None:
+            while data := await reader.read(4096):
+                sent.extend(data)
+                back_writer.write(data)
+            back_writer.close()
+
+        async def back() -> None:
+            while data := await back_reader.read(4096):
+                writer.write(data)
+            writer.close()
+
+        await asyncio.gather(forth(), back(), return_exceptions=True)
+        relay_gone.set()
+
+    server = await asyncio.start_server(relay, "127.0.0.1", 0)
+    client = EngineClient(replace(house.where, port=server.sockets[0].getsockname()[1]))
+    await client.connect()
+    client.close()
+    async with asyncio.timeout(30):
+        await relay_gone.wait()
+    server.close()
+    assert house.guests == 1
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    writer.write(bytes(sent))
+    async with asyncio.timeout(30):
+        await reader.read()
+    writer.close()
+    assert house.guests == 1
+
+
+async def test_strangers_have_few_places_and_little_time(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door_module, "MOST_STRANGERS", 3)
+    monkeypatch.setattr(door_module, "GREETING_S", 3.0)
+    silent = [socket.create_connection(("127.0.0.1", house.port)) for _ in range(3)]
+    await asyncio.sleep(0.3)
+    with pytest.raises(EngineUnavailable):
+        await EngineClient(house.where).connect()
+    client = EngineClient(house.where)
+    async with asyncio.timeout(60):
+        while client.connection is None:
+            try:
+                await client.connect()
+            except EngineUnavailable:
+                await asyncio.sleep(0.2)
+    client.close()
+    for one in silent:
+        one.close()
+
+
+def test_key_and_certificate_are_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
+    path = own_certificate(tmp_path)
+    before = path.read_bytes()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert own_certificate(tmp_path).read_bytes() == before
+    assert fingerprint_of(path) == fingerprint_of(path)
