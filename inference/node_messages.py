@@ -140,7 +140,7 @@ class QueueEntry(Part, frozen=True):
     user: str
     priority: Priority
     position: int
-    reason: str  # "loading", "waiting for a slot", "waiting for memory", "paused"
+    reason: str  # "loading", "fetching", "waiting for a slot", "waiting for memory", "paused"
     waited_s: float
     estimate_s: float | None = None
     key_name: str = ""

@@ -14,6 +14,7 @@ _ON_PAGE: Final = "on this site"  # what no key has asked for
 _REASONS: Final = {
     "waiting for a slot": "all places are taken",
     "loading": "the model is being loaded",
+    "fetching": "the model is being copied to the machine that runs it",
     "waiting for memory": "another model has to leave memory first",
     "paused": "paused for somebody who had less; goes on by itself",
 }

@@ -1,7 +1,7 @@
 """Several machines: which may join, what they said when they did, what is wanted of them.
 
     token = allow("gpu1", by=admin)          # shown once
-    secret = join(principal, Announced(...)) # by the node itself, with that token
+    enrolled = join(principal, Announced(…))   # by the node itself, with that token
 
 Web processes dial a node at the address that it told, know it by its certificate's fingerprint and
 present the secret that it got here. The secret is made from the site's key and the row's salt: it
@@ -114,8 +114,8 @@ def allow(name: str, *, by: Principal | None) -> str:
     return token
 
 
-def join(principal: Principal, told: Announced) -> str:
-    """Note where a node is and what it has; return the secret that web processes present to it.
+def join(principal: Principal, told: Announced) -> Enrolled:
+    """Note where a node is and what it has; return how the site knows it now.
 
     Again at each start of the node, and now and then while it runs. Raises NodeRefused.
     """
@@ -134,7 +134,7 @@ def join(principal: Principal, told: Announced) -> str:
         node.devices = [_device(device) for device in told.devices]
         node.last_seen_at = timezone.now()
         node.save()
-    return _secret_of(node)
+    return _enrolled(node)
 
 
 @audit.act()

@@ -3,7 +3,7 @@
     {"address": "gpu1:11500", "fingerprint": "<64 hex>", "protocol": 6, "memory_bytes": 8000000000,
      "devices": [{"name": "CUDA0", "total_bytes": 24000000000}]}
 
-    {"name": "gpu1", "secret": "<64 hex>", "store_bytes": 0}
+    {"name": "gpu1", "secret": "<64 hex>", "is_draining": false}
 
 The join token is the Bearer credential, and says which node it is. Web processes prove who they are
 by the secret. Knows no row of the database.
@@ -45,6 +45,7 @@ class JoinReply(msgspec.Struct):
 
     name: str
     secret: str
+    is_draining: bool = False
 
 
 class JoinView(CallView):
@@ -53,8 +54,9 @@ class JoinView(CallView):
     async def post(self, request: Any) -> HttpResponse:
         """Let the node in that the token names."""
         body = await read_body(request, JoinBody, "Request", empty_message=NATIVE_EMPTY_BODY)
-        secret = await sync_to_async(nodes.join)(request.user, _announced(body))
-        return json_response({"name": request.user.username, "secret": secret})
+        node = await sync_to_async(nodes.join)(request.user, _announced(body))
+        told = JoinReply(name=node.name, secret=node.secret, is_draining=node.is_draining)
+        return json_response(msgspec.structs.asdict(told))
 
 
 def _announced(body: JoinBody) -> Announced:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inference.engine.machine import cpu_count
+from inference.messages import Device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,8 @@ class EngineConfig:
     runner_spin: int = 300_000  # how often an OpenMP thread looks before it sleeps
     memory_limit_bytes: int | None = None  # of all models; None: what the machine has
     prefix_store_bytes: int = 1024**3  # of each runner, for KV states that have left their slot
+
+    devices: tuple[Device, ...] = ()  # GPUs, as they were found at the start
 
     @property
     def effective_threads(self) -> int:

@@ -16,17 +16,18 @@ from pathlib import Path
 from typing import Any, Final
 
 from inference.engine import machine
+from inference.engine.blob_cache import BlobCache
 from inference.engine.certificate import fingerprint_of, own_certificate, server_context
 from inference.engine.config import EngineConfig
 from inference.engine.devices import find_devices
 from inference.engine.door import Door, listen
 from inference.engine.server import Node
-from inference.engine.site import Site, SiteError
+from inference.engine.site import Joined, Site, SiteError
 from inference.messages import PROTOCOL_VERSION
 
 logger = logging.getLogger(__name__)
 
-SAY_AGAIN_S: Final = 15.0
+SAY_AGAIN_S: Final = 5.0
 _LEAST_PAUSE_S: Final = 0.5
 _MOST_PAUSE_S: Final = 10.0
 
@@ -40,34 +41,50 @@ class Place:
     advertised: str
 
 
-async def host(config: EngineConfig, site: Site, place: Place, stopping: asyncio.Event) -> None:
+async def host(
+    config: EngineConfig,
+    site: Site,
+    place: Place,
+    stopping: asyncio.Event,
+    *,
+    cache_limit_bytes: int | None = None,
+) -> None:
     """Join, serve until `stopping` is set, then drain. Raises OSError where it cannot listen."""
     assert config.state_dir is not None  # noqa: S101 - this command always has one
     certificate = own_certificate(config.state_dir)
     listener = listen(place.host, place.port)
-    told = await _told(config, place, certificate)
+    config = replace(config, devices=await find_devices())
+    told = _told(config, place, certificate)
     joined = await _until_joined(site, told, stopping)
     if joined is None:
         listener.close()
         return
-    name, secret = joined
-    node = Node(replace(config, name=name))
+    node = Node(replace(config, name=joined.name))
+    cache = BlobCache(
+        config.blobs_dir, site, in_use=node.files_in_use, limit_bytes=cache_limit_bytes
+    )
+    node.supply_with(cache)
     door = Door(listener, server_context(certificate), node.serve_connection)
-    door.secret = secret
 
-    def renew(secret: str) -> None:
-        door.secret = secret
+    def heed(answer: Joined) -> None:
+        door.secret = answer.secret
+        if answer.is_draining:
+            node.let_go()
 
-    saying = asyncio.create_task(_say_again(site, told, renew))
-    logger.info("node %s has joined and listens on %s port %d", name, place.host, place.port)
+    heed(joined)
+    saying = asyncio.create_task(_say_again(site, told, heed))
+    logger.info("node %s has joined and listens on %s:%d", joined.name, place.host, place.port)
     await stopping.wait()
     logger.info("draining")
     saying.cancel()
     await door.close()
     await node.drain()
+    await cache.close()
 
 
-def run(config: EngineConfig, site: Site, place: Place) -> None:
+def run(
+    config: EngineConfig, site: Site, place: Place, *, cache_limit_bytes: int | None = None
+) -> None:
     """Run the node until SIGTERM or SIGINT."""
 
     async def main() -> None:
@@ -75,13 +92,13 @@ def run(config: EngineConfig, site: Site, place: Place) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopping.set)
-        await host(config, site, place, stopping)
+        await host(config, site, place, stopping, cache_limit_bytes=cache_limit_bytes)
 
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(main())
 
 
-async def _told(config: EngineConfig, place: Place, certificate: Path) -> dict[str, Any]:
+def _told(config: EngineConfig, place: Place, certificate: Path) -> dict[str, Any]:
     total = config.memory_limit_bytes
     if total is None:
         read = machine.read_capacity().total_bytes
@@ -92,16 +109,13 @@ async def _told(config: EngineConfig, place: Place, certificate: Path) -> dict[s
         "protocol": PROTOCOL_VERSION,
         "memory_bytes": total,
         "devices": [
-            {"name": device.name, "total_bytes": device.total_bytes}
-            for device in await find_devices()
+            {"name": device.name, "total_bytes": device.total_bytes} for device in config.devices
         ],
     }
 
 
-async def _until_joined(
-    site: Site, told: dict[str, Any], stopping: asyncio.Event
-) -> tuple[str, str] | None:
-    """Return the node's name and secret; None: it is to stop before the site has answered."""
+async def _until_joined(site: Site, told: dict[str, Any], stopping: asyncio.Event) -> Joined | None:
+    """Return what the site has answered; None: it is to stop before that."""
     pause_s, said = _LEAST_PAUSE_S, ""
     while not stopping.is_set():
         try:
@@ -117,16 +131,16 @@ async def _until_joined(
     return None
 
 
-async def _say_again(site: Site, told: dict[str, Any], renew: Callable[[str], None]) -> None:
+async def _say_again(site: Site, told: dict[str, Any], heed: Callable[[Joined], None]) -> None:
     failed_at: float | None = None
     while True:
         await asyncio.sleep(SAY_AGAIN_S)
         try:
-            _name, secret = await asyncio.to_thread(site.join, told)
+            answer = await asyncio.to_thread(site.join, told)
         except SiteError as error:
             if failed_at is None:
                 failed_at = time.monotonic()
                 logger.warning("the site does not hear of this node: %s", error)
         else:
             failed_at = None
-            renew(secret)
+            heed(answer)

@@ -41,6 +41,7 @@ from inference.messages import (
 
 WAITS_FOR_MEMORY: Final = "waiting for memory"
 WAITS_FOR_LOADING: Final = "loading"
+WAITS_FOR_FILES: Final = "fetching"
 WAITS_FOR_SLOT: Final = "waiting for a slot"
 IS_PAUSED: Final = "paused"
 # How long a model that is always in use keeps its place while another waits for it: at least this
@@ -72,6 +73,7 @@ class Runner:
     expires_at: float = float("inf")
     ready_at: float = float("inf")
     measured_at: float | None = None
+    is_fetching: bool = False  # its files come over the network first
     is_allowed: bool = False  # it may load what it has measured
     is_leaving: bool = False  # somebody needs its place: it takes nobody new
     need: Need = field(default_factory=lambda: Need(system_bytes=0))

@@ -31,7 +31,9 @@ def main(arguments: Sequence[str]) -> None:
         config = _config(asked)
         host, port = asked.listen
         advertised = "{}:{}".format(*asked.advertise) if asked.advertise else f"{host}:{port}"
-        hosting.run(config, site, Place(host=host, port=port, advertised=advertised))
+        place = Place(host=host, port=port, advertised=advertised)
+        limit = None if asked.cache_limit is None else int(asked.cache_limit * _GIB)
+        hosting.run(config, site, place, cache_limit_bytes=limit)
     except (OSError, SiteError, ValueError) as error:
         sys.stderr.write(f"ollamasite: {error}\n")
         sys.exit(_BAD_START)
@@ -80,6 +82,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--data-dir", required=True, type=Path, metavar="DIR")
     parser.add_argument("--site-ca", type=Path, metavar="FILE", help="certificates to believe")
+    parser.add_argument(
+        "--cache-limit", type=float, metavar="GIB", help="for models' files; default: the disk"
+    )
     parser.add_argument("--memory-limit", type=float, metavar="GIB", help="for models")
     parser.add_argument("--parallel", type=int, default=4, help="requests at once on a model")
     parser.add_argument("--max-loaded", type=int, default=3, help="models in memory at once")

@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from collections import deque
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 from msgspec import structs
@@ -80,15 +81,24 @@ class RunnerProcess:
         self._log: deque[str] = deque(maxlen=_KEPT_LOG_LINES)
         self._is_stopping = False
         self._task: asyncio.Task[None] | None = None
+        self._prepare: Callable[[], Awaitable[str]] | None = None
+        self._preparing: asyncio.Future[str] | None = None
 
     @property
     def pid(self) -> int | None:
         """The process id, once started."""
         return self._process.pid if self._process else None
 
-    def start(self, *, load_timeout_s: float) -> None:
-        """Begin to load the model. Measuring and loading may take that long each."""
+    def start(
+        self, *, load_timeout_s: float, prepare: Callable[[], Awaitable[str]] | None = None
+    ) -> None:
+        """Begin to load the model. Measuring and loading may take that long each.
+
+        `prepare` comes before the process, however long it takes; it returns why there shall be
+        none, or nothing.
+        """
         self._load_timeout_s = load_timeout_s
+        self._prepare = prepare
         self._task = asyncio.create_task(self._run())
 
     def proceed(self, message: Proceed) -> None:
@@ -104,6 +114,8 @@ class RunnerProcess:
     def stop(self) -> None:
         """Ask the process to leave: it does when its socket closes."""
         self._is_stopping = True
+        if self._preparing is not None:
+            self._preparing.cancel()
         if self._writer is not None:
             self._writer.close()
 
@@ -120,6 +132,8 @@ class RunnerProcess:
 
     async def _run(self) -> None:
         try:
+            if not await self._is_prepared():
+                return
             await self._serve()
             if isinstance(self.request, OpenModel) and self._is_worth_a_second_try(self.request):
                 logger.warning(
@@ -135,6 +149,16 @@ class RunnerProcess:
             self._listener.runner_ended(
                 self.key, self._end_message(), was_open=self.opened is not None
             )
+
+    async def _is_prepared(self) -> bool:
+        if self._prepare is None or self._is_stopping:
+            return not self._is_stopping
+        self._preparing = asyncio.ensure_future(self._prepare())
+        await asyncio.wait([self._preparing])
+        if self._preparing.cancelled():
+            return False
+        self._failure = self._preparing.result()
+        return not self._failure
 
     async def _serve(self) -> None:
         if self._is_stopping:

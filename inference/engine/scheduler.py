@@ -19,6 +19,7 @@ from msgspec import structs
 
 from inference.engine.actions import Action, AllowLoad, End, StartRunner, StopRunner, failed
 from inference.engine.line import (
+    WAITS_FOR_FILES,
     WAITS_FOR_LOADING,
     WAITS_FOR_MEMORY,
     WAITS_FOR_SLOT,
@@ -145,6 +146,14 @@ class Scheduler:
             if action := line.cancel(request_id):
                 return [action, *self._advance(now)]
         return []
+
+    def let_go(self, now: float) -> list[Action]:
+        """Have every model leave as soon as it is idle; nothing new shall come here."""
+        for runner in self._runners.values():
+            runner.keep_alive_s = 0
+            if not runner.is_busy:
+                runner.expires_at = now
+        return self._advance(now)
 
     def drain(self) -> list[Action]:
         """Refuse everything that was never dispatched; what was may finish."""
@@ -459,4 +468,6 @@ class Scheduler:
         runner = self._runners.get(line.key)
         if runner is None or runner.waits_for_memory:
             return WAITS_FOR_MEMORY
-        return WAITS_FOR_SLOT if runner.state is RunnerState.READY else WAITS_FOR_LOADING
+        if runner.state is RunnerState.READY:
+            return WAITS_FOR_SLOT
+        return WAITS_FOR_FILES if runner.is_fetching else WAITS_FOR_LOADING

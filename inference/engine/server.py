@@ -10,7 +10,7 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from msgspec import structs
@@ -28,17 +28,17 @@ from inference.engine.actions import (
     StartRunner,
     StopRunner,
 )
+from inference.engine.blob_cache import BlobCache, FetchFailed
 from inference.engine.config import EngineConfig
 from inference.engine.connection import Connection
 from inference.engine.line import RunnerState
 from inference.engine.memory import Capacity, Need, format_bytes, need_of
 from inference.engine.meters import Meters, ModelMeter
+from inference.engine.opening_order import opening_order
 from inference.engine.runner_messages import (
-    AdapterFile,
     Measured,
     Opened,
     OpenModel,
-    OpenUpstream,
     Pause,
     Proceed,
     Resume,
@@ -48,6 +48,7 @@ from inference.engine.runner_process import RunnerProcess
 from inference.engine.scheduler import Scheduler
 from inference.engine.telling import Reporter, loaded_models
 from inference.engine.thread_memo import ThreadMemo
+from inference.engine.watchdog import Watchdog
 from inference.frames import FrameDecoder, ProtocolError
 from inference.messages import (
     PROTOCOL_VERSION,
@@ -80,7 +81,6 @@ from inference.node_journal import NodeJournal
 logger = logging.getLogger(__name__)
 
 _READ_BYTES: Final = 256 * 1024
-_WATCH_EVERY_S: Final = 5.0
 _STORE_SHARE: Final = 8
 
 
@@ -89,6 +89,7 @@ class Node:
 
     def __init__(self, config: EngineConfig) -> None:
         self._config = config
+        self._supply: BlobCache | None = None
         self._scheduler = Scheduler(
             parallel=config.parallel,
             max_loaded=config.max_loaded,
@@ -105,12 +106,25 @@ class Node:
         self._owners: dict[str, Connection] = {}
         self._connections: set[Connection] = set()
         self._expiry: asyncio.TimerHandle | None = None
-        self._watch: asyncio.TimerHandle | None = None
-        self._watched: set[str] = set()  # runners that have requests
+        self._watchdog = Watchdog(
+            self._processes, self._scheduler.running_on, limit_s=config.watchdog_s
+        )
         self._all_ended = asyncio.Event()
         self._reporter = Reporter(self._report, lambda: bool(self._connections))
         # Until a runner has crashed with them on this machine.
         self._use_extra_buffers = True
+
+    def supply_with(self, supply: BlobCache) -> None:
+        """From now on files that are not here come from there."""
+        self._supply = supply
+
+    def files_in_use(self) -> set[str]:
+        """Return the digests of all files that a runner has or will open."""
+        return {digest for runner in self._scheduler.runners for digest in runner.model.files}
+
+    def let_go(self) -> None:
+        """Have every model leave as soon as it is idle."""
+        self._apply(self._scheduler.let_go(time.monotonic()))
 
     # ------------------------------------------------------------ web processes
 
@@ -212,6 +226,8 @@ class Node:
             self._scheduler.report(),
             node=self._config.name,
             total_bytes=None if total == float("inf") else int(total),
+            devices=self._config.devices,
+            blobs=self._supply.digests if self._supply else None,
         )
 
     # ------------------------------------------------------------ runners
@@ -291,7 +307,7 @@ class Node:
     def runner_ended(self, key: str, message: str, *, was_open: bool) -> None:
         """A runner's process is gone."""
         del self._processes[key]
-        self._watched.discard(key)
+        self._watchdog.forget(key)
         now = time.monotonic()
         is_wanted = self._scheduler.runner(key).state is not RunnerState.STOPPING
         if was_open:
@@ -341,7 +357,7 @@ class Node:
                     queue_ns=action.queue_ns,
                     position=action.position,
                 )
-                self._watch_over(process)
+                self._watchdog.watch_over(process)
                 process.send(request)
             case PauseOnRunner(request_id=request_id):
                 process.send(Pause(request_id=request_id))
@@ -353,28 +369,34 @@ class Node:
     def _start_runner(self, action: StartRunner) -> None:
         config = self._config
         logger.info("loading %s", action.model.name)
-        process = RunnerProcess(action.key, self._opening(action), self, spin=config.runner_spin)
-        self._processes[action.key] = process
-        process.start(load_timeout_s=config.load_timeout_s)
-
-    def _opening(self, action: StartRunner) -> OpenModel | OpenUpstream:
-        config, model = self._config, action.model
-        if model.upstream is not None:
-            return OpenUpstream(context_length=action.options.num_ctx)
-        return OpenModel(
-            path=str(config.weights_path(model.weights)),
-            options=action.options,
-            parallel=config.parallel,
-            threads=config.threads or self._memo.recall(model.weights),
+        order = opening_order(
+            config,
+            action,
+            threads=config.threads or self._memo.recall(action.model.weights),
             use_extra_buffers=self._use_extra_buffers,
-            adapters=tuple(
-                AdapterFile(path=str(config.weights_path(adapter.digest)), scale=adapter.scale)
-                for adapter in model.adapters
-            ),
-            projector=str(config.weights_path(model.projector)) if model.projector else "",
-            most_threads=config.effective_threads,
-            prefix_store_bytes=self._store_bytes(),
+            store_bytes=self._store_bytes(),
         )
+        process = RunnerProcess(action.key, order, self, spin=config.runner_spin)
+        self._processes[action.key] = process
+        process.start(load_timeout_s=config.load_timeout_s, prepare=self._fetching(action))
+
+    def _fetching(self, action: StartRunner) -> Callable[[], Awaitable[str]] | None:
+        """Return what brings a model's files here; None: they are here."""
+        supply, files = self._supply, action.model.files
+        if supply is None or supply.has(files):
+            return None
+        runner = self._scheduler.runner(action.key)
+        runner.is_fetching = True
+
+        async def fetch() -> str:
+            try:
+                await supply.bring(files)
+            except FetchFailed as error:
+                return str(error)
+            runner.is_fetching = False
+            return ""
+
+        return fetch
 
     def _capacity(self) -> Capacity:
         """Return what models may take: of the operator's limit, or of what the machine has now."""
@@ -386,35 +408,6 @@ class Node:
         """Return what a runner may keep of KV states: on a small machine less than configured."""
         share = self._capacity().total_bytes / _STORE_SHARE
         return int(min(self._config.prefix_store_bytes, share))
-
-    def _watch_over(self, process: RunnerProcess) -> None:
-        """From now on a runner has to be heard of."""
-        if process.key not in self._watched:
-            self._watched.add(process.key)
-            process.heard_at = asyncio.get_running_loop().time()
-        if self._watch is None and self._config.watchdog_s > 0:
-            self._schedule_watch()
-
-    def _schedule_watch(self) -> None:
-        loop = asyncio.get_running_loop()
-        delay_s = min(_WATCH_EVERY_S, self._config.watchdog_s / 4)
-        self._watch = loop.call_later(delay_s, self._look_after, loop.time() + delay_s)
-
-    def _look_after(self, due_at: float) -> None:
-        """Kill runners that have requests and are silent."""
-        now = asyncio.get_running_loop().time()
-        # When this process itself stood still, what the runners sent is still to be read.
-        is_late = now - due_at > _WATCH_EVERY_S
-        self._watched = {key for key in self._watched if self._scheduler.running_on(key)}
-        for key in self._watched:
-            process = self._processes[key]
-            silent_s = now - process.heard_at
-            if silent_s > self._config.watchdog_s and not is_late:
-                logger.error("runner %s is silent for %.0f s; killed", key[:12], silent_s)
-                process.kill(f"model runner did not answer for {silent_s:.0f} s and was stopped")
-        self._watch = None
-        if self._watched:
-            self._schedule_watch()
 
     def _disown(self, request_id: str) -> None:
         connection = self._owners.pop(request_id, None)
@@ -445,9 +438,9 @@ class Node:
                 async with asyncio.timeout(self._config.drain_s):
                     await self._all_ended.wait()
         self._reporter.close()
-        for timer in (self._expiry, self._watch):
-            if timer is not None:
-                timer.cancel()
+        self._watchdog.close()
+        if self._expiry is not None:
+            self._expiry.cancel()
         processes = list(self._processes.values())
         for process in processes:
             process.stop()

@@ -9,7 +9,7 @@ import json
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -30,12 +30,32 @@ class TokenRefused(SiteError):
 
 
 @dataclass(frozen=True, slots=True)
+class Joined:
+    """What a node is told when it has joined; `is_draining`: it shall become empty."""
+
+    name: str
+    secret: str = field(repr=False)
+    is_draining: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Opened:
     """A file that the site has begun to send. `start`: the first byte that comes."""
 
     response: http.client.HTTPResponse
     start: int
     size_bytes: int  # of the whole file
+
+    def pieces(self, most_bytes: int) -> Iterator[bytes]:
+        """Yield what comes. Raises SiteError where the connection fails."""
+        while True:
+            try:
+                piece = self.response.read(most_bytes)
+            except (OSError, http.client.HTTPException) as error:
+                raise SiteError(f"the transfer was cut: {error}") from error
+            if not piece:
+                return
+            yield piece
 
 
 class Site:
@@ -55,27 +75,39 @@ class Site:
         if parts.scheme == "https":
             self._context = ssl.create_default_context(cafile=authorities)
 
-    def join(self, told: Mapping[str, Any]) -> tuple[str, str]:
-        """Tell where this node is; return its name and its secret. Raises SiteError."""
+    def join(self, told: Mapping[str, Any]) -> Joined:
+        """Tell where this node is. Raises SiteError."""
         body = json.dumps(told).encode()
         headers = {"Content-Type": "application/json"}
         with self._asked("POST", "/api/nodes/join", headers, body) as response:
-            data = response.read(_MOST_ANSWER_BYTES)
+            data = _read(response)
             if response.status != _OK:
                 raise _refusal(response.status, data)
         try:
             answer = json.loads(data)
-            return str(answer["name"]), str(answer["secret"])
+            return Joined(
+                name=str(answer["name"]),
+                secret=str(answer["secret"]),
+                is_draining=bool(answer.get("is_draining")),
+            )
         except (ValueError, KeyError, TypeError) as error:
             raise SiteError("the site's answer makes no sense") from error
 
+    def blob_size(self, digest: str) -> int:
+        """Return how many bytes a file of the site's store has. Raises SiteError."""
+        with self._asked("HEAD", f"/api/nodes/blobs/sha256:{digest}", {}) as response:
+            length = response.getheader("Content-Length", "")
+            if response.status != _OK or not length.isdigit():
+                raise _refusal(response.status, b"")
+            return int(length)
+
     @contextmanager
     def open_blob(self, digest: str, start: int) -> Iterator[Opened]:
-        """Begin to read a file of the site's store, from a byte on. Raises SiteError, OSError."""
+        """Begin to read a file of the site's store, from a byte on. Raises SiteError."""
         headers = {"Range": f"bytes={start}-"} if start else {}
         with self._asked("GET", f"/api/nodes/blobs/sha256:{digest}", headers) as response:
             if response.status not in {_OK, _PARTIAL}:
-                raise _refusal(response.status, response.read(_MOST_ANSWER_BYTES))
+                raise _refusal(response.status, _read(response))
             start = start if response.status == _PARTIAL else 0
             yield Opened(response, start, start + (response.length or 0))
 
@@ -86,10 +118,12 @@ class Site:
         connection = self._connection()
         sent = {**headers, "Authorization": f"Bearer {self._token}", "Connection": "close"}
         try:
-            connection.request(method, self._prefix + path, body=body, headers=sent)
-            yield connection.getresponse()
-        except (OSError, http.client.HTTPException) as error:
-            raise SiteError(f"the site cannot be reached: {error}") from error
+            try:
+                connection.request(method, self._prefix + path, body=body, headers=sent)
+                response = connection.getresponse()
+            except (OSError, http.client.HTTPException) as error:
+                raise SiteError(f"the site cannot be reached: {error}") from error
+            yield response
         finally:
             connection.close()
 
@@ -101,6 +135,13 @@ class Site:
         )
 
 
+def _read(response: http.client.HTTPResponse) -> bytes:
+    try:
+        return response.read(_MOST_ANSWER_BYTES)
+    except (OSError, http.client.HTTPException) as error:
+        raise SiteError(f"the site's answer was cut: {error}") from error
+
+
 def _refusal(status: int, data: bytes) -> SiteError:
     if status == _UNAUTHORIZED:
         return TokenRefused("the site does not know the join token: make a new one there")
@@ -108,4 +149,4 @@ def _refusal(status: int, data: bytes) -> SiteError:
         text = str(json.loads(data)["error"])
     except (ValueError, KeyError, TypeError):
         text = ""
-    return SiteError(f"the site answers {status}: {text[:500]}" if text else f"status {status}")
+    return SiteError(f"the site answers {status}" + (f": {text[:500]}" if text else ""))
