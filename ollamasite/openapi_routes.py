@@ -160,10 +160,7 @@ OPERATIONS: Final[dict[str, dict[str, Operation]]] = {
             nodes.JoinBody, nodes.JoinReply, address="gpu1:11500", fingerprint="0" * 64, protocol=6
         )
     },
-    "api/nodes/blobs/<str:digest>": {
-        "get": Operation(summary="Read a file of the store; for nodes."),
-        "head": Operation(),
-    },
+    "api/nodes/blobs/<str:digest>": {"get": Operation(summary="Read a file; for nodes.")},
     "api/usage": {"get": Operation(reply=usage.UsageReply, query=_USAGE)},
     "api/usage/requests": {"get": Operation(reply=usage.RequestsReply, query=_REQUESTS)},
     "api/usage/export": {

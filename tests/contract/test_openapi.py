@@ -32,7 +32,8 @@ ALL: Final = [
 ]
 # These need another registry (tests/registry/api/test_pull_and_push.py).
 # Whose model it is comes first (tests/models_app/test_access_api.py).
-FAR: Final = frozenset({"api/access", "api/pull", "api/push"})
+# Only a node may say where it is (tests/inference/api/test_nodes.py).
+FAR: Final = frozenset({"api/access", "api/nodes/join", "api/pull", "api/push"})
 # Those without a place in their path, and with something to say.
 ANSWERED: Final = [
     (r, m, each) for r, m, each in ALL if "<" not in r and each.reply and r not in FAR
@@ -54,7 +55,10 @@ def test_every_route_is_in_it_with_every_method() -> None:
         if method != "head" or "get" not in view.http_method_names
     }
     # Uploads have no view: they go beside Django.
-    assert served | {("api/blobs/<str:digest>", "post")} == {(r, m) for r, m, _ in ALL}
+    assert served | {
+        ("api/blobs/<str:digest>", "post"),
+        ("api/nodes/blobs/<str:digest>", "get"),
+    } == {(r, m) for r, m, _ in ALL}
 
 
 @pytest.mark.parametrize(("route", "method", "operation"), TAKING_BODIES)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.core.exceptions import ValidationError
 
 from inference.messages import PROTOCOL_VERSION
 from models_app import nodes
@@ -162,5 +163,5 @@ async def test_what_is_wanted_of_a_node_is_recorded(gpu1: AsgiClient) -> None:
 
 @pytest.mark.parametrize("name", ["", "local", "GPU1", "a b", "-a", "a" * 41, "é"])
 async def test_a_name_that_cannot_be_is_refused(transactional_db: None, name: str) -> None:
-    with pytest.raises(nodes.ValidationError):
+    with pytest.raises(ValidationError):
         await sync_to_async(nodes.allow)(name, by=None)
