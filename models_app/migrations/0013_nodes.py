@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('models_app', '0010_browser_sessions'),
+        ('models_app', '0012_dismissed_jobs'),
     ]
 
     operations = [
