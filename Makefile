@@ -18,7 +18,7 @@ DJLINT := $(BIN)/djlint --quiet
 export CMAKE_ARGS := $(CMAKE_ARGS) -DCMAKE_CXX_FLAGS='-include $(CURDIR)/inference/engine/llama/native/amx_tile_config.h'
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-postgres coverage check static lint format types bench screenshots
+.PHONY: help install run test test-postgres test-load soak coverage check static lint format types bench screenshots
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -57,6 +57,12 @@ test-postgres: install $(CLIENTS_STAMP) ## Run what depends on the database on a
 	$(BIN)/python -m pytest -p tests.postgres -m "not slow" -q -n 2 --dist worksteal
 	$(BIN)/python -m pytest -p tests.postgres -m "slow and beside" -q -n 3 --dist loadfile --no-loadscope-reorder
 	$(BIN)/python -m pytest -p tests.postgres -m "slow and not beside" --durations=15
+
+test-load: install ## 500 streams, 1,000 idle WebSockets, nothing left of thousands of requests; prints what each costs
+	$(BIN)/python -m pytest tests/load -rP
+
+soak: install ## Ten minutes of mixed load on a whole site; fails where a process keeps growing
+	$(BIN)/python -m bench soak --minutes 10 --most-growth 1 --no-document
 
 coverage: install $(CLIENTS_STAMP) ## Run every test and print the coverage; takes half as long again
 	$(BIN)/python -m pytest -m "not slow" -q -n 2 --dist worksteal --cov --cov-report=

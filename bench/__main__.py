@@ -73,6 +73,9 @@ def _read_command_line() -> argparse.Namespace:
     parser.add_argument("--profile", type=Path, help="for overhead: cProfile of web to this file")
     parser.add_argument("--tokens", type=int, default=chat_page.TOKENS, help="for chat-page")
     parser.add_argument("--minutes", type=float, default=10.0, help="for soak")
+    parser.add_argument(
+        "--most-growth", type=float, help="for soak: MiB a minute above which it fails"
+    )
     parser.add_argument("--no-document", action="store_true", help="only print")
     return parser.parse_args()
 
@@ -115,7 +118,11 @@ def _soak(asked: argparse.Namespace) -> str:
     soak.write_files(found)
     if not asked.no_document:
         shutil.copy(PLACE / "soak.svg", report.DOCUMENT.with_name("soak.svg"))
-    return soak.to_markdown(found, asked.minutes)
+    text = soak.to_markdown(found, asked.minutes)
+    growing = found.growing(asked.most_growth) if asked.most_growth is not None else []
+    if growing:
+        sys.exit(f"{text}\n\nnot flat: {'; '.join(growing)}")
+    return text
 
 
 def _machine(name: str) -> str:

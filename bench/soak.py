@@ -50,6 +50,14 @@ class Soak:
             if len(settled := samples[round(len(samples) * _SETTLED_SHARE) :]) > 1
         }
 
+    def growing(self, most_mib_a_minute: float) -> list[str]:
+        """Return the processes that grow by more than that."""
+        return [
+            f"{name} grows by {growth / _MIB:.2f} MiB a minute"
+            for name, growth in self.growth().items()
+            if growth > most_mib_a_minute * _MIB
+        ]
+
 
 def measure(minutes: float) -> Soak:
     """Run the load and watch. Raises ProcessError."""

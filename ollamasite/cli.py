@@ -20,6 +20,7 @@ from ollamasite import data_dir
 
 _DATA_DIR: Final = "OLLAMASITE_DATA_DIR"
 _BAD_START: Final = 2
+_OWNER_ONLY: Final = 0o077
 _HELP: Final = """\
 usage: ollamasite COMMAND [options]
 
@@ -62,6 +63,8 @@ Every command takes --data-dir DIR. `ollamasite COMMAND --help` tells its other 
 
 def main() -> None:
     """Run the command named in sys.argv; end with 2 and one sentence if it cannot be started."""
+    # Whatever is written (the database, uploads, backups) is for its owner alone.
+    os.umask(_OWNER_ONLY)
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ollamasite.settings")
     if sys.argv[1:] in ([], ["help"], ["--help"], ["-h"]):
         sys.stdout.write(_HELP)

@@ -55,6 +55,9 @@ def prepare(data_dir: Path) -> None:
         raise PermissionError(f"{run} belongs to somebody else; remove it or choose another place")
     for name in SECRET_NAMES:
         _create_once(data_dir / "secrets" / name, secrets.token_urlsafe(48))
+    # Those of earlier versions: chats are in them, and the directory may be one that others read.
+    for database in data_dir.glob("db.sqlite3*"):
+        database.chmod(0o600)
 
 
 def read_secret(data_dir: Path, name: str) -> str | None:

@@ -35,6 +35,7 @@ class Held:
     tasks: int
     threads: int
     files: int
+    modules: list[str]
     kinds: dict[str, int]
 
 
@@ -98,6 +99,17 @@ class LoadSite:
         self.run("ollamasite", "migrate", "--verbosity", "0")
         self.run("tests.pages.fill_database")
         self.key = self.run("ollamasite", "create-key", "bob").strip()
+
+    def session(self) -> str:
+        """Sign bob in and return the cookie's value."""
+        code = (
+            "from django.test import Client\n"
+            "from models_app.models import User\n"
+            "client = Client()\n"
+            "client.force_login(User.objects.get(username='bob'))\n"
+            "print('session', client.cookies['ollamasite_session'].value)"
+        )
+        return self.run("django", "shell", "-c", code).rpartition("session ")[2].strip()
 
     def run(self, module: str, *arguments: str) -> str:
         """Run a command to its end and return what it prints."""

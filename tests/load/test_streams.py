@@ -17,7 +17,8 @@ import pytest
 from tests.load.site import MODEL, LoadSite, Web
 from tests.processes.running_site import wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+# Runs beside other tests: what is counted is its own, and times have room.
+pytestmark = [pytest.mark.slow, pytest.mark.beside, pytest.mark.timeout(600)]
 
 STREAMS = 500
 TOKENS = 40

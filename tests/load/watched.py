@@ -29,6 +29,7 @@ def _tell(file: Path) -> None:
         "tasks": sum(isinstance(one, asyncio.Task) and not one.done() for one in objects),
         "threads": threading.active_count(),
         "files": len(list(Path("/proc/self/fd").iterdir())),
+        "modules": sorted(sys.modules),
         "kinds": dict(kinds.most_common(40)),
     }
     del objects

@@ -22,6 +22,16 @@ def test_secret_is_readable_by_its_owner_only(tmp_path: Path, name: str) -> None
     assert mode(tmp_path / "secrets") == 0o700
 
 
+def test_database_of_an_earlier_version_becomes_its_owners_alone(tmp_path: Path) -> None:
+    databases = [tmp_path / f"db.sqlite3{end}" for end in ("", "-wal", "-shm")]
+    for database in databases:
+        database.touch(0o644)
+
+    data_dir.prepare(tmp_path)
+
+    assert [mode(database) for database in databases] == [0o600] * 3
+
+
 def test_secrets_are_long_and_differ(tmp_path: Path) -> None:
     data_dir.prepare(tmp_path)
 

@@ -137,6 +137,16 @@ def test_secrets_can_be_read_by_their_owner_only(shared_site: RunningSite) -> No
     assert modes == {0o600}
 
 
+def test_nothing_in_the_data_directory_is_for_others(shared_site: RunningSite) -> None:
+    readable = [
+        path
+        for path in shared_site.data_dir.rglob("*")
+        if path.lstat().st_mode & 0o077 and path.parent.stat().st_mode & 0o001
+    ]
+
+    assert readable == []
+
+
 def test_site_listens_on_this_machine_only(shared_site: RunningSite) -> None:
     listening = {
         line.split()[1]

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import sys
 from typing import Any
 
@@ -54,6 +55,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Measure."""
         del args
+        logging.getLogger("httpx2").setLevel(logging.WARNING)  # it tells every request
         load = _load(options, _keys())
         targets = Targets(ttft_s=options["ttft"], itl_s=options["itl"])
         try:
