@@ -15,6 +15,7 @@ const SERVER_ERRORS = 500;
 
 const place = document.getElementById("alerts");
 let shown = "";
+let unreached = null; // the address that "Try again" would ask for
 
 function sentenceOf(status, type, body) {
   if (type.includes("json")) {
@@ -103,6 +104,7 @@ function tell(status, type, body, id, retry) {
 export async function tellFailure(failure, retry = null) {
   if (!(failure instanceof Response)) {
     if (failure?.name !== "AbortError") {
+      unreached = null;
       showAlert(UNREACHABLE, { retry });
     }
     return;
@@ -130,13 +132,18 @@ document.addEventListener("htmx:responseError", ({ detail }) => {
   tell(xhr.status, header("content-type"), xhr.responseText, id, retryOf(detail));
 });
 for (const name of ["htmx:sendError", "htmx:timeout"]) {
-  document.addEventListener(name, ({ detail }) =>
-    showAlert(UNREACHABLE, { retry: retryOf(detail) }),
-  );
+  document.addEventListener(name, ({ detail }) => {
+    const retry = retryOf(detail);
+    if (shown !== UNREACHABLE) {
+      unreached = retry && detail.requestConfig.path;
+    }
+    showAlert(UNREACHABLE, { retry });
+  });
 }
-// What can be reached again needs no line about it.
-document.addEventListener("htmx:afterOnLoad", () => {
-  if (shown === UNREACHABLE) {
+// What can be reached again needs no line about it; a way to try something again stays until that
+// has been answered, for what repeats by itself is answered every few seconds.
+document.addEventListener("htmx:afterOnLoad", ({ detail }) => {
+  if (shown === UNREACHABLE && [null, detail.requestConfig.path].includes(unreached)) {
     clearAlert();
   }
 });

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from typing import Any, Final
 from uuid import uuid4
 
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.pages.served_site import ServedSite
-from tests.pages.visits import Visit
+from tests.pages.visits import Chromium, Visit
 
 ANSWER_MS: Final = 180_000  # a busy machine takes a minute to load the model
 SHORT: Final = 12
@@ -17,7 +17,7 @@ LONG_QUESTION: Final = "Write a very long story about a lighthouse, with many ch
 
 
 def chat(
-    served: ServedSite, chromium: Browser, path: str = "/chat", **options: Any
+    served: ServedSite, chromium: Chromium, path: str = "/chat", **options: Any
 ) -> Iterator[Visit]:
     """Open the page; what it complains about is looked at when the test is over."""
     for visit in served.visit(chromium, "bob", path=path, **options):
@@ -39,6 +39,13 @@ def ask(page: Page, text: str, tokens: int = SHORT) -> Locator:
     answer = page.locator(".turn-assistant").nth(before)
     expect(answer).to_be_visible()
     return answer
+
+
+def show_list(page: Page) -> None:
+    """Open the list of chats where the window is too narrow to have it beside the conversation."""
+    opener = page.get_by_role("button", name="Your chats")
+    if opener.is_visible() and opener.get_attribute("aria-expanded") != "true":
+        opener.click()
 
 
 def limit(page: Page, tokens: int) -> None:

@@ -11,7 +11,7 @@ from models_app.models import User
 from tests.pages.catalogue import PASSWORD
 from tests.pages.live_site import LiveSite, live_site
 from tests.pages.served_site import ServedSite, served_site
-from tests.pages.visits import CHROMIUM
+from tests.pages.visits import CHROMIUM, FLOW_LOOKS, Chromium, Look
 
 BROWSER = "text/html,application/xhtml+xml,*/*;q=0.8"
 
@@ -53,7 +53,7 @@ def known_rules(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 # Closed with the module: as long as it lives, this thread has a running event loop.
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
+def browser_process() -> Iterator[Browser]:
     """Debian's own."""
     if not CHROMIUM.exists():
         pytest.skip(f"no browser at {CHROMIUM}: install the system package `chromium`")
@@ -70,7 +70,24 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
+def chromium(browser_process: Browser, look: Look) -> Chromium:
+    """A browser with windows of the look at which the test walks."""
+    return Chromium(browser_process, look)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Walk every flow at a narrow and a wide look, a light and a dark one, or as its mark says."""
+    names = metafunc.fixturenames
+    if "look" in names:
+        mark = metafunc.definition.get_closest_marker("looks")
+        looks = mark.args if mark else FLOW_LOOKS
+        metafunc.parametrize("look", looks, ids=lambda look: look.name)
+    elif "browser_process" in names:
+        raise pytest.UsageError(f"{metafunc.function}: goes past `chromium`, and so past the looks")
+
+
+@pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveSite]:
     """Return a web process that runs, with a fake node behind it."""
     # Not the test's own folder: the path of a unix socket may have 107 bytes.

@@ -14,14 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from tests.databases import database_settings
 from tests.pages.catalogue import PASSWORD
-from tests.pages.visits import Visit, open_visit
+from tests.pages.visits import Opener, Visit, open_visit, walk
 from tests.processes.running_site import RunningSite, free_port
-
-WIDE = {"width": 1440, "height": 900}
 
 
 class ServedSite:
@@ -59,17 +57,15 @@ class ServedSite:
         self.command("create-user", name, "--password-stdin", *options, said=PASSWORD)
 
     def visit(
-        self, chromium: Browser, username: str = "bob", *, path: str = "/home", **options: Any
+        self, chromium: Opener, username: str = "bob", *, path: str = "/home", **options: Any
     ) -> Iterator[Visit]:
         """Open a tab in which somebody is signed in; `options` are those of a browser context."""
         if username not in self._states:
-            for visit in open_visit(chromium, self, viewport=WIDE):
+            for visit in open_visit(chromium, self):
                 visit.sign_in(username)
                 self._states[username] = visit.page.context.storage_state()
         state = self._states[username]
-        for visit in open_visit(
-            chromium, self, **{"viewport": WIDE, "storage_state": state} | options
-        ):
+        for visit in walk(chromium, self, **{"storage_state": state} | options):
             visit.page.goto(f"{self.url}{path}")
             expect(visit.page.locator("main")).to_be_visible()
             yield visit

@@ -3,27 +3,22 @@
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from tests.models_app.admin_pages import TABLES
 from tests.pages.catalogue import STARTER
 from tests.pages.live_site import LiveSite
-from tests.pages.visits import Visit, open_visit
+from tests.pages.visits import Chromium, Visit, open_visit
 
 pytestmark = [pytest.mark.slow, pytest.mark.beside]
 
 LIST = "/admin/models_app/alias/"
 
 
-@pytest.fixture(params=[(390, "dark"), (1440, "light")], ids=["phone", "desk"])
-def visit(
-    request: pytest.FixtureRequest,
-    chromium: Browser,
-    site: LiveSite,
-) -> Iterator[Visit]:
-    width, scheme = request.param
-    size = {"width": width, "height": 900}
-    yield from open_visit(chromium, site, viewport=size, color_scheme=scheme)
+@pytest.fixture
+def visit(chromium: Chromium, site: LiveSite) -> Iterator[Visit]:
+    """A tab whose colours are not looked at: they are those of the library."""
+    yield from open_visit(chromium, site)
 
 
 def test_alias_is_added_and_removed_by_hand(visit: Visit) -> None:

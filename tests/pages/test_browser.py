@@ -1,85 +1,79 @@
 """The pages in a real browser, against a web process that really runs."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from tests.pages.catalogue import LONG_NAME, STARTER
 from tests.pages.live_site import LiveSite
-from tests.pages.visits import LOOKS, Visit, open_visit
+from tests.pages.visits import CONTRAST, DESK, Chromium, Visit, every_look, only_look, walk
 
 pytestmark = [pytest.mark.slow, pytest.mark.beside]
 
-CONTRAST = Path(__file__).with_name("contrast.js").read_text()
-
 
 @pytest.fixture
-def visit(chromium: Browser, site: LiveSite) -> Iterator[Visit]:
-    yield from open_visit(chromium, site, viewport={"width": 1440, "height": 900})
+def visit(chromium: Chromium, site: LiveSite) -> Iterator[Visit]:
+    yield from walk(chromium, site)
 
 
-@pytest.fixture(params=LOOKS, ids=lambda p: f"{p[0]}-{p[1]}")
-def visit_anywhere(
-    request: pytest.FixtureRequest, chromium: Browser, site: LiveSite
-) -> Iterator[Visit]:
-    """Visits in a narrow and a wide window, light and dark."""
-    width, scheme = request.param
-    size = {"width": width, "height": 900}
-    yield from open_visit(chromium, site, viewport=size, color_scheme=scheme)
-
-
-def test_way_from_sign_in_to_sign_out(visit_anywhere: Visit) -> None:
-    page = visit_anywhere.page
-    visit_anywhere.sign_in()
+@every_look
+def test_way_from_sign_in_to_sign_out(visit: Visit) -> None:
+    page = visit.page
+    visit.sign_in()
     models = page.get_by_role("region", name="Your models")
     expect(models.get_by_role("rowheader", name=LONG_NAME)).to_be_visible()
     expect(page.get_by_role("region", name="In memory now")).to_contain_text(STARTER)
     page.locator("summary").click()
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_text("You are signed out.")).to_be_visible()
-    assert visit_anywhere.complaints == []
+    assert visit.complaints == []
 
 
-def test_pages_ask_no_other_site_for_anything(visit_anywhere: Visit) -> None:
-    visit_anywhere.sign_in()
-    assert len(visit_anywhere.addresses) > 4
-    assert all(url.startswith(visit_anywhere.site.url) for url in visit_anywhere.addresses)
+@every_look
+def test_pages_ask_no_other_site_for_anything(visit: Visit) -> None:
+    visit.sign_in()
+    assert len(visit.addresses) > 4
+    assert all(url.startswith(visit.site.url) for url in visit.addresses)
 
 
-def test_no_page_is_wider_than_its_window(visit_anywhere: Visit) -> None:
-    visit_anywhere.page.goto(f"{visit_anywhere.site.url}/signin")
-    assert visit_anywhere.overflow_px() <= 0
-    visit_anywhere.sign_in()
+@every_look
+def test_no_page_is_wider_than_its_window(visit: Visit) -> None:
+    visit.page.goto(f"{visit.site.url}/signin")
+    assert visit.overflow_px() <= 0
+    visit.sign_in()
     for client in ("curl", "ollama-python", "OpenAI SDK"):
-        visit_anywhere.page.get_by_text(client, exact=True).click()
-        assert visit_anywhere.overflow_px() <= 0
+        visit.page.get_by_text(client, exact=True).click()
+        assert visit.overflow_px() <= 0
+    visit.expects("404.*/no-such-page")
     for path in ("client-keys", "no-such-page"):
-        visit_anywhere.page.goto(f"{visit_anywhere.site.url}/{path}")
-        assert visit_anywhere.overflow_px() <= 0
+        visit.page.goto(f"{visit.site.url}/{path}")
+        assert visit.overflow_px() <= 0
 
 
-def test_home_fits_into_the_narrowest_window(chromium: Browser, site: LiveSite) -> None:
-    for visit in open_visit(chromium, site, viewport={"width": 320, "height": 640}):
+@only_look(DESK, "the window is its own")
+def test_home_fits_into_the_narrowest_window(chromium: Chromium, site: LiveSite) -> None:
+    for visit in walk(chromium, site, viewport={"width": 320, "height": 640}):
         visit.sign_in()
         assert visit.overflow_px() <= 0
 
 
-def test_text_stands_out_from_its_ground(visit_anywhere: Visit) -> None:
-    page = visit_anywhere.page
-    page.goto(f"{visit_anywhere.site.url}/signin")
+@every_look
+def test_text_stands_out_from_its_ground(visit: Visit) -> None:
+    page = visit.page
+    page.goto(f"{visit.site.url}/signin")
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("alert")).to_be_visible()
     assert page.evaluate(CONTRAST) == []
-    visit_anywhere.sign_in()
+    visit.sign_in()
     page.locator("summary").click()
     assert page.evaluate(CONTRAST) == []
-    page.goto(f"{visit_anywhere.site.url}/client-keys")
+    page.goto(f"{visit.site.url}/client-keys")
+    visit.expects("400.*/client-keys|404.*/no-such-page")
     page.get_by_role("button", name="Register").click()
     expect(page.get_by_role("alert")).to_have_text("Paste the public key.")
     assert page.evaluate(CONTRAST) == []
-    page.goto(f"{visit_anywhere.site.url}/no-such-page")
+    page.goto(f"{visit.site.url}/no-such-page")
     assert page.evaluate(CONTRAST) == []
 
 
@@ -96,6 +90,7 @@ def test_copy_button_puts_the_snippet_on_the_clipboard(visit: Visit) -> None:
 
 
 def test_copy_button_works_where_the_site_is_not_served_securely(visit: Visit) -> None:
+    visit.expects("Cross-Origin-Opener-Policy")  # browsers take it from secure places alone
     lan_url = visit.site.url.replace("127.0.0.1", "models.internal")
     visit.sign_in(url=lan_url)
     assert visit.page.evaluate("window.isSecureContext") is False
@@ -182,8 +177,8 @@ def test_time_until_a_model_leaves_counts_down(visit: Visit) -> None:
     expect(counter).to_contain_text("4 min")
 
 
-def test_page_works_without_scripts(chromium: Browser, site: LiveSite) -> None:
-    for visit in open_visit(chromium, site, java_script_enabled=False):
+def test_page_works_without_scripts(chromium: Chromium, site: LiveSite) -> None:
+    for visit in walk(chromium, site, java_script_enabled=False):
         visit.sign_in()
         expect(visit.page.get_by_role("button", name="Copy the curl command")).to_be_hidden()
         visit.page.get_by_text("OpenAI SDK", exact=True).click()

@@ -2,18 +2,16 @@
 
 import base64
 import json
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, FilePayload, Page, expect
+from playwright.sync_api import FilePayload, Page, expect
 
-from tests.pages.chatting import ask, chat, chat_id_of, exported, own_word, wait_for_end
+from tests.pages.chatting import ask, chat, chat_id_of, exported, own_word, show_list, wait_for_end
 from tests.pages.served_site import ServedSite
-from tests.pages.visits import LOOKS
+from tests.pages.visits import Chromium, every_look
 
 pytestmark = [pytest.mark.slow, pytest.mark.beside]
 
-CONTRAST = Path(__file__).with_name("contrast.js").read_text()
 # One red point.
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
@@ -36,11 +34,12 @@ def asked_chat(page: Page, word: str) -> str:
     return chat_id_of(page)
 
 
-def test_a_chat_is_renamed_moved_found_and_deleted(served: ServedSite, chromium: Browser) -> None:
+def test_a_chat_is_renamed_moved_found_and_deleted(served: ServedSite, chromium: Chromium) -> None:
     word, title, folder = own_word(), own_word(), own_word()
     for visit in chat(served, chromium):
         page = visit.page
         asked_chat(page, word)
+        show_list(page)
         page.get_by_role("button", name="New folder").click()
         page.get_by_role("dialog", name="New folder").get_by_label("Name").fill(folder)
         page.get_by_role("button", name="Save").click()
@@ -49,6 +48,7 @@ def test_a_chat_is_renamed_moved_found_and_deleted(served: ServedSite, chromium:
         page.get_by_role("button", name=f"Change {word}").click()
         dialog = page.get_by_role("dialog", name="This chat")
         dialog.get_by_label("Title").fill(title)
+        visit.check()
         dialog.get_by_label("Folder").select_option(label=folder)
         dialog.get_by_role("button", name="Save").click()
         expect(page.get_by_role("heading", name=title)).to_be_visible()
@@ -63,16 +63,16 @@ def test_a_chat_is_renamed_moved_found_and_deleted(served: ServedSite, chromium:
 
         page.get_by_role("button", name=f"Change {title}").click()
         dialog.get_by_role("button", name="Delete…").click()
+        visit.check()
         dialog.get_by_role("button", name="Keep it").click()
         page.get_by_role("button", name=f"Change {title}").click()
         dialog.get_by_role("button", name="Delete…").click()
         dialog.get_by_role("button", name="Delete the chat").click()
         expect(page).to_have_url(f"{served.url}/chat")
         expect(page.locator(".side-chat", has_text=title)).to_have_count(0)
-        assert visit.complaints == []
 
 
-def test_a_chat_is_exported_both_ways(served: ServedSite, chromium: Browser) -> None:
+def test_a_chat_is_exported_both_ways(served: ServedSite, chromium: Chromium) -> None:
     word = own_word()
     for visit in chat(served, chromium):
         page = visit.page
@@ -87,7 +87,7 @@ def test_a_chat_is_exported_both_ways(served: ServedSite, chromium: Browser) -> 
         assert json.loads(path.read_text())["messages"]
 
 
-def test_a_temporary_chat_is_listed_nowhere(served: ServedSite, chromium: Browser) -> None:
+def test_a_temporary_chat_is_listed_nowhere(served: ServedSite, chromium: Chromium) -> None:
     word = own_word()
     for visit in chat(served, chromium):
         page = visit.page
@@ -101,14 +101,14 @@ def test_a_temporary_chat_is_listed_nowhere(served: ServedSite, chromium: Browse
         expect(page).to_have_url(f"{served.url}/chat")
         page.reload()
         expect(page.locator(".turn")).to_have_count(0)
+        show_list(page)
         page.get_by_label("Search your chats").fill(word)
         expect(page.get_by_text("No chat has these words.")).to_be_visible()
-        assert visit.complaints == []
 
 
 @pytest.mark.parametrize("kind", ["paste", "drop", "upload"])
 def test_an_image_is_shown_and_removed_and_refused_in_words(
-    served: ServedSite, chromium: Browser, kind: str
+    served: ServedSite, chromium: Chromium, kind: str
 ) -> None:
     for visit in chat(served, chromium):
         page = visit.page
@@ -122,13 +122,13 @@ def test_an_image_is_shown_and_removed_and_refused_in_words(
         page.get_by_label("Message", exact=True).fill("What is this?")
         page.get_by_label("Message", exact=True).press("Enter")
         expect(page.get_by_role("alert").filter(has_text="cannot see images")).to_be_visible()
+        visit.check()
         expect(page.get_by_label("Message", exact=True)).to_have_value("What is this?")
         page.get_by_role("button", name=f"Remove {kind}.png").click()
         expect(picture).to_be_hidden()
-        assert visit.complaints == []
 
 
-def test_settings_are_kept_with_the_chat(served: ServedSite, chromium: Browser) -> None:
+def test_settings_are_kept_with_the_chat(served: ServedSite, chromium: Chromium) -> None:
     for visit in chat(served, chromium):
         page = visit.page
         page.get_by_role("button", name="Parameters and system prompt").click()
@@ -136,6 +136,7 @@ def test_settings_are_kept_with_the_chat(served: ServedSite, chromium: Browser) 
         drawer.get_by_label("Top p").fill("7")
         drawer.get_by_role("button", name="Use these").click()
         expect(drawer.get_by_text("This must be 1 or less.")).to_be_visible()
+        visit.check()
         assert visit.focused() == "o-top_p"
         drawer.get_by_label("Top p").fill("0.5")
         drawer.get_by_label("System prompt").fill("You are a lighthouse.")
@@ -148,48 +149,42 @@ def test_settings_are_kept_with_the_chat(served: ServedSite, chromium: Browser) 
         assert found["options"]["top_p"] == 0.5
 
 
-def test_a_draft_survives_a_reload(served: ServedSite, chromium: Browser) -> None:
+def test_a_draft_survives_a_reload(served: ServedSite, chromium: Chromium) -> None:
     for visit in chat(served, chromium):
         visit.page.get_by_label("Message", exact=True).fill("half a thought")
         visit.page.reload()
         expect(visit.page.get_by_label("Message", exact=True)).to_have_value("half a thought")
 
 
-def test_the_model_is_picked_by_keyboard(served: ServedSite, chromium: Browser) -> None:
+def test_the_model_is_picked_by_keyboard(served: ServedSite, chromium: Chromium) -> None:
     for visit in chat(served, chromium):
         page = visit.page
         page.locator("#picker > summary").focus()
         page.keyboard.press("Enter")
         expect(page.get_by_label("Search models")).to_be_focused()
+        visit.check()
         page.keyboard.type("smol")
         page.keyboard.press("Enter")
         expect(page.get_by_label("Search models")).to_be_hidden()
         expect(page.locator("#picker-name")).to_have_text("smollm2:135m")
 
 
-@pytest.mark.parametrize(("width", "scheme"), LOOKS)
-def test_the_page_looks_right(
-    served: ServedSite, chromium: Browser, width: int, scheme: str
-) -> None:
-    size = {"width": width, "height": 844}
-    for visit in chat(served, chromium, viewport=size, color_scheme=scheme):
+@every_look
+def test_the_page_looks_right(served: ServedSite, chromium: Chromium) -> None:
+    for visit in chat(served, chromium):
         page = visit.page
         expect(page.get_by_role("heading", name="What shall we begin with?")).to_be_visible()
-        assert visit.overflow_px() <= 0
-        assert page.evaluate(CONTRAST) == []
+        visit.check()
         wait_for_end(ask(page, f"{'long' * 150} <b>{own_word()}</b>"))
-        assert visit.overflow_px() <= 0
-        assert page.evaluate(CONTRAST) == []
+        visit.check()
         page.locator("#picker > summary").click()
-        assert page.evaluate(CONTRAST) == []
+        visit.check()
         page.keyboard.press("Escape")
-        if width < 960:
+        if chromium.look.width < 960:
             page.get_by_role("button", name="Your chats").click()
             expect(page.get_by_role("link", name="New chat")).to_be_visible()
-            assert page.evaluate(CONTRAST) == []
+            visit.check()
             page.keyboard.press("Escape")
             expect(page.get_by_role("link", name="New chat")).to_be_hidden()
         page.get_by_role("button", name="Parameters and system prompt").click()
-        assert page.evaluate(CONTRAST) == []
-        assert visit.overflow_px() <= 0
-        assert visit.complaints == []
+        visit.check()

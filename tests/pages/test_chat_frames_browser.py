@@ -7,13 +7,13 @@ from typing import Any, Final
 
 import pytest
 from django.template.loader import render_to_string
-from playwright.sync_api import Browser, Page, WebSocketRoute, expect
+from playwright.sync_api import Page, WebSocketRoute, expect
 
 from inference.chats.figures import Figures
 from inference.chats.shown import CallShown, MessageShown, as_safe
 from tests.pages.chatting import wait_until_ready
 from tests.pages.served_site import ServedSite
-from tests.pages.visits import Visit
+from tests.pages.visits import Chromium, Visit
 
 pytestmark = [pytest.mark.slow, pytest.mark.beside]
 
@@ -84,7 +84,7 @@ def shown(**fields: Any) -> str:
     return str(render_to_string("inference/chat/message.html", {"message": message}))
 
 
-def talk(served: ServedSite, chromium: Browser) -> Iterator[tuple[Visit, Server]]:
+def talk(served: ServedSite, chromium: Chromium) -> Iterator[tuple[Visit, Server]]:
     """Open the page with the test at the other end of its socket, and ask something."""
     for visit in served.visit(chromium, "bob"):
         server = Server()
@@ -102,17 +102,18 @@ def ask(page: Page) -> None:
     field.press("Enter")
 
 
-def test_waiting_is_told_as_a_place_in_the_queue(served: ServedSite, chromium: Browser) -> None:
+def test_waiting_is_told_as_a_place_in_the_queue(served: ServedSite, chromium: Chromium) -> None:
     for visit, server in talk(served, chromium):
         server.start(visit.page)
         server.tell("waiting", message=ANSWER, position=3, reason="loading")
         expect(visit.page.get_by_text("Number 3 in the queue")).to_be_visible()
+        visit.check()
         server.grow(1, blocks=["<p>Hello</p>"])
         expect(visit.page.get_by_text("Number 3 in the queue")).to_be_hidden()
         expect(visit.page.locator(".turn-live")).to_have_text("12.3 tokens/s, 1 tokens")
 
 
-def test_only_blocks_that_changed_are_replaced(served: ServedSite, chromium: Browser) -> None:
+def test_only_blocks_that_changed_are_replaced(served: ServedSite, chromium: Chromium) -> None:
     for visit, server in talk(served, chromium):
         page = visit.page
         server.start(page)
@@ -128,7 +129,7 @@ def test_only_blocks_that_changed_are_replaced(served: ServedSite, chromium: Bro
 
 
 def test_a_gap_makes_the_page_follow_from_the_beginning(
-    served: ServedSite, chromium: Browser
+    served: ServedSite, chromium: Chromium
 ) -> None:
     for visit, server in talk(served, chromium):
         server.start(visit.page)
@@ -137,7 +138,7 @@ def test_a_gap_makes_the_page_follow_from_the_beginning(
         expect(visit.page.locator(".block")).to_have_count(0)
 
 
-def test_thinking_stays_as_the_reader_wants_it(served: ServedSite, chromium: Browser) -> None:
+def test_thinking_stays_as_the_reader_wants_it(served: ServedSite, chromium: Chromium) -> None:
     for visit, server in talk(served, chromium):
         page = visit.page
         server.start(page)
@@ -149,6 +150,7 @@ def test_thinking_stays_as_the_reader_wants_it(served: ServedSite, chromium: Bro
         expect(page.get_by_text("Hm.")).to_be_visible()
         server.grow(2, thinking=["<p>Hm. Well.</p>"], blocks=["<p>Yes</p>"])
         expect(page.get_by_text("Hm. Well.")).to_be_visible()
+        visit.check()
         expect(fold.get_by_text("Thoughts")).to_be_visible()
         server.end(thinking_html=as_safe(["<p>Hm. Well.</p>"]), html_blocks=as_safe(["<p>Yes</p>"]))
         expect(page.get_by_role("button", name="Regenerate")).to_be_visible()
@@ -159,7 +161,7 @@ def test_thinking_stays_as_the_reader_wants_it(served: ServedSite, chromium: Bro
         expect(page.get_by_text("Again.")).to_be_visible()
 
 
-def test_a_call_is_answered_with_what_one_writes(served: ServedSite, chromium: Browser) -> None:
+def test_a_call_is_answered_with_what_one_writes(served: ServedSite, chromium: Chromium) -> None:
     for visit, server in talk(served, chromium):
         page = visit.page
         server.start(page)
@@ -172,6 +174,7 @@ def test_a_call_is_answered_with_what_one_writes(served: ServedSite, chromium: B
         send.click()
         assert server.heard == []
         page.get_by_label("Result of get_weather").fill("<b>sunny</b>")
+        visit.check()
         send.click()
         told = server.next(page, "result")
         assert told["message"] == ANSWER
@@ -185,7 +188,7 @@ def test_a_call_is_answered_with_what_one_writes(served: ServedSite, chromium: B
 
 
 def test_a_refusal_is_told_with_its_id_and_keeps_what_was_typed(
-    served: ServedSite, chromium: Browser
+    served: ServedSite, chromium: Chromium
 ) -> None:
     for visit, server in talk(served, chromium):
         page = visit.page
@@ -197,7 +200,7 @@ def test_a_refusal_is_told_with_its_id_and_keeps_what_was_typed(
 
 
 def test_a_question_that_may_not_have_arrived_is_kept(
-    served: ServedSite, chromium: Browser
+    served: ServedSite, chromium: Chromium
 ) -> None:
     for visit, server in talk(served, chromium):
         page = visit.page
@@ -209,7 +212,7 @@ def test_a_question_that_may_not_have_arrived_is_kept(
 
 
 def test_a_lost_line_is_followed_from_what_the_page_has(
-    served: ServedSite, chromium: Browser
+    served: ServedSite, chromium: Chromium
 ) -> None:
     for visit, server in talk(served, chromium):
         page = visit.page
@@ -221,7 +224,7 @@ def test_a_lost_line_is_followed_from_what_the_page_has(
         assert (followed["message"], followed["version"]) == (ANSWER, 4)
 
 
-def test_an_ended_session_is_said(served: ServedSite, chromium: Browser) -> None:
+def test_an_ended_session_is_said(served: ServedSite, chromium: Chromium) -> None:
     for visit, server in talk(served, chromium):
         server.next(visit.page, "ask")
         server.sockets[-1].close(code=4401)
@@ -230,7 +233,7 @@ def test_an_ended_session_is_said(served: ServedSite, chromium: Browser) -> None
         assert len(server.sockets) == 1
 
 
-def test_the_reader_who_scrolls_up_is_left_there(served: ServedSite, chromium: Browser) -> None:
+def test_the_reader_who_scrolls_up_is_left_there(served: ServedSite, chromium: Chromium) -> None:
     for visit, server in talk(served, chromium):
         page = visit.page
         lines = [f"<p>Line {number}</p>" for number in range(80)]
@@ -251,7 +254,7 @@ def test_the_reader_who_scrolls_up_is_left_there(served: ServedSite, chromium: B
 
 
 def test_what_is_typed_while_a_question_is_on_its_way_stays(
-    served: ServedSite, chromium: Browser
+    served: ServedSite, chromium: Chromium
 ) -> None:
     for visit, server in talk(served, chromium):
         field = visit.page.get_by_label("Message", exact=True)

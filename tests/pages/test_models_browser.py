@@ -4,18 +4,16 @@ import json
 import os
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from tests.pages.catalogue import STARTER
 from tests.pages.served_site import ServedSite
-from tests.pages.visits import LOOKS
+from tests.pages.visits import DESK, Chromium, every_look
 
 pytestmark = [pytest.mark.slow, pytest.mark.beside]
 
-CONTRAST = (Path(__file__).parent / "contrast.js").read_text()
 LOADS_WITHIN_MS = 60_000
 PATHS = (
     "/models",
@@ -35,13 +33,14 @@ def said(page: Page) -> str:
 
 
 def test_model_is_found_as_one_types_and_opened_by_keyboard(
-    served: ServedSite, chromium: Browser
+    served: ServedSite, chromium: Chromium
 ) -> None:
     for visit in served.visit(chromium, path="/models"):
         page = visit.page
         search = page.get_by_role("searchbox", name="Search models")
         search.press_sequentially("zzz")
         expect(page.get_by_text("No model is like that.")).to_be_visible()
+        visit.check()
         search.fill("")
         search.press_sequentially("smol")
         expect(page.get_by_role("link", name=STARTER)).to_be_visible()
@@ -52,10 +51,9 @@ def test_model_is_found_as_one_types_and_opened_by_keyboard(
         expect(page.get_by_role("heading", name=STARTER)).to_be_visible()
         page.go_back()
         expect(page.get_by_role("searchbox", name="Search models")).to_have_value("smol")
-        assert visit.complaints == []
 
 
-def test_list_is_searched_without_script(served: ServedSite, chromium: Browser) -> None:
+def test_list_is_searched_without_script(served: ServedSite, chromium: Chromium) -> None:
     for visit in served.visit(chromium, path="/models", java_script_enabled=False):
         page = visit.page
         page.get_by_role("searchbox", name="Search models").fill("zzz")
@@ -65,7 +63,7 @@ def test_list_is_searched_without_script(served: ServedSite, chromium: Browser) 
         expect(page.get_by_role("link", name=STARTER)).to_be_visible()
 
 
-def test_model_is_loaded_pinned_and_unloaded(served: ServedSite, chromium: Browser) -> None:
+def test_model_is_loaded_pinned_and_unloaded(served: ServedSite, chromium: Chromium) -> None:
     for visit in served.visit(chromium, "alice", path=f"/models/{STARTER}"):
         page = visit.page
         page.get_by_label("Keep it").select_option("3600")
@@ -75,23 +73,25 @@ def test_model_is_loaded_pinned_and_unloaded(served: ServedSite, chromium: Brows
         page.get_by_role("button", name="Pin").click()
         assert said(page) == "smollm2 stays in memory."
         expect(page.get_by_text("In memory, pinned")).to_be_visible()
+        visit.check()
         page.get_by_role("button", name="Unpin").click()
         assert said(page) == "smollm2 leaves memory like others."
         page.get_by_role("button", name="Unload").click()
         expect(page.get_by_role("button", name="Load", exact=True)).to_be_visible()
         expect(page.get_by_text("Not in memory.")).to_be_visible()
-        assert visit.complaints == []
 
 
 def test_model_is_copied_and_deleted_once_its_name_is_typed(
-    served: ServedSite, chromium: Browser
+    served: ServedSite, chromium: Chromium
 ) -> None:
     for visit in served.visit(chromium, path=f"/models/{STARTER}"):
         page = visit.page
+        visit.expects("(400|404) .*/models/")  # a wrong name, and a model that is gone
         page.get_by_role("link", name="Copy", exact=True).click()
         page.get_by_role("textbox", name="New name").fill("not a name")
         page.get_by_role("button", name="Copy").click()
         expect(page.get_by_role("textbox", name="New name")).to_be_focused()
+        visit.check()
         page.get_by_role("textbox", name="New name").fill("walked:v1")
         page.keyboard.press("Enter")
         assert said(page) == f"{STARTER} is now bob/walked:v1 as well."
@@ -100,6 +100,7 @@ def test_model_is_copied_and_deleted_once_its_name_is_typed(
         page.get_by_role("button", name="Delete").click()
         expect(page.get_by_label("Type its name")).to_be_focused()
         expect(page.get_by_role("alert")).to_contain_text("This is not bob/walked:v1.")
+        visit.check()
         page.get_by_label("Type its name").fill("bob/walked:v1")
         page.get_by_role("button", name="Delete").click()
         assert said(page) == "bob/walked:v1 is deleted."
@@ -107,7 +108,7 @@ def test_model_is_copied_and_deleted_once_its_name_is_typed(
         expect(page.get_by_text("Page not found")).to_be_visible()
 
 
-def test_copied_command_runs(served: ServedSite, chromium: Browser) -> None:
+def test_copied_command_runs(served: ServedSite, chromium: Chromium) -> None:
     secret = re.search(r"osk-\S+", served.command("create-key", "bob"))
     assert secret
     permissions = ["clipboard-read", "clipboard-write"]
@@ -119,6 +120,8 @@ def test_copied_command_runs(served: ServedSite, chromium: Browser) -> None:
         page.get_by_text("OpenAI JS", exact=True).click()
         expect(page.locator("#code-js")).to_be_visible()
         expect(page.locator("#code-curl")).to_be_hidden()
+    if chromium.look != DESK:  # a command is the same at every look
+        return
     # As it was copied, but for the length of the answer: a small model may go on for minutes.
     short = command.replace('"stream": false', '"stream": false, "options": {"num_predict": 8}')
     done = subprocess.run(
@@ -134,7 +137,7 @@ def test_copied_command_runs(served: ServedSite, chromium: Browser) -> None:
     assert answer["message"]["content"]
 
 
-def test_metadata_is_searched(served: ServedSite, chromium: Browser) -> None:
+def test_metadata_is_searched(served: ServedSite, chromium: Chromium) -> None:
     for visit in served.visit(chromium, path=f"/models/{STARTER}"):
         page = visit.page
         page.get_by_role("searchbox", name="Search the metadata").fill("LLAMA.context")
@@ -143,14 +146,9 @@ def test_metadata_is_searched(served: ServedSite, chromium: Browser) -> None:
         expect(rows).to_contain_text("llama.context_length")
 
 
-@pytest.mark.parametrize(("width", "scheme"), LOOKS)
-def test_pages_fit_and_can_be_read(
-    served: ServedSite, chromium: Browser, width: int, scheme: str
-) -> None:
-    look = {"viewport": {"width": width, "height": 900}, "color_scheme": scheme}
-    for visit in served.visit(chromium, "alice", path=PATHS[0], **look):
+@every_look
+def test_pages_fit_and_can_be_read(served: ServedSite, chromium: Chromium) -> None:
+    for visit in served.visit(chromium, "alice", path=PATHS[0]):
         for path in PATHS:
             visit.page.goto(f"{served.url}{path}")
-            assert visit.overflow_px() <= 0, path
-            assert visit.page.evaluate(CONTRAST) == [], path
-        assert visit.complaints == []
+            visit.check()

@@ -1,18 +1,64 @@
 """A tab of a real browser at a site that runs. Knows no page but the one to sign in."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect
+import pytest
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect
 
 from tests.pages.catalogue import PASSWORD
 
 CHROMIUM: Final = Path("/usr/bin/chromium")
-WIDTHS: Final = (390, 1440)
-SCHEMES: Final = ("light", "dark")
-LOOKS: Final = tuple((width, scheme) for width in WIDTHS for scheme in SCHEMES)
+CONTRAST: Final = Path(__file__).with_name("contrast.js").read_text()
+_SETTLES_MS: Final = 3000
+
+
+class Look(NamedTuple):
+    """A window's width in px, and whether one has it light or dark."""
+
+    width: int
+    scheme: str
+
+    @property
+    def name(self) -> str:
+        """What a test calls it, and what it makes there: `390-dark`."""
+        return f"{self.width}-{self.scheme}"
+
+
+LOOKS: Final = tuple(Look(width, scheme) for width in (390, 1440) for scheme in ("light", "dark"))
+DESK: Final = Look(1440, "light")
+PHONE: Final = Look(390, "dark")
+# At these every flow is walked at least (`tests.pages.conftest`): both widths, both schemes.
+FLOW_LOOKS: Final = (DESK, PHONE)
+# For a flow that is short, or looks different at each.
+every_look: Final = pytest.mark.looks(*LOOKS)
+
+
+def only_look(look: Look, reason: str) -> pytest.MarkDecorator:
+    """Walk a flow at one look alone, where a reason is told."""
+    assert reason
+    return pytest.mark.looks(look)
+
+
+@dataclass(frozen=True, slots=True)
+class Chromium:
+    """A browser whose windows have a look."""
+
+    process: Browser
+    look: Look
+
+    def new_context(self, **options: Any) -> BrowserContext:
+        """Make a window; `options` are a browser context's."""
+        size = {"width": self.look.width, "height": 900}
+        own = {"viewport": size, "color_scheme": self.look.scheme}
+        return self.process.new_context(**(own | options))
+
+
+# What windows come from.
+Opener = Browser | Chromium
 
 
 class Site(Protocol):
@@ -32,12 +78,34 @@ class Visit:
     site: Site
     complaints: list[str] = field(default_factory=list)
     addresses: list[str] = field(default_factory=list)
+    meant: list[str] = field(default_factory=list)
 
     def listen(self) -> None:
         """Note what happens from now on."""
         self.page.on("console", lambda message: self.complaints.append(_told(message)))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("request", lambda request: self.addresses.append(request.url))
+
+    def expects(self, complaint: str) -> None:
+        """Let the browser complain of something that is meant: an answer of the status 404, say."""
+        self.meant.append(complaint)
+
+    def faults(self) -> list[str]:
+        """Return what is wrong with what is seen now, and every complaint until now."""
+        found = [f"wider than the window by {px} px" for px in [self.overflow_px()] if px > 0]
+        found += self.page.evaluate(CONTRAST)
+        return found + [
+            line for line in self.complaints if not any(re.search(it, line) for it in self.meant)
+        ]
+
+    def check(self) -> None:
+        """See that nothing is wrong with what is seen, once colours have changed."""
+        self.page.wait_for_load_state()
+        for _ in range(_SETTLES_MS // 100):
+            if not self.faults():
+                return
+            self.page.wait_for_timeout(100)
+        raise AssertionError("\n".join(["wrong with the page:", *self.faults()]))
 
     def sign_in(self, username: str = "alice", *, url: str = "") -> None:
         """Go home through the sign-in page."""
@@ -67,11 +135,19 @@ def _told(message: ConsoleMessage) -> str:
     return f"{message.text}: {message.location['url']}" if is_bare else message.text
 
 
-def open_visit(chromium: Browser, site: Site, **options: Any) -> Iterator[Visit]:
+def open_visit(opener: Opener, site: Site, **options: Any) -> Iterator[Visit]:
     """Open a tab; `options` are those of a browser context."""
-    context = chromium.new_context(**options)
+    context = opener.new_context(**options)
     context.set_default_timeout(30_000)
     visit = Visit(context.new_page(), site)
     visit.listen()
     yield visit
     context.close()
+
+
+def walk(opener: Opener, site: Site, **options: Any) -> Iterator[Visit]:
+    """Open a tab, and see at the end of its way that nothing was wrong with it."""
+    for visit in open_visit(opener, site, **options):
+        yield visit
+        if not visit.page.is_closed():
+            visit.check()
