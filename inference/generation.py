@@ -18,6 +18,7 @@ from inference.assembly import engine_message
 from inference.charging import Share, Submittable
 from inference.client import EngineStream, new_request_id
 from inference.errors import EngineFailed, EngineUnavailable, PromptTooLong
+from inference.fleet import NodeSeen as NodeSeen
 from inference.fleet import engine_fleet
 from inference.messages import (
     Counters,
@@ -162,6 +163,11 @@ async def engine_counters() -> Counters:
 async def engine_metrics() -> tuple[NodeMetrics, ...]:
     """Return what each node that answers has counted and timed. Raises EngineUnavailable."""
     return tuple(await (await current_fleet()).get_metrics())
+
+
+async def nodes_seen() -> list[NodeSeen]:
+    """Return how every node stands, those that do not answer too."""
+    return (await current_fleet()).seen()
 
 
 async def engine_memories() -> list[LoadedModels]:

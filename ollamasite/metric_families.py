@@ -16,11 +16,13 @@ from prometheus_client.core import (
     Metric,
 )
 
+from inference.generation import NodeSeen
 from inference.messages import LoadedModel, LoadedModels, NodeMetrics
 from inference.metric_messages import STEP_BOUNDS_S, WAIT_BOUNDS_S, ModelMetrics, Spread
 from inference.model_labels import ModelLabels
 from models_app.figures import StoredFigures
 
+_MOST_DEVICES: Final = 16
 _PREFIX: Final = "ollamasite_"
 _ENGINE: Final = "ollamasite_engine_"
 # Name, what it is, field of ModelMetrics, bounds.
@@ -125,6 +127,37 @@ def of_memory(nodes: Iterable[LoadedModels]) -> Iterator[Metric]:
         if node.memory_bytes is not None:
             limit.add_metric((node.node,), node.memory_bytes)
     yield from (taken, limit)
+
+
+def of_fleet(nodes: Iterable[NodeSeen]) -> Iterator[Metric]:
+    """Return how nodes stand, also those that do not answer, and what their GPUs have."""
+    answers = GaugeMetricFamily(
+        _PREFIX + "node_answers", "Whether this process hears of a node.", labels=("node",)
+    )
+    closed = GaugeMetricFamily(
+        _PREFIX + "node_closed", "Whether a node takes no new requests.", labels=("node",)
+    )
+    free = GaugeMetricFamily(
+        _PREFIX + "node_free_bytes", "What a further model may take now.", labels=("node",)
+    )
+    labels = ("node", "device", "gpu")
+    total = GaugeMetricFamily(_PREFIX + "device_bytes", "Memory of a GPU.", labels=labels)
+    left = GaugeMetricFamily(_PREFIX + "device_free_bytes", "What is free of it.", labels=labels)
+    for node in nodes:
+        report = node.report
+        answers.add_metric((node.name,), report is not None)
+        is_draining = report is not None and report.is_draining
+        closed.add_metric((node.name,), node.is_cordoned or is_draining)
+        if report is None:
+            continue
+        if report.free_bytes is not None:
+            free.add_metric((node.name,), report.free_bytes)
+        for number, device in enumerate(report.devices[:_MOST_DEVICES]):
+            at = (node.name, str(number), device.name)
+            for family, size in ((total, device.total_bytes), (left, device.free_bytes)):
+                if size is not None:
+                    family.add_metric(at, size)
+    yield from (answers, closed, free, total, left)
 
 
 def _sizes(loaded: Iterable[LoadedModel]) -> dict[tuple[str, str], int]:

@@ -94,9 +94,11 @@ async def _of_engine() -> list[Metric]:
             nodes = await generation.engine_metrics()
             memories = await generation.engine_memories()
     except (EngineUnavailable, TimeoutError):
-        return [metric_families.value("engine_up", text, 0)]
+        up = metric_families.value("engine_up", text, 0)
+        return [up, *metric_families.of_fleet(await generation.nodes_seen())]
     return [
         metric_families.value("engine_up", text, 1),
+        *metric_families.of_fleet(await generation.nodes_seen()),
         *metric_families.of_nodes(nodes),
         *metric_families.of_memory(memories),
     ]

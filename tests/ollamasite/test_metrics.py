@@ -9,7 +9,7 @@ from asgiref.sync import sync_to_async
 from django.test import AsyncClient
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from inference.messages import Generate
+from inference.messages import Device, Generate, NodeReport
 from inference.model_labels import MOST_LABELS
 from models_app.accounts import create_user
 from models_app.keys import KeyRules, create_key
@@ -138,6 +138,24 @@ async def test_figures_come_also_where_no_engine_answers(operator: AsgiClient) -
     assert told.sum("ollamasite_redis_up") == 0
     assert told.sum("ollamasite_database_up") == 1
     assert told.sum("ollamasite_disk_free_bytes") > 0
+
+
+async def test_nodes_and_their_gpus_are_told_also_when_they_are_lost(
+    node: FakeNode, operator: AsgiClient
+) -> None:
+    gpu = Device(name="a GPU", total_bytes=24_000, free_bytes=4_000)
+    node.report = NodeReport(node="fake", free_bytes=7_000, devices=(gpu, gpu), is_draining=True)
+    there = await scrape(operator)
+    await node.stop()
+    gone = await scrape(operator)
+
+    assert there.sum("ollamasite_node_answers", node="fake") == 1
+    assert there.sum("ollamasite_node_closed", node="fake") == 1
+    assert there.sum("ollamasite_node_free_bytes", node="fake") == 7_000
+    assert there.sum("ollamasite_device_bytes", node="fake", gpu="a GPU") == 48_000
+    assert there.sum("ollamasite_device_free_bytes", device="1") == 4_000
+    assert gone.sum("ollamasite_node_answers") == 0
+    assert ("ollamasite_node_answers", frozenset({("node", "fake")})) in gone.series
 
 
 async def test_what_the_engine_counts_is_told(node: FakeNode, operator: AsgiClient) -> None:

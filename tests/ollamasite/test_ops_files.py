@@ -11,6 +11,7 @@ import pytest
 import yaml
 from django.conf import settings
 
+from inference.messages import Device, NodeReport
 from models_app import ledger_writer
 from models_app.models import Job
 from ollamasite import meters, metrics
@@ -66,6 +67,8 @@ async def whole_scrape(
 ) -> Scrape:
     """Return a scrape in which as much as may be has samples."""
     settings.METRICS_NETWORKS = ["127.0.0.1"]
+    gpu = Device(name="a GPU", total_bytes=2, free_bytes=1)
+    node.report = NodeReport(node="fake", free_bytes=1, devices=(gpu,))
     meter = node.meters.of(model)
     meter.stopped("it was idle")
     monkeypatch.setattr(ledger_writer, "lag_s", lambda: 0.1)  # no thread writes in tests

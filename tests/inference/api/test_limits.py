@@ -22,6 +22,7 @@ from inference.messages import (
 )
 from models_app import limits
 from models_app.models import User
+from ollamasite import meters
 from tests.fakes.engine import USAGE, FakeNode, Script
 from tests.fakes.http import Answer, AsgiClient
 from tests.inference.conftest import bearer_for
@@ -122,8 +123,12 @@ async def test_one_request_too_many_is_refused_before_the_engine(
     set_limits(requests=1)
     data = {"model": model, "messages": HELLO, "stream": stream}
     await api.post(CHAT, data)
+    labels = {"of": "user", "unit": "requests", "period": "minute"}
+    refused = meters.REGISTRY.get_sample_value("ollamasite_limit_refusals_total", labels)
     answer = await api.post(CHAT, data)
 
+    after = meters.REGISTRY.get_sample_value("ollamasite_limit_refusals_total", labels)
+    assert after == (refused or 0) + 1
     assert answer.status == 429
     assert answer.json()["error"]["code"] == "rate_limit_exceeded"
     assert answer.json()["error"]["type"] == "rate_limit_error"
