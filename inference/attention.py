@@ -99,6 +99,12 @@ def is_nearly_used_up(state: LimitState) -> bool:
     return lasts and state.remaining <= state.limit.amount * _LITTLE_LEFT
 
 
+def of_engines(names: Iterable[str]) -> list[Notice]:
+    """Return the engines elsewhere that do not answer, for whoever looks after the site."""
+    text = "The engine {} does not answer: its models are not served."
+    return [Notice(text.format(name), is_bad=True) for name in names]
+
+
 def of_disk(free_bytes: int | None) -> list[Notice]:
     """Return that the disk is nearly full, where it is."""
     if free_bytes is None:

@@ -20,7 +20,7 @@ from inference.errors import EngineUnavailable
 from inference.loaded import visible_loaded
 from inference.messages import LoadedModel, LoadedModels
 from inference.queue import Queue
-from models_app import jobs, key_reminders, limits
+from models_app import jobs, key_reminders, limits, upstreams
 from models_app.errors import LimitsUnavailable
 from models_app.jobs import ACTIVE_STATES, JobState
 from models_app.limits import LimitState
@@ -88,6 +88,7 @@ def _read(principal: Principal) -> tuple[list[ListedModel], list[Notice]]:
     free = disk_space.scarce_bytes(settings.DATA_DIR) if principal.may_operate else None
     notices = [
         *attention.of_disk(free),
+        *attention.of_engines(upstreams.down() if principal.may_operate else ()),
         *attention.of_failed_jobs(recent),
         *attention.of_keys(keys, now),
     ]

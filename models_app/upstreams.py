@@ -15,10 +15,11 @@ from django.utils import timezone
 from models_app import audit, sealed_texts
 from models_app.authority import require_admin
 from models_app.errors import InvalidUpstream, UpstreamNotFound
-from models_app.models import Manifest, ServedModel, Upstream, UpstreamKind
+from models_app.models import Manifest, ServedModel, Tag, Upstream, UpstreamKind
 from models_app.permissions import Principal
 
 KINDS: Final = tuple(UpstreamKind.values)
+KIND_CHOICES: Final = tuple(UpstreamKind.choices)
 # A look that is older says nothing: whoever looks has died.
 FRESH_S: Final = 60.0
 _MOST_CONCURRENT: Final = 4096
@@ -106,6 +107,12 @@ def told_lines() -> list[str]:
         f"{state_of(row)}  serves {row.served.count()} models"
         for row in Upstream.objects.all()
     ]
+
+
+def served_names(row: Upstream) -> list[str]:
+    """Return the names of this site that an engine's models have, in order."""
+    tags = Tag.objects.filter(manifest__served__upstream=row).select_related("model")
+    return sorted(tag.full_name.short for tag in tags)
 
 
 def state_of(row: Upstream) -> str:

@@ -15,9 +15,11 @@ from models_app.admin.work import JobAdmin
 from models_app.names import ModelName
 from models_app.permissions import Principal, Verb
 from ollamasite.errors import Forbidden
-from registry import library
+from registry import library, upstreams_admin
 from registry.jobs import submit
 from registry.jobs.asking import Transfer, ask_collect, ask_pull, ask_verify
+
+__all__ = ["reached_name", "upstreams_admin"]
 
 _ACTIVE: Final = frozenset({"queued", "running"})
 _AGAIN: Final = frozenset({"failed", "cancelled"})

@@ -5,7 +5,17 @@ or a node is added by `registry.admin` and `inference.admin`. Imported by the UR
 that serves no pages.
 """
 
-from models_app.admin import credentials, library, names, people, records, rules, work
+from models_app.admin import credentials, library, names, people, records, rules, upstreams, work
 from models_app.admin.site import site
 
-__all__ = ["credentials", "library", "names", "people", "records", "rules", "site", "work"]
+__all__ = [
+    "credentials",
+    "library",
+    "names",
+    "people",
+    "records",
+    "rules",
+    "site",
+    "upstreams",
+    "work",
+]

@@ -18,7 +18,7 @@ from models_app.permissions import CredentialKind, Principal
 _MENU: Final = (
     ("People", ("user", "team", "invite")),
     ("Keys and limits", ("apikey", "clientkey", "limitrule")),
-    ("Models", ("tag", "languagemodel", "alias", "namespace")),
+    ("Models", ("tag", "languagemodel", "alias", "namespace", "upstream")),
     ("Work", ("job", "nodes")),
     ("Records", ("ledgerhour", "ledgerentry", "auditentry")),
 )

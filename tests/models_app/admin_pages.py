@@ -13,7 +13,7 @@ PASSWORD: Final = "a quiet evening walk"
 HOME: Final = "/admin/models_app"
 TABLES: Final = (
     *("user", "team", "invite", "apikey", "clientkey", "limitrule", "tag", "languagemodel"),
-    *("alias", "namespace", "job", "ledgerhour", "ledgerentry", "auditentry"),
+    *("alias", "namespace", "upstream", "job", "ledgerhour", "ledgerentry", "auditentry"),
 )
 OPERATORS_TABLES: Final = frozenset({"tag", "languagemodel", "alias", "namespace", "job"})
 AUDITORS_TABLES: Final = frozenset(

@@ -24,6 +24,7 @@ CHANGING = [
     ("team", "new"),
     ("invite", "new"),
     ("limitrule", "set"),
+    ("upstream", "add"),
 ]
 
 

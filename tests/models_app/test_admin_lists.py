@@ -28,6 +28,7 @@ from models_app.models import (
     Namespace,
     Tag,
     Team,
+    Upstream,
     User,
 )
 from tests.models_app.admin_pages import HOME, TABLES, address_of, browser_of, text_of
@@ -96,6 +97,10 @@ def _namespace(number: int) -> None:
     Namespace.objects.create(name=f"space{number}", quota_bytes=number)
 
 
+def _upstream(number: int) -> None:
+    Upstream.objects.create(name=f"gpu{number}", url="http://gpu/v1", kind="vllm")
+
+
 def _act(number: int) -> None:
     audit.record("key.create", str(number), by=None)
 
@@ -111,6 +116,7 @@ MAKERS: Final[dict[str, Callable[[int], Any]]] = {
     "languagemodel": _model,
     "alias": _alias,
     "namespace": _namespace,
+    "upstream": _upstream,
     "job": _job,
     "ledgerhour": _hour,
     "ledgerentry": _entry,

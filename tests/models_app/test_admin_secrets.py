@@ -25,6 +25,7 @@ from models_app.models import (
     Namespace,
     StoredResponse,
     Team,
+    Upstream,
     User,
 )
 from models_app.permissions import SiteRole
@@ -69,6 +70,7 @@ def secrets(bob: User) -> list[str]:
     Alias.objects.create(name="fast:latest", target=STARTER)
     Namespace.objects.create(name="bob", quota_bytes=1)
     LedgerHour.objects.create(hour=now, user_id=bob.pk)
+    Upstream.objects.create(name="gpu", url="http://gpu/v1", kind="vllm", sealed_key=PLANTED)
     Job.objects.create(
         job_id="a" * 32,
         kind="create",

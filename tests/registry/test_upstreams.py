@@ -36,6 +36,7 @@ from registry.upstreams import (
 )
 from tests.conftest import MakeModel, principal_for
 from tests.fakes.upstream import Behave, FakeUpstream, answers, fake_upstream
+from tests.models_app.admin_pages import HOME, address_of, browser_of, text_of
 
 pytestmark = pytest.mark.django_db
 
@@ -303,3 +304,44 @@ def test_the_commands_add_serve_list_and_remove(monkeypatch: pytest.MonkeyPatch)
     assert "8 at a time  up  serves 1 models" in told
     assert "switched off" in told
     assert KEY not in told
+
+
+# ---------------------------------------------------------------- pages
+
+
+def test_an_administrator_adds_asks_and_serves_from_pages(admin: User) -> None:
+    browser = browser_of(admin)
+    with engine(answers(200, OFFERS)) as server:
+        wanted = {
+            "name": "gpu",
+            "url": server.ref().url,
+            "kind": "vllm",
+            "key": KEY,
+            "concurrency": "4",
+            "first_s": "300",
+            "silence_s": "60",
+        }
+        browser.post(address_of("upstream", "add"), wanted)
+        row = Upstream.objects.get()
+        page = text_of(browser.get(f"{HOME}/upstream/{row.pk}/change/"))
+        assert "org/big, other" in page
+        assert "up" in page
+        assert KEY not in page
+        assert row.sealed_key not in page
+        assert KEY not in text_of(browser.get(address_of("upstream", "change", row)))
+        browser.post(address_of("upstream", "look", row))
+    changed = {**wanted, "key": "", "concurrency": "9"}
+    browser.post(address_of("upstream", "change", row), changed)
+    assert (upstreams.find("gpu").concurrency, upstreams.find("gpu").key) == (9, KEY)
+    moved = browser.post(address_of("upstream", "change", row), {**changed, "url": "http://x/v1"})
+    assert "no other address" in text_of(moved)
+    assert "no connection" in text_of(browser.post(address_of("upstream", "look", row)))
+    asked = {"model": "org/big", "name": "big", "capabilities": ["completion", "tools"]}
+    browser.post(address_of("upstream", "serve", row), asked)
+    assert library.resolve(principal_for(admin), "big", Verb.USE).serving is not None
+    assert "big:latest" in text_of(browser.get(f"{HOME}/upstream/{row.pk}/change/"))
+    for act in ("disable", "enable", "forget-key"):
+        browser.post(address_of("upstream", act, row))
+    assert upstreams.find("gpu").key == ""
+    browser.post(address_of("upstream", "remove", row))
+    assert not Upstream.objects.exists()
