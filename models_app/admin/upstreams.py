@@ -73,7 +73,8 @@ class UpstreamAdmin(Panel):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Return all engines with how many models they serve, and without their keys."""
         rows: QuerySet[Any] = super().get_queryset(request)
-        return rows.annotate(served_count=Count("served"))
+        listed: QuerySet[Any] = rows.annotate(served_count=Count("served"))
+        return listed
 
     @display(description="key")
     def has_key(self, row: Upstream) -> str:
