@@ -221,11 +221,16 @@ class _Connection:
         raise errors.EngineUnavailable(reason)
 
     def submit(self, stream: EngineStream) -> None:
-        """Send a stream's request and have its events come to it. Raises BodyTooLarge."""
+        """Send a stream's request and have its events come to it.
+
+        Raises BodyTooLarge, EngineUnavailable.
+        """
         try:
             self._send(stream.request)  # first: what cannot be sent has no stream
         except ProtocolError as error:
             raise BodyTooLarge from error
+        if not self.is_open:
+            raise errors.EngineUnavailable
         stream.attach(self)
         self._streams[stream.request_id] = stream
         self.in_flight[stream.request.model.runner_key] += 1
@@ -262,7 +267,11 @@ class _Connection:
         self._lose(code, message)
 
     def _send(self, message: Wire) -> None:
-        self._writer.write(encode(message))
+        frame = encode(message)
+        if self._writer.is_closing():  # cut off, and nobody has read that yet
+            self._lose()
+        else:
+            self._writer.write(frame)
 
     async def _read(self) -> None:
         try:

@@ -12,6 +12,7 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_asy
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.sessions.middleware import SessionMiddleware
 from django.core.handlers.asgi import ASGIRequest
+from django.db import DatabaseError, InterfaceError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
@@ -23,7 +24,7 @@ from models_app.auth import known_principal, principal_of_request
 from models_app.errors import KeyHasLimits
 from models_app.permissions import Principal
 from models_app.scrapers import is_scraper
-from ollamasite.error_responses import Dialect, dialect_of, to_response
+from ollamasite.error_responses import Dialect, dialect_of, to_response, to_service_error
 from ollamasite.errors import BadRequest, Forbidden, ServiceError, Unauthenticated
 from ollamasite.http import is_page_request
 from ollamasite.request_record import note_caller, note_route
@@ -51,8 +52,8 @@ class GateMiddleware:
         if not rule.is_open(request.method or "") and not _is_let_in(request, rule):
             try:
                 principal = await _admitted(request, rule)
-            except ServiceError as error:
-                return _refuse(request, error)
+            except (ServiceError, DatabaseError, InterfaceError) as error:
+                return _refuse(request, to_service_error(error))
         request.principal = principal  # type: ignore[attr-defined]
         if route is None and (target := _without_slash(request)):
             return target

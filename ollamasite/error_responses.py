@@ -20,6 +20,7 @@ from django.core.exceptions import (
     SuspiciousOperation,
     ValidationError,
 )
+from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
@@ -139,6 +140,13 @@ def to_service_error(error: Exception) -> errors.ServiceError:
         ):
             # What a form would say beside its fields; the others have nothing to say.
             return errors.BadRequest(" ".join(getattr(error, "messages", [])))
+    return _unexpected(error)
+
+
+def _unexpected(error: Exception) -> errors.ServiceError:
+    if isinstance(error, OperationalError | InterfaceError):  # gone, locked, on a full disk
+        logger.warning("the database cannot be used: %s", " ".join(str(error).split()))
+        return errors.DatabaseUnavailable()
     error_id = current_request_id()
     logger.error("unexpected error %s", error_id, exc_info=error)
     return errors.ServiceError(f"internal server error (id {error_id})")

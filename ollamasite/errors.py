@@ -9,6 +9,7 @@
     ├── MethodNotAllowed      405 method_not_allowed
     ├── Conflict              409 conflict            (what is there stands in the way)
     ├── BodyTooLarge          413 body_too_large
+    ├── DatabaseUnavailable   503 database_unavailable
     ├── OutboundFailed        502 outbound_failed     (a request of ours to another machine)
     │   ├── OutboundRefused   403 outbound_refused
     │   ├── OutboundTimedOut  504 outbound_timed_out
@@ -107,6 +108,14 @@ class BodyTooLarge(ServiceError):
     code = "body_too_large"
     status = 413
     default_message = "request body too large"
+
+
+class DatabaseUnavailable(ServiceError):
+    """The database does not answer, or cannot write."""
+
+    code = "database_unavailable"
+    status = 503
+    default_message = "the database does not answer at the moment, please try again"
 
 
 class OutboundFailed(ServiceError):

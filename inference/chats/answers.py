@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from channels.db import database_sync_to_async
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError
 from django.utils import timezone
 
 from inference import generation
@@ -40,6 +40,8 @@ SAVE_EVERY_S: Final = 0.5
 BEAT_EVERY_S: Final = 2.0
 KEPT_S: Final = 60.0  # a temporary answer that nobody follows
 LAST_WORDS_S: Final = 2.0
+# The end of an answer, while the database is away: its row is taken for lost soon after.
+WRITE_FOR_S: Final = chat_messages.SILENCE_S - 1
 _QUICK_CHARACTERS: Final = 2000  # rendered within some milliseconds
 GONE: Final = "this chat has been deleted"
 
@@ -223,17 +225,24 @@ class Answer:
 
     async def _write_end(self) -> None:
         # Shielded: whoever ends this task twice must not leave the row running.
-        writing = asyncio.ensure_future(database_sync_to_async(_write_end)(self.so_far()))
+        writing = asyncio.ensure_future(self._keep_writing())
         with suppress(asyncio.CancelledError):
             await asyncio.shield(writing)
-        try:
-            is_there = await writing
-        except DatabaseError:  # it is found without its process later
-            logger.exception("the end of an answer could not be written")
-            return
-        if not is_there:
+        if not await writing:
             self.is_gone = True
             self.state, self.error = "failed", GONE
+
+    async def _keep_writing(self) -> bool:
+        """Write the end, also where the database is away for a moment; whether its row is there."""
+        until = time.monotonic() + WRITE_FOR_S
+        while True:
+            try:
+                return await database_sync_to_async(_write_end)(self.so_far())
+            except (DatabaseError, InterfaceError):
+                if time.monotonic() >= until:  # it is found without its process later
+                    logger.exception("the end of an answer could not be written")
+                    return True
+            await asyncio.sleep(SAVE_EVERY_S)
 
     def _tell(self) -> None:
         self._news.set()

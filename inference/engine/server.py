@@ -105,6 +105,7 @@ class Node:
         self._processes: dict[str, RunnerProcess] = {}
         self._owners: dict[str, Connection] = {}
         self._connections: set[Connection] = set()
+        self._again: dict[str, tuple[Connection, Generate | Embed | Load]] = {}
         self._expiry: asyncio.TimerHandle | None = None
         self._watchdog = Watchdog(
             self._processes, self._scheduler.running_on, limit_s=config.watchdog_s
@@ -164,8 +165,7 @@ class Node:
                 connection.send(self._stand())
                 self._reporter.changed()
             case Generate() | Embed() | Load():
-                self._own(connection, message)
-                self._apply(self._scheduler.submit(message, now))
+                self._take_in(connection, message)
             case Unload():
                 self._own(connection, message)
                 self._apply(self._scheduler.unload(message, now))
@@ -196,6 +196,16 @@ class Node:
                 state = self._scheduler.queue_state(request_id, now)
                 up_s = now - self._began_at
                 connection.send(self._meters.told(state, node=self._config.name, up_s=up_s))
+
+    def _take_in(self, connection: Connection, request: Generate | Embed | Load) -> None:
+        """Begin a request. One that has come by a connection that was lost since ends first."""
+        now = time.monotonic()
+        if request.request_id in self._owners:
+            self._again[request.request_id] = connection, request
+            self._apply(self._scheduler.cancel(request.request_id, now))
+        elif connection in self._connections:
+            self._own(connection, request)
+            self._apply(self._scheduler.submit(request, now))
 
     def _own(self, connection: Connection, request: Generate | Embed | Load | Unload) -> None:
         self._all_ended.clear()
@@ -413,6 +423,9 @@ class Node:
         connection = self._owners.pop(request_id, None)
         if connection is not None:
             connection.request_ids.discard(request_id)
+        if again := self._again.pop(request_id, None):
+            # Not now: whoever tells of the end has not told the scheduler yet.
+            asyncio.get_running_loop().call_soon(self._take_in, *again)
         if not self._owners:
             self._all_ended.set()
 

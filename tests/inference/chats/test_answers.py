@@ -2,6 +2,10 @@
 
 import asyncio
 
+import pytest
+from django.db import OperationalError
+
+from inference.chats import answers
 from inference.chats.answers import Answer
 from inference.chats.markdown import render_blocks
 
@@ -31,3 +35,27 @@ async def test_followers_who_ask_together_get_the_same() -> None:
 
     assert first == second
     assert first.blocks == render_blocks(answer.text)
+
+
+@pytest.mark.parametrize("failures", [0, 2, None], ids=["at once", "later", "never"])
+async def test_answer_ends_also_where_its_end_cannot_be_written(
+    monkeypatch: pytest.MonkeyPatch, failures: int | None
+) -> None:
+    tries = 0
+
+    def write_end(_: object) -> bool:
+        nonlocal tries
+        tries += 1
+        if failures is None or tries <= failures:
+            raise OperationalError("the connection is lost")
+        return True
+
+    monkeypatch.setattr(answers, "_write_end", write_end)
+    monkeypatch.setattr(answers, "SAVE_EVERY_S", 0.01)
+    monkeypatch.setattr(answers, "WRITE_FOR_S", 0.2)
+    answer = growing_answer("all of it")
+    await answer._end("done")
+
+    assert answer.has_ended
+    assert answer.state == "done"
+    assert tries == (failures or 0) + 1 if failures is not None else tries > 3

@@ -475,3 +475,30 @@ async def test_a_runners_spinning_is_as_configured(tmp_path: Path) -> None:
     [pid] = _runner_pids()
     assert b"GOMP_SPINCOUNT=123\0" in Path(f"/proc/{pid}/environ").read_bytes()
     await engine.stop()
+
+
+async def test_a_request_that_comes_again_by_another_connection_is_answered_there_once(
+    engine: Engine,
+) -> None:
+    """A web process sends it again when it has lost a connection that the node believes in."""
+    model = engine.model()
+    await engine.collect(_generate(model))
+    for num_predict in (200, 0):  # one that runs, and one that waits behind four that do
+        busy = [await engine.client.submit(_generate(model, num_predict=200)) for _ in range(4)]
+        request = _generate(model, num_predict=num_predict or 8)
+        first = await engine.client.submit(request)
+        other = EngineClient(engine.config.socket_path)
+        second = await other.submit(request)
+        heard = [event async for event in second]
+        assert [type(event) for event in heard if isinstance(event, Finished | Started)] == [
+            Started,
+            Finished,
+        ]
+        with pytest.raises(ServiceError):
+            async for _event in first:
+                pass
+        for stream in busy:
+            stream.close()
+        other.close()
+    text, _ = await engine.collect(_generate(model))
+    assert text

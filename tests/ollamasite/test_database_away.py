@@ -1,0 +1,39 @@
+"""A database that does not answer is a 503 in every dialect, and no failure of the site's code."""
+
+from typing import Any
+
+import pytest
+from django.db import InterfaceError, OperationalError
+
+from models_app import gate
+from ollamasite.error_responses import to_service_error
+from ollamasite.errors import DatabaseUnavailable
+from tests.fakes.http import AsgiClient
+
+AWAY = "connection is bad: no such file or directory"
+
+
+@pytest.mark.parametrize("error", [OperationalError(AWAY), InterfaceError("closed")])
+def test_database_errors_are_told_as_such(error: Exception) -> None:
+    found = to_service_error(error)
+
+    assert isinstance(found, DatabaseUnavailable)
+    assert found.status == 503
+    assert AWAY not in found.message
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/tags", "/v1/models", "/v1/messages", "/v2/library/tiny/tags/list"]
+)
+async def test_whoever_cannot_be_looked_up_is_asked_to_come_again(
+    monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    def admit(*_: Any) -> None:
+        raise OperationalError(AWAY)
+
+    monkeypatch.setattr(gate, "_admit", admit)
+    answer = await AsgiClient().get(path)
+
+    assert answer.status == 503
+    assert b"please try again" in answer.body
+    assert AWAY.encode() not in answer.body
