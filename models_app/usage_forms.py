@@ -69,7 +69,8 @@ class _Narrowing(forms.Form):
             self.fields[name].error_messages["invalid"] = "Write a day such as 2026-01-31."
         for name in ("model", "key", "user"):
             attrs = {"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}
-            self.fields[name].widget.attrs.update(attrs)
+            # What is suggested stands in the page: what was used in the time shown.
+            self.fields[name].widget.attrs.update(attrs, list=f"used-{name}")
         if not data.get("all") and not data.get("team"):
             del self.fields["user"]
 

@@ -67,7 +67,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _asks_the_database(item: pytest.Item) -> bool:
     """Whether a test can: pytest-django lets none that has neither mark nor fixture for it."""
     path = item.nodeid.partition("::")[0]
-    if path.startswith(_WHOLE_SITES):
+    # What is skipped on some condition may have waited for this database.
+    if path.startswith(_WHOLE_SITES) or item.get_closest_marker("skipif"):
         return True
     fixtures = set(getattr(item, "fixturenames", ()))
     can_ask = item.get_closest_marker("django_db") or fixtures & {"db", "transactional_db"}

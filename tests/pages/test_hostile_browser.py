@@ -8,7 +8,7 @@ from playwright.sync_api import Dialog, expect
 from tests.pages.life import Things
 from tests.pages.served_site import ServedSite
 from tests.pages.site_map import PAGES
-from tests.pages.visits import PHONE, Chromium, Visit, only_look
+from tests.pages.visits import DESK, Chromium, Visit, only_look
 from tests.pages.xss import VECTORS
 
 pytestmark = [pytest.mark.slow, pytest.mark.beside]
@@ -56,11 +56,10 @@ def look_at(visit: Visit, path: str, wrong: list[str]) -> None:
         wrong.append(f"{path} is {width} px too wide")
 
 
-# A text does the same at every look, and is too wide for the narrow one first.
-AT_PHONE = only_look(PHONE, "what texts do is the same at every look")
+AT_DESK = only_look(DESK, "what texts do is the same at every look")
 
 
-@AT_PHONE
+@AT_DESK
 @pytest.mark.parametrize("who", ["bob", "alice"])
 def test_nothing_runs_and_nothing_is_fetched(
     served: ServedSite, chromium: Chromium, things: list[Things], who: str
@@ -77,7 +76,7 @@ def test_nothing_runs_and_nothing_is_fetched(
     assert wrong == []
 
 
-@AT_PHONE
+@AT_DESK
 def test_corpus_would_be_heard(chromium: Chromium) -> None:
     """Written into a page as they are, some of them open a dialog."""
     heard: list[str] = []

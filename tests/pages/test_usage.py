@@ -98,6 +98,17 @@ def test_models_and_keys_are_told_apart(as_bob: Client, bob: User) -> None:
     assert f'href="?key={key.prefix}"' in page.content.decode()
 
 
+def test_filters_suggest_what_was_used(as_bob: Client, bob: User) -> None:
+    key, _ = create_key(bob, "laptop")
+    use("a", bob, key_id=key.pk, key_name=key.name, model_name="tiny:latest")
+    page = as_bob.get("/usage").content.decode()
+
+    assert 'list="used-model"' in page
+    suggested = re.findall(r'<datalist id="used-(\w+)">(.*?)</datalist>', page, re.DOTALL)
+    values = {name: re.findall(r'<option value="([^"]*)"', lines) for name, lines in suggested}
+    assert values == {"model": ["tiny:latest"], "key": [key.prefix]}
+
+
 def test_revoked_and_deleted_things_are_shown_with_a_flag(
     as_alice: Client, alice: User, bob: User
 ) -> None:
