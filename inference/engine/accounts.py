@@ -32,7 +32,6 @@ from inference.node_journal import NodeEnd, NodeJournal
 
 logger = logging.getLogger(__name__)
 
-_NS: Final = 1e9
 _NS_PER_MS: Final = 10**6
 
 
@@ -58,10 +57,10 @@ class _Account:
         """Count tokens of the answer that a step has brought."""
         self.meter.computed_completion_tokens += count
         if self.first_token_at_ns:
-            self.meter.between_tokens.add((now_ns - self.last_token_at_ns) / _NS)
+            self.meter.between_tokens.add_ns(now_ns - self.last_token_at_ns)
         else:
             self.first_token_at_ns = now_ns
-            self.meter.first_token.add((now_ns - self.came_at_ns) / _NS)
+            self.meter.first_token.add_ns(now_ns - self.came_at_ns)
         self.last_token_at_ns = now_ns
 
     def usage(self, now_ns: int) -> Usage:
@@ -130,7 +129,7 @@ class Accounts:
             account.load_ns = load_ns
             account.queue_ns = queue_ns
             account.position = position
-            account.meter.queue.add(queue_ns / _NS)
+            account.meter.queue.add_ns(queue_ns)
 
     def charge(self, charges: Sequence[Charge]) -> None:
         """A runner has computed. To be told before the events of the same step."""
@@ -146,7 +145,7 @@ class Accounts:
             if charge.completion_tokens:
                 account.tokens_came(charge.completion_tokens, now_ns)
         if charges and (account := self._open.get(charges[0].request_id)):
-            account.meter.step.add(sum(charge.compute_ns for charge in charges) / _NS)
+            account.meter.step.add_ns(sum(charge.compute_ns for charge in charges))
 
     def complete(self, event: Event) -> Event:
         """Return an event with what only the node knows; with an end, the account is closed."""

@@ -21,6 +21,7 @@ from inference.metric_messages import (
 )
 from inference.model_labels import ModelLabels
 
+_NS: Final = 10**9
 # By what the scheduler says of a runner that it stops.
 EXCESS: Final = "models take"  # so much more than they should
 _STOPS: Final = {
@@ -35,21 +36,25 @@ _STOPS: Final = {
 class Durations:
     """How often durations fell between some bounds."""
 
-    __slots__ = ("_bounds", "_counts", "_sum_s")
+    __slots__ = ("_bounds_ns", "_counts", "_sum_ns")
 
     def __init__(self, bounds_s: Sequence[float]) -> None:
-        self._bounds = bounds_s
+        self._bounds_ns = [round(bound_s * _NS) for bound_s in bounds_s]
         self._counts = [0] * (len(bounds_s) + 1)
-        self._sum_s = 0.0
+        self._sum_ns = 0
+
+    def add_ns(self, duration_ns: int) -> None:
+        """Count one."""
+        self._counts[bisect_left(self._bounds_ns, duration_ns)] += 1
+        self._sum_ns += duration_ns
 
     def add(self, seconds: float) -> None:
-        """Count one."""
-        self._counts[bisect_left(self._bounds, seconds)] += 1
-        self._sum_s += seconds
+        """Count one that is told in seconds."""
+        self.add_ns(round(seconds * _NS))
 
     def told(self) -> Spread:
         """Return them as they are told."""
-        return Spread(tuple(self._counts), self._sum_s)
+        return Spread(tuple(self._counts), self._sum_ns / _NS)
 
 
 class ModelMeter:

@@ -53,14 +53,17 @@ def one_of(bounds: tuple[float, ...], *seconds: float) -> Spread:
     return durations.told()
 
 
-@given(st.lists(st.floats(0, 1000)))
-def test_every_duration_is_in_one_interval_and_not_above_its_bound(seconds: list[float]) -> None:
-    spread = one_of(WAIT_BOUNDS_S, *seconds)
+@given(st.lists(st.integers(0, 10**12) | st.sampled_from([10**7, 10**9])))
+def test_every_duration_is_in_one_interval_and_not_above_its_bound(lengths: list[int]) -> None:
+    durations = Durations(WAIT_BOUNDS_S)
+    for length_ns in lengths:
+        durations.add_ns(length_ns)
+    spread = durations.told()
 
-    assert sum(spread.counts) == len(seconds)
+    assert sum(spread.counts) == len(lengths)
     for number, bound in enumerate(WAIT_BOUNDS_S, 1):
-        assert sum(spread.counts[:number]) == sum(each <= bound for each in seconds)
-    assert spread.sum_s == pytest.approx(sum(seconds))
+        assert sum(spread.counts[:number]) == sum(each <= bound * 1e9 for each in lengths)
+    assert spread.sum_s == pytest.approx(sum(lengths) / 1e9)
 
 
 def test_first_token_counts_from_the_arrival_and_the_others_from_the_one_before() -> None:
