@@ -353,7 +353,7 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "text": {"()": "ollamasite.log_format.TextFormatter"},
+        "text": {"()": "inference.log_lines.TextFormatter"},
         "json": {"()": "ollamasite.log_format.json_formatter", "process": _process},
     },
     "handlers": {

@@ -14,6 +14,7 @@ from inference.engine import hosting
 from inference.engine.config import EngineConfig
 from inference.engine.hosting import Place
 from inference.engine.site import Site, SiteError
+from inference.log_lines import TextFormatter, json_formatter
 
 _BAD_START: Final = 2
 _GIB: Final = 1024**3
@@ -23,9 +24,7 @@ _MOST_PORT: Final = 65535
 def main(arguments: Sequence[str]) -> None:
     """Run a node; end with 2 and one sentence if it cannot be started."""
     asked = _parser().parse_args(arguments)
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-    )
+    _log_as(asked.log_format)
     try:
         site = Site(asked.site, _token(asked.token_file), asked.site_ca)
         config = _config(asked)
@@ -37,6 +36,14 @@ def main(arguments: Sequence[str]) -> None:
     except (OSError, SiteError, ValueError) as error:
         sys.stderr.write(f"ollamasite: {error}\n")
         sys.exit(_BAD_START)
+
+
+def _log_as(log_format: str) -> None:
+    """Have the log's lines written as those of the site's other processes are."""
+    handler = logging.StreamHandler()
+    is_json = log_format == "json"
+    handler.setFormatter(json_formatter("node") if is_json else TextFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 def _config(asked: argparse.Namespace) -> EngineConfig:
@@ -73,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="has what `ollamasite node-token NAME` printed at the site; - for standard input",
     )
+    parser.add_argument("--log-format", choices=("text", "json"), default="text")
     parser.add_argument("--listen", required=True, type=_address, metavar="HOST:PORT")
     parser.add_argument(
         "--advertise",

@@ -62,10 +62,10 @@ class UpstreamRunner:
         match message:
             case OpenUpstream(context_length=context_length):
                 self._send(Opened(size_bytes=0, size_vram_bytes=0, context_length=context_length))
-            case Generate(request_id=request_id):
-                self._begin(request_id, asyncio.create_task(self._generate(message)))
-            case Embed(request_id=request_id):
-                self._begin(request_id, asyncio.create_task(self._embed(message)))
+            case Generate():
+                self._begin(message, asyncio.create_task(self._generate(message)))
+            case Embed():
+                self._begin(message, asyncio.create_task(self._embed(message)))
             case Cancel(request_id=request_id) if task := self._tasks.get(request_id):
                 task.cancel()
 
@@ -79,13 +79,15 @@ class UpstreamRunner:
 
     # ------------------------------------------------------------ requests
 
-    def _begin(self, request_id: str, task: asyncio.Task[None]) -> None:
-        self._tasks[request_id] = task
-        task.add_done_callback(lambda task: self._ended(request_id, task))
+    def _begin(self, request: Generate | Embed, task: asyncio.Task[None]) -> None:
+        self._tasks[request.request_id] = task
+        task.add_done_callback(lambda task: self._ended(request, task))
         self._schedule_pulse()
 
-    def _ended(self, request_id: str, task: asyncio.Task[None]) -> None:
+    def _ended(self, request: Generate | Embed, task: asyncio.Task[None]) -> None:
         """Tell the end of a request that has not told it itself."""
+        request_id = request.request_id
+        logger.info("%s of request %s ended", request_id, request.call_id)
         del self._tasks[request_id]
         if task.cancelled():
             self._fail(request_id, FailureCode.CANCELLED, "request canceled")

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollamasite.log_format import TextFormatter, json_formatter
+from inference.log_lines import TextFormatter
+from ollamasite.log_format import json_formatter
 from ollamasite.request_record import RequestRecord, current
 
 HOSTILE = "x\n12:00:00 INFO    root: forged\r\x1b[2J\x1b]0;title\x07\x9b31m\u202etxt\u2028y\x00"
@@ -20,10 +21,14 @@ def record_of(message: str, *args: Any, **extra: Any) -> logging.LogRecord:
     return logger.makeRecord("site", logging.INFO, "x.py", 1, message, args, None, extra=extra)
 
 
+def fail(text: str) -> None:
+    raise ValueError(text)
+
+
 def failed_record(text: str) -> logging.LogRecord:
     record = record_of("it failed")
     try:
-        int(f"no number: {text}")
+        fail(text)
     except ValueError:
         record.exc_info = sys.exc_info()
     return record
@@ -81,7 +86,7 @@ def test_traceback_forges_no_line() -> None:
 
     assert all(line.startswith("    ") for line in lines[1:])
     assert not any("\x1b" in line or "\r" in line for line in lines)
-    assert "ValueError" in lines[-2]
+    assert any(line.startswith("    ValueError: x") for line in lines)
 
 
 def test_traceback_is_a_part_of_its_json_line() -> None:
