@@ -58,7 +58,7 @@ test-postgres: install $(CLIENTS_STAMP) ## Run what depends on the database on a
 	$(BIN)/python -m pytest -p tests.postgres -m "slow and beside" -q -n 3 --dist loadfile --no-loadscope-reorder --durations=25
 	$(BIN)/python -m pytest -p tests.postgres -m "slow and not beside" --durations=15
 
-test-load: install ## 500 streams, 1,000 idle WebSockets, nothing left of thousands of requests; prints what each costs
+test-load: install ## 500 streams, 1,000 idle WebSockets, nothing left of a thousand requests; prints what each costs
 	$(BIN)/python -m pytest tests/load -rP
 
 soak: install ## Ten minutes of mixed load on a whole site; fails where a process keeps growing

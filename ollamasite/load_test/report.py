@@ -54,7 +54,8 @@ def verdict(model: str, limit: Limit, targets: Targets, think_s: float) -> str:
     )
     if limit.good is None:
         fewest = limit.bad.users if limit.bad else 0
-        return f"This server does not serve {fewest} user(s) of {model} at {wanted}."
+        whom = "even one user" if fewest == 1 else f"{fewest} users"
+        return f"This server does not serve {whom} of {model} at {wanted}."
     good = limit.good
     much = "about" if limit.bad else "at least"
     beyond = f" {limit.bad.users} users are too many." if limit.bad else ""

@@ -35,7 +35,6 @@ class Held:
     tasks: int
     threads: int
     files: int
-    modules: list[str]
     kinds: dict[str, int]
 
 

@@ -117,7 +117,9 @@ async def test_site_that_serves_nobody_is_told_so() -> None:
     limit = await _limit(lambda _: False, first=4)
 
     assert [step.users for step in limit.steps] == [4, 2, 1]
-    assert report.verdict("m", limit, Targets(), 10).startswith("This server does not serve 1 user")
+    assert report.verdict("m", limit, Targets(), 10).startswith(
+        "This server does not serve even one user of m"
+    )
 
 
 @pytest.mark.parametrize(
