@@ -17,6 +17,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Final
 
+from msgspec import structs
+
 from inference import errors
 from inference.dialling import Where, dial, secret_for
 from inference.frames import FrameDecoder, ProtocolError, encode
@@ -312,6 +314,9 @@ class _Connection:
         if isinstance(event, Finished | Failed):
             del self._streams[event.request_id]
             self._forget(stream)
+        if isinstance(event, Failed) and event.code is FailureCode.SHUTTING_DOWN and self.report:
+            # Its next report will say so: until then, nothing more is to be sent there.
+            self.report = structs.replace(self.report, is_draining=True)
         stream.put(event)
 
     def _forget(self, stream: EngineStream) -> None:

@@ -44,7 +44,9 @@ logger = logging.getLogger(__name__)
 
 LOCAL: Final = "local"
 # How long a request waits for a node when the last one was lost a moment ago: a restart's time.
-BACK_WITHIN_S: Final = 20.0
+BACK_WITHIN_S: Final = 30.0
+# And where it first ends what runs: with the default drain time, and then that.
+_LONGEST_WAIT_S: Final = 90.0
 _LOST_LATELY_S: Final = 30.0
 _LOOK_S: Final = 0.1
 # How long a process's first request waits for further nodes to answer.
@@ -186,11 +188,15 @@ class Fleet:
         self, stream: EngineStream, placed: Placed, *, within_s: float, avoiding: str = ""
     ) -> None:
         """Send a stream's request, and wait so long for a node. Raises as `submit`."""
-        ends_at = time.monotonic() + within_s
+        began = time.monotonic()
+        ends_at = began + within_s
         while True:
             error = await self._send_now(stream, placed, avoiding)
             if error is None:
                 return
+            if self._is_restarting():
+                # It ends what runs, and has its time to come back behind that.
+                ends_at = min(time.monotonic() + BACK_WITHIN_S, began + _LONGEST_WAIT_S)
             if time.monotonic() >= ends_at or self._is_closing or not stream.is_wanted:
                 raise error
             await asyncio.sleep(_LOOK_S)
@@ -271,6 +277,11 @@ class Fleet:
             raise
         if not stream.is_wanted:  # who has left meanwhile
             stream.cancel()
+
+    def _is_restarting(self) -> bool:
+        """Whether a node is on its way down by itself, and not because it was taken out."""
+        views = [member.view() for member in self._members.values()]
+        return any(v.report and v.report.is_draining and not v.is_cordoned for v in views)
 
     def _patience_s(self) -> float:
         """Return how long a new request waits for a node: only where one was there just now."""
