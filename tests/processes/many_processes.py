@@ -117,7 +117,7 @@ class ManyProcesses:
             [line] = command
             command = ["sh", "-c", line.replace("celery ", f"{sys.executable} -m celery ", 1)]
         if name == "redis":
-            command += ["-p", str(self.ports["redis"])]
+            command[1:1] = ["-p", str(self.ports["redis"])]
         command[0] = sys.executable if command[0] == "python3" else command[0]
         environ = self.environment(name) | {"HOSTNAME": socket.gethostname()}
         done = subprocess.run(command, env=environ, capture_output=True, check=False)
