@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import os
+import socket
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -15,7 +16,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from inference import probe
-from models_app import job_lists, ledger_journal
+from models_app import job_lists, ledger_journal, nodes
 from ollamasite.celery import app
 from ollamasite.checkup import redis
 from ollamasite.checkup.findings import Finding, error, note, warning
@@ -68,6 +69,21 @@ def look_at_engine() -> Iterator[Finding]:
             f"The inference process cannot be used at {path}: {problem}.",
             "Look at the log of `ollamasite inference`, and restart it.",
         )
+
+
+def look_at_nodes() -> Iterator[Finding]:
+    """Tell which nodes on other machines cannot be reached from here."""
+    for node in nodes.enrolled():
+        try:
+            socket.create_connection((node.host, node.port), timeout=_ANSWER_S).close()
+        except OSError as problem:
+            why = problem.strerror or str(problem)
+            yield error(
+                "node.lost",
+                f"The node {node.name} does not answer at {node.host}:{node.port}: {why}.",
+                "Start `ollamasite node` there and see that a firewall lets this machine through, "
+                "or take it out (`ollamasite nodes remove`).",
+            )
 
 
 def look_at_web() -> Iterator[Finding]:

@@ -16,6 +16,7 @@ _LOOKS: Final[Mapping[str, tuple[Look, ...]]] = {
     "database": (database.look,),
     "redis": (processes.look_at_redis,),
     "engine": (processes.look_at_engine, machine.look_at_llama),
+    "nodes": (processes.look_at_nodes,),
     "web": (processes.look_at_web,),
     "worker": (processes.look_at_worker, processes.look_at_jobs),
     "ledger": (processes.look_at_journals,),

@@ -16,7 +16,7 @@ from pytest_django.fixtures import Settings
 
 from inference.frames import encode
 from inference.messages import PROTOCOL_VERSION, Welcome
-from models_app.models import Job, JobKind, JobState
+from models_app.models import Job, JobKind, JobState, Node
 from ollamasite.checkup import processes
 from tests.ollamasite.checkup.found import codes
 
@@ -150,3 +150,15 @@ def test_journals_that_nobody_takes_up(settings: Settings) -> None:
     assert found.code == "ledger.left"
     assert left.name in found.message
     assert left.exists(), "looking changes nothing"
+
+
+@pytest.mark.django_db
+def test_nodes_that_cannot_be_reached() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        Node.objects.create(name="here", token_digest="1", address=f"127.0.0.1:{port}")
+        Node.objects.create(name="never-joined", token_digest="2")
+        assert codes(processes.look_at_nodes()) == set()
+    (found,) = processes.look_at_nodes()
+    assert found.code == "node.lost"
+    assert f"here does not answer at 127.0.0.1:{port}" in found.message
