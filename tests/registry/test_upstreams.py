@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
+from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
 
@@ -18,6 +19,7 @@ from inference.assembly import model_ref
 from inference.errors import UpstreamFailed, UpstreamUnreachable
 from models_app import revisions, sealed_texts, upstreams
 from models_app.errors import InvalidUpstream, ModelNotFound, UpstreamNotFound
+from models_app.keys import create_key
 from models_app.models import AuditEntry, LanguageModel, ServedModel, Tag, Upstream, User
 from models_app.names import ModelName
 from models_app.permissions import Verb
@@ -345,3 +347,21 @@ def test_an_administrator_adds_asks_and_serves_from_pages(admin: User) -> None:
     assert upstreams.find("gpu").key == ""
     browser.post(address_of("upstream", "remove", row))
     assert not Upstream.objects.exists()
+
+
+@pytest.mark.usefixtures("gpu")
+def test_pages_and_routes_tell_of_a_served_model(admin: User) -> None:
+    serve(capabilities=("completion", "vision"), context_length=4321)
+    browser = browser_of(admin)
+    assert "big" in text_of(browser.get("/models"))
+    page = text_of(browser.get("/models/big:latest"))
+    assert "big" in page
+    assert "4,321" in page or "4K" in page or "4321" in page
+    client = Client(headers={"authorization": f"Bearer {create_key(admin, 'laptop')[1]}"})
+    shown = client.post("/api/show", {"model": "big", "verbose": True}, "application/json")
+    assert shown.status_code == 200
+    assert shown.json()["capabilities"] == ["completion", "vision"]
+    assert shown.json()["model_info"]["vllm.context_length"] == 4321
+    [listed] = client.get("/api/tags").json()["models"]
+    assert listed["name"] == "big:latest"
+    assert [model["id"] for model in client.get("/v1/models").json()["data"]] == ["big:latest"]

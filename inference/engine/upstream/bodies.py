@@ -88,7 +88,7 @@ def _check(request: Generate) -> None:
 def _chat(request: Generate, prompt: ChatPrompt, kind: EngineKind) -> dict[str, Any]:
     body: dict[str, Any] = {"messages": _messages(prompt.messages, kind)}
     if request.top_logprobs is not None:
-        body |= {"logprobs": True, "top_logprobs": min(_MOST_ALTERNATIVES, request.top_logprobs)}
+        body |= {"logprobs": True, "top_logprobs": _alternatives(request.top_logprobs)}
     if request.json_schema and not request.forced_tools:
         body["response_format"] = _response_format(request.json_schema)
     if kind.goes_on and prompt.messages and _is_begun(prompt.messages[-1]):
@@ -213,10 +213,15 @@ def _completion(
                 raise refused("the engine that serves this model does not support insert")
             body |= {"prompt": prefix, "suffix": suffix}
     if request.top_logprobs is not None:
-        body["logprobs"] = min(_MOST_ALTERNATIVES, request.top_logprobs)
+        body["logprobs"] = _alternatives(request.top_logprobs)
     if request.json_schema:
         body |= _completion_schema(request.json_schema, kind)
     return body
+
+
+def _alternatives(wanted: int) -> int:
+    """Return how many to ask for: to llama.cpp, none means no log probabilities at all."""
+    return max(1, min(_MOST_ALTERNATIVES, wanted))
 
 
 def _completion_schema(schema_text: str, kind: EngineKind) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
+from msgspec import structs
 
 from inference.engine.runner_messages import Charge
 from inference.engine.upstream.chunks import CallDelta, Choice, Chunk, Logprobs, UsageTold
@@ -186,7 +187,8 @@ class Reading:
         delta = choice.delta
         text = (choice.text or "") + ((delta.content or delta.refusal or "") if delta else "")
         thinking = (delta.reasoning_content or delta.reasoning or "") if delta else ""
-        logprobs = _logprobs(choice.logprobs) if self._request.top_logprobs is not None else ()
+        top = self._request.top_logprobs
+        logprobs = _logprobs(choice.logprobs, top) if top is not None else ()
         parts = (delta.tool_calls or []) if delta else []
         if text or thinking or parts:
             self._pieces += 1
@@ -275,9 +277,13 @@ def _arguments(text: str) -> dict[str, Any] | None:
     return decoded if isinstance(decoded, dict) else None
 
 
-def _logprobs(told: Logprobs | None) -> tuple[TokenLogprob, ...]:
-    if told is None:
-        return ()
+def _logprobs(told: Logprobs | None, top: int) -> tuple[TokenLogprob, ...]:
+    """Return the log probabilities of a piece, with as many alternatives as were asked for."""
+    found = _told_logprobs(told) if told is not None else ()
+    return tuple(structs.replace(one, top=one.top[:top]) for one in found)
+
+
+def _told_logprobs(told: Logprobs) -> tuple[TokenLogprob, ...]:
     if told.content is not None:
         return tuple(
             TokenLogprob(

@@ -206,5 +206,5 @@ def test_completions_take_text_tokens_and_where_it_is_known_a_suffix() -> None:
     assert asked(fill, "openai")["suffix"] == "b"
     with pytest.raises(UpstreamError):
         asked(fill, "vllm")
-    assert asked(RawPrompt(text="a"), top_logprobs=0)["logprobs"] == 0
+    assert asked(RawPrompt(text="a"), top_logprobs=0)["logprobs"] == 1
     assert asked(chat(), top_logprobs=50)["top_logprobs"] == 20
