@@ -39,6 +39,7 @@ class RunningSite:
             name: value for name, value in os.environ.items() if not name.startswith("OLLAMASITE_")
         }
         environ |= database_settings(data_dir) | dict(settings or {})
+        self.environ = environ  # of its processes, for a command beside them
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
                 serve_command(data_dir, self.port, *options),

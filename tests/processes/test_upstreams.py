@@ -1,0 +1,316 @@
+"""A really started site in front of a real engine elsewhere: llama.cpp's own server.
+
+Official clients ask the site; the engine itself is asked beside it, so that counts and vectors can
+be compared. `xllamacpp` is a prebuilt wheel with that server.
+"""
+
+import concurrent.futures
+import contextlib
+import http.client
+import importlib.util
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import ollama
+import openai
+import pytest
+
+from registry.starter import starter_file
+from tests.processes.running_site import RunningSite, free_port, wait_for
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.beside,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(not importlib.util.find_spec("xllamacpp"), reason="no xllamacpp"),
+]
+
+SERVER: Final = Path(__file__).with_name("upstream_server.py")
+KEY: Final = "sk-of-the-engine"
+PATIENCE_S: Final = 180.0
+USERS: Final = ("heavy", "light1", "light2", "light3", "poor")
+COUNT: Final = "1, 2, 3, 4, 5,"
+# What an administrator does on pages, in one process.
+SET_UP: Final = """
+from models_app import accounts, keys, limit_rules
+from models_app.models import User
+from models_app.upstreams import UpstreamSettings
+from registry.upstreams import NewServed, add_upstream, serve_model
+for name, port, can in (("chat", {chat}, "completion"), ("embed", {embed}, "embedding")):
+    url = f"http://127.0.0.1:{{port}}/v1"
+    settings = UpstreamSettings(url=url, kind="llama.cpp", concurrency=2, key="{key}")
+    add_upstream(None, name, settings)
+    serve_model(None, NewServed(upstream=name, model="smol", name=f"far-{{name}}",
+                                capabilities=[can], context_length=1024))
+for name in {users}:
+    accounts.create_user(name, "a quiet evening walk")
+    print("key", name, keys.create_key(User.objects.get(username=name), "test")[1])
+limit_rules.put_rule(None, limit_rules.NewRule(
+    subject="user", name="poor", unit="tokens", period="day", amount=400))
+"""
+
+
+class Engine:
+    """llama.cpp's server with SmolLM2."""
+
+    def __init__(self, log: Path, *flags: str, port: int | None = None) -> None:
+        self.port = port or free_port()
+        self._log = log
+        self._flags = flags
+        self.start()
+
+    def start(self) -> None:
+        """Start the process; it answers when its model is loaded."""
+        command = [sys.executable, str(SERVER), str(starter_file()), str(self.port), KEY]
+        with self._log.open("a") as log:
+            self.process = subprocess.Popen(
+                [*command, *self._flags], stdout=log, stderr=subprocess.STDOUT
+            )
+
+    def wait_until_up(self) -> None:
+        """Wait until it answers."""
+        wait_for(self.is_up, PATIENCE_S)
+
+    def is_up(self) -> bool:
+        """Whether its model is loaded."""
+        assert self.process.poll() is None, self._log.read_text()[-2000:]
+        try:
+            return bool(self.ask("GET", "/health") == {"status": "ok"})
+        except OSError:
+            return False
+
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """Ask the engine itself."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
+        headers = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
+        try:
+            connection.request(method, path, json.dumps(body) if body else None, headers)
+            return json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no slot computes."""
+        return not any(slot["is_processing"] for slot in self.ask("GET", "/slots"))
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        self.process.kill()
+        self.process.wait()
+
+
+@dataclass(frozen=True)
+class Place:
+    """The site, its engines and the keys of its people."""
+
+    site: RunningSite
+    chat: Engine
+    embed: Engine
+    keys: dict[str, str]
+    clients: contextlib.ExitStack
+
+    def openai(self, user: str) -> openai.OpenAI:
+        client = openai.OpenAI(
+            base_url=f"{self.site.url}/v1",
+            api_key=self.keys[user],
+            timeout=PATIENCE_S,
+            max_retries=0,
+        )
+        return self.clients.enter_context(client)
+
+    def ollama(self, user: str) -> ollama.Client:
+        headers = {"authorization": f"Bearer {self.keys[user]}"}
+        client = ollama.Client(host=self.site.url, headers=headers, timeout=PATIENCE_S)
+        self.clients.callback(client.close)
+        return client
+
+    def rows(self, user: str) -> list[Any]:
+        """Return what the ledger has of somebody, the newest first."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.site.port, timeout=PATIENCE_S)
+        headers = {"authorization": f"Bearer {self.keys[user]}"}
+        connection.request("GET", "/api/usage/requests", headers=headers)
+        found: list[Any] = json.loads(connection.getresponse().read())["requests"]
+        connection.close()
+        return found
+
+    def newest_row(self, user: str, count: int) -> Any:
+        """Wait until the ledger has so many rows of somebody; return the newest."""
+        wait_for(lambda: len(self.rows(user)) >= count, PATIENCE_S)
+        rows = self.rows(user)
+        assert len(rows) == count
+        return rows[0]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    folder = tmp_path_factory.mktemp("upstreams")
+    chat, embed = Engine(folder / "chat.log"), Engine(folder / "embed.log", "embed")
+    site = RunningSite(folder / "data", "--no-starter-model")
+    try:
+        site.wait_until_started()
+        for engine in (chat, embed):
+            engine.wait_until_up()
+        keys = _set_up(site, chat, embed)
+        with contextlib.ExitStack() as clients:
+            yield Place(site, chat, embed, keys, clients)
+        assert site.end() == 0
+    finally:
+        site.clean_up()
+        for engine in (chat, embed):
+            engine.kill()
+
+
+def _set_up(site: RunningSite, chat: Engine, embed: Engine) -> dict[str, str]:
+    text = SET_UP.format(chat=chat.port, embed=embed.port, key=KEY, users=USERS)
+    command = [sys.executable, "-m", "ollamasite", "shell", "-c", text]
+    told = subprocess.run(
+        [*command, "--data-dir", str(site.data_dir)],
+        env=site.environ,
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    assert told.returncode == 0, told.stderr
+    lines = [line.split() for line in told.stdout.splitlines()]
+    return {line[1]: line[2] for line in lines if line[:1] == ["key"]}
+
+
+def test_official_clients_get_the_engines_answers_with_its_own_counts(place: Place) -> None:
+    messages: Any = [{"role": "user", "content": "Say hello"}]
+    body = {"messages": messages, "max_tokens": 6, "temperature": 0}
+    itself = place.chat.ask("POST", "/v1/chat/completions", body)
+
+    stream = place.openai("light1").chat.completions.create(
+        model="far-chat", stream=True, stream_options={"include_usage": True}, **body
+    )
+    chunks = list(stream)
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert text == itself["choices"][0]["message"]["content"]
+    usage = chunks[-1].usage
+    assert usage is not None
+    assert usage.prompt_tokens == itself["usage"]["prompt_tokens"]
+    assert usage.completion_tokens == itself["usage"]["completion_tokens"] == 6
+
+    options = {"num_predict": 6, "temperature": 0}
+    answer = place.ollama("light1").chat("far-chat", messages, options=options)
+    assert answer.message.content == text
+    assert answer.done_reason == "length"
+    assert (answer.prompt_eval_count, answer.eval_count) == (usage.prompt_tokens, 6)
+    row = place.newest_row("light1", 2)
+    assert (row["outcome"], row["tokens_in"], row["tokens_out"]) == ("done", usage.prompt_tokens, 6)
+
+
+def test_completions_have_logprobs_stop_strings_and_schemas(place: Place) -> None:
+    client = place.ollama("light2")
+    options: Any = {"num_predict": 10, "temperature": 0}
+    plain = client.generate("far-chat", COUNT, raw=True, logprobs=True, options=options)
+    body = {"prompt": COUNT, "max_tokens": 10, "temperature": 0, "logprobs": 1}
+    itself = place.chat.ask("POST", "/v1/completions", body)["choices"][0]
+    assert plain.response is not None
+    assert plain.response == itself["text"]
+    theirs = [one["logprob"] for one in itself["logprobs"]["content"]]
+    assert [one.logprob for one in plain.logprobs or ()] == pytest.approx(theirs, abs=0.2)
+    stop = {**options, "stop": ["7"]}
+    cut = client.generate("far-chat", COUNT, raw=True, options=stop)
+    assert cut.response == plain.response.partition("7")[0]
+    assert cut.done_reason == "stop"
+    spoken = place.openai("light2").completions.create(model="far-chat", prompt="Hi", max_tokens=2)
+    assert spoken.usage is not None
+    assert spoken.usage.completion_tokens == 2
+
+    schema = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}
+    options = {"num_predict": 40, "temperature": 0}
+    messages = [{"role": "user", "content": "Is it?"}]
+    answer = client.chat("far-chat", messages, format=schema, options=options)
+    assert isinstance(json.loads(answer.message.content or "")["ok"], bool)
+
+
+def test_vectors_are_the_engines_normalized(place: Place) -> None:
+    texts = ["A cat sits.", "The stock market fell."]
+    itself = place.embed.ask("POST", "/v1/embeddings", {"input": texts})
+    ours = place.ollama("light3").embed("far-embed", texts)
+    for row, told in zip(ours.embeddings, itself["data"], strict=True):
+        length = math.hypot(*told["embedding"])
+        assert list(row) == pytest.approx([x / length for x in told["embedding"]], abs=0.02)
+    assert ours.prompt_eval_count == itself["usage"]["prompt_tokens"]
+    assert place.newest_row("light3", 1)["tokens_in"] == ours.prompt_eval_count
+    with pytest.raises(ollama.ResponseError, match="does not support chat"):
+        place.ollama("light3").chat("far-embed", [{"role": "user", "content": "Hi"}])
+
+
+def test_who_leaves_frees_the_engine_and_pays_what_was_said(place: Place) -> None:
+    before = len(place.rows("light3"))
+    options = {"num_predict": 900, "temperature": 0}
+    stream = place.ollama("light3").generate(
+        "far-chat", COUNT, raw=True, stream=True, options=options
+    )
+    next(iter(stream))
+    assert not place.chat.is_idle
+    stream.close()  # type: ignore[attr-defined] # it is a generator
+    wait_for(lambda: place.chat.is_idle, PATIENCE_S)
+    row = place.newest_row("light3", before + 1)
+    assert row["outcome"] == "left"
+    assert 0 < row["tokens_out"] < 900
+    assert row["tokens_in"] > 0
+
+
+def test_two_at_a_time_in_fair_turns(place: Place) -> None:
+    def ask(user: str) -> float:
+        options = {"num_predict": 8, "temperature": 0}
+        place.ollama(user).generate("far-chat", COUNT, raw=True, options=options)
+        return time.monotonic()
+
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        heavy = [pool.submit(ask, "heavy") for _ in range(6)]
+        # Two of them run and the others wait when the rest come.
+        wait_for(lambda: any(future.done() for future in heavy), PATIENCE_S)
+        light = [pool.submit(ask, user) for user in ("light1", "light2", "light3")]
+        last_light = max(future.result() for future in light)
+        ends = sorted(future.result() for future in heavy)
+    assert sum(end > last_light for end in ends) >= 2
+
+
+def test_limits_hold_for_what_is_computed_elsewhere(place: Place) -> None:
+    with pytest.raises(ollama.ResponseError, match="400 tokens per day") as told:
+        place.ollama("poor").generate("far-chat", COUNT, raw=True, options={"num_predict": 800})
+    assert told.value.status_code == 429
+
+
+def test_an_engine_that_dies_ends_each_request_once_and_comes_back(place: Place) -> None:
+    count = len(place.rows("heavy"))
+    options = {"num_predict": 900, "temperature": 0}
+    stream = place.ollama("heavy").generate(
+        "far-chat", COUNT, raw=True, stream=True, options=options
+    )
+    next(iter(stream))
+    os.kill(place.chat.process.pid, signal.SIGKILL)
+    with pytest.raises(ollama.ResponseError, match="'chat' that serves this model"):
+        list(stream)
+    row = place.newest_row("heavy", count + 1)
+    assert (row["outcome"], row["error_code"]) == ("failed", "upstream_failed")
+    place.chat.process.wait()
+    with pytest.raises(ollama.ResponseError, match="does not answer") as told:
+        place.ollama("heavy").generate("far-chat", COUNT, raw=True)
+    assert told.value.status_code == 503
+
+    place.chat.start()
+    place.chat.wait_until_up()
+    wait_for(lambda: _works(place), PATIENCE_S)
+
+
+def _works(place: Place) -> bool:
+    try:
+        place.ollama("heavy").generate("far-chat", COUNT, raw=True, options={"num_predict": 1})
+    except ollama.ResponseError:
+        return False
+    return True
