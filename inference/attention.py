@@ -67,6 +67,15 @@ def of_load_failures(failures: Iterable[LoadFailure]) -> list[Notice]:
     ]
 
 
+def of_nodes(*, lost: Iterable[str], cordoned: Iterable[str]) -> list[Notice]:
+    """Return the nodes that do not answer, and those that somebody has cordoned."""
+    texts = [
+        *((f"The node {name} does not answer: requests go to the others.", True) for name in lost),
+        *((f"The node {name} is cordoned: it gets no new requests.", False) for name in cordoned),
+    ]
+    return [Notice(text, is_bad=is_bad) for text, is_bad in texts]
+
+
 def of_keys(keys: Iterable[ExpiringKey], now: datetime) -> list[Notice]:
     """Return the keys that expire soon."""
     return [

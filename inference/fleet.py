@@ -33,11 +33,10 @@ from inference.messages import (
     LoadedModel,
     LoadedModels,
     NodeMetrics,
-    NodeReport,
     QueueState,
     Unload,
 )
-from inference.placement import NodeView
+from inference.placement import NodeSeen, NodeView
 from ollamasite.errors import ServiceError
 
 logger = logging.getLogger(__name__)
@@ -71,17 +70,6 @@ class Listed:
     name: str
     where: Where
     is_cordoned: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeSeen:
-    """A node as it stands now. `report` None: it does not answer, `lost_s` seconds since."""
-
-    name: str
-    is_local: bool
-    is_cordoned: bool = False
-    report: NodeReport | None = None
-    lost_s: float | None = None
 
 
 class _Member:

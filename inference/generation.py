@@ -29,6 +29,7 @@ from inference.messages import (
     NodeMetrics,
     Rendered,
 )
+from inference.placement import NodeSeen
 from inference.recording import Part
 from inference.requests import Caller, ChatRequest, GenerationRequest
 from inference.roster import current_fleet
@@ -173,6 +174,11 @@ async def nodes_seen() -> list[NodeSeen]:
 async def engine_memories() -> list[LoadedModels]:
     """Return what is in memory, of each node that answers. Raises EngineUnavailable."""
     return await (await current_fleet()).get_memories()
+
+
+async def nodes_seen() -> list[NodeSeen]:
+    """Return how every node of the site stands, those that do not answer too."""
+    return (await current_fleet()).seen()
 
 
 async def loaded_models() -> tuple[LoadedModel, ...]:

@@ -19,6 +19,7 @@ from inference.attention import Notice
 from inference.errors import EngineUnavailable
 from inference.loaded import visible_loaded
 from inference.messages import LoadedModel, LoadedModels
+from inference.placement import NodeSeen
 from inference.queue import Queue
 from models_app import jobs, key_reminders, limits, upstreams
 from models_app.errors import LimitsUnavailable
@@ -49,6 +50,7 @@ class Nodes:
 
     memories: list[Memory]
     queue: Queue
+    seen: list[NodeSeen]
 
     @property
     def loaded(self) -> list[LoadedModel]:
@@ -75,7 +77,12 @@ async def look(principal: Principal) -> Home:
         listed=listed,
         nodes=nodes,
         left=left,
-        notices=[*_of_nodes(nodes, listed), *attention.of_limits(left or ()), *told],
+        notices=[
+            *_of_nodes(nodes, listed),
+            *(_of_lost(nodes) if nodes and principal.may_operate else ()),
+            *attention.of_limits(left or ()),
+            *told,
+        ],
     )
 
 
@@ -105,7 +112,7 @@ async def _ask_nodes(principal: Principal, listed: list[ListedModel]) -> Nodes |
     memories = [
         Memory(told=one, loaded=visible_loaded(principal, one.models, listed)) for one in told
     ]
-    return Nodes(memories=memories, queue=seen)
+    return Nodes(memories=memories, queue=seen, seen=await generation.nodes_seen())
 
 
 async def _limits(principal: Principal) -> list[LimitState] | None:
@@ -128,4 +135,12 @@ def _of_nodes(nodes: Nodes | None, listed: list[ListedModel]) -> list[Notice]:
         for memory in nodes.memories
         for failure in memory.told.failures
         if failure.digest in known
+    )
+
+
+def _of_lost(nodes: Nodes) -> list[Notice]:
+    """Return what those who look after the nodes are to know."""
+    return attention.of_nodes(
+        lost=[node.name for node in nodes.seen if node.report is None and not node.is_local],
+        cordoned=[node.name for node in nodes.seen if node.is_cordoned and node.report],
     )

@@ -45,6 +45,17 @@ class NodeView:
         return not self.is_cordoned and not (self.report and self.report.is_draining)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSeen:
+    """A node as it stands now. `report` None: it does not answer, `lost_s` seconds since."""
+
+    name: str
+    is_local: bool
+    is_cordoned: bool = False
+    report: NodeReport | None = None
+    lost_s: float | None = None
+
+
 def choose(
     nodes: Sequence[NodeView], model: ModelRef, *, is_bound: bool = False, known: str = ""
 ) -> NodeView | None:

@@ -123,7 +123,8 @@ class Site:
                 response = connection.getresponse()
             except (OSError, http.client.HTTPException) as error:
                 raise SiteError(f"the site cannot be reached: {error}") from error
-            yield response
+            with response:  # it outlives its connection
+                yield response
         finally:
             connection.close()
 

@@ -5,13 +5,24 @@ or a node is added by `registry.admin` and `inference.admin`. Imported by the UR
 that serves no pages.
 """
 
-from models_app.admin import credentials, library, names, people, records, rules, upstreams, work
+from models_app.admin import (
+    credentials,
+    library,
+    names,
+    nodes,
+    people,
+    records,
+    rules,
+    upstreams,
+    work,
+)
 from models_app.admin.site import site
 
 __all__ = [
     "credentials",
     "library",
     "names",
+    "nodes",
     "people",
     "records",
     "rules",

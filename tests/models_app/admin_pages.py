@@ -13,9 +13,10 @@ PASSWORD: Final = "a quiet evening walk"
 HOME: Final = "/admin/models_app"
 TABLES: Final = (
     *("user", "team", "invite", "apikey", "clientkey", "limitrule", "tag", "languagemodel"),
-    *("alias", "namespace", "upstream", "job", "ledgerhour", "ledgerentry", "auditentry"),
+    *("alias", "namespace", "upstream", "job", "node"),
+    *("ledgerhour", "ledgerentry", "auditentry"),
 )
-OPERATORS_TABLES: Final = frozenset({"tag", "languagemodel", "alias", "namespace", "job"})
+OPERATORS_TABLES: Final = frozenset({"tag", "languagemodel", "alias", "namespace", "job", "node"})
 AUDITORS_TABLES: Final = frozenset(
     {
         *("user", "team", "invite", "apikey", "clientkey", "limitrule"),

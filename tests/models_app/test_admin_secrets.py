@@ -23,6 +23,7 @@ from models_app.models import (
     LimitRule,
     Manifest,
     Namespace,
+    Node,
     StoredResponse,
     Team,
     Upstream,
@@ -68,6 +69,7 @@ def secrets(bob: User) -> list[str]:
     LimitRule.objects.create(subject="key", key=key, unit="parallel", amount=1)
     LedgerEntry.objects.create(request_id="one", began_at=now, ended_at=now, user_id=bob.pk)
     Alias.objects.create(name="fast:latest", target=STARTER)
+    Node.objects.create(name="gpu1", token_digest="c0ffee" * 8, secret_salt="c0ffee" * 5)
     Namespace.objects.create(name="bob", quota_bytes=1)
     LedgerHour.objects.create(hour=now, user_id=bob.pk)
     Upstream.objects.create(name="gpu", url="http://gpu/v1", kind="vllm", sealed_key=PLANTED)
