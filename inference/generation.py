@@ -18,7 +18,6 @@ from inference.assembly import engine_message
 from inference.charging import Share, Submittable
 from inference.client import EngineStream, new_request_id
 from inference.errors import EngineFailed, EngineUnavailable, PromptTooLong
-from inference.fleet import NodeSeen as NodeSeen
 from inference.fleet import engine_fleet
 from inference.messages import (
     Counters,
@@ -29,7 +28,7 @@ from inference.messages import (
     NodeMetrics,
     Rendered,
 )
-from inference.placement import NodeSeen
+from inference.placement import NodeSeen as NodeSeen
 from inference.recording import Part
 from inference.requests import Caller, ChatRequest, GenerationRequest
 from inference.roster import current_fleet
@@ -174,11 +173,6 @@ async def nodes_seen() -> list[NodeSeen]:
 async def engine_memories() -> list[LoadedModels]:
     """Return what is in memory, of each node that answers. Raises EngineUnavailable."""
     return await (await current_fleet()).get_memories()
-
-
-async def nodes_seen() -> list[NodeSeen]:
-    """Return how every node of the site stands, those that do not answer too."""
-    return (await current_fleet()).seen()
 
 
 async def loaded_models() -> tuple[LoadedModel, ...]:

@@ -26,6 +26,7 @@ from models_app.models import (
     LimitRule,
     Manifest,
     Namespace,
+    Node,
     Tag,
     Team,
     Upstream,
@@ -101,6 +102,10 @@ def _upstream(number: int) -> None:
     Upstream.objects.create(name=f"gpu{number}", url="http://gpu/v1", kind="vllm")
 
 
+def _node(number: int) -> None:
+    Node.objects.create(name=f"gpu{number}", token_digest=f"{number:064x}")
+
+
 def _act(number: int) -> None:
     audit.record("key.create", str(number), by=None)
 
@@ -117,6 +122,7 @@ MAKERS: Final[dict[str, Callable[[int], Any]]] = {
     "alias": _alias,
     "namespace": _namespace,
     "upstream": _upstream,
+    "node": _node,
     "job": _job,
     "ledgerhour": _hour,
     "ledgerentry": _entry,
