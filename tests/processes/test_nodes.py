@@ -42,8 +42,8 @@ class Machine:
         self.start()
 
     def start(self) -> None:
-        options = ("--listen", f"127.0.0.1:{self._port}", "--data-dir", str(self.data_dir))
-        options += ("--token-file", str(self._token_file), "--parallel", "2", "--threads", "1")
+        options = ["--listen", f"127.0.0.1:{self._port}", "--data-dir", str(self.data_dir)]
+        options += ["--token-file", str(self._token_file), "--parallel", "2", "--threads", "1"]
         environ = {n: v for n, v in os.environ.items() if not n.startswith("OLLAMASITE_")}
         with self._log.open("a") as log:
             self.process = subprocess.Popen(
