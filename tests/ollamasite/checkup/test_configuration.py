@@ -40,7 +40,7 @@ def test_sound_settings_are_well() -> None:
         (set(), {"REDIS_URL": "redis://127.0.0.1:6379/0"}),
         ({"django.models.E004"}, {}),
     ],
-    ids=str,
+    ids=lambda words: ",".join(sorted(words)),
 )
 def test_contradictions_are_found(
     settings: Settings,
