@@ -38,6 +38,7 @@ class TarWriter:
         """Begin the file beside its place. Raises BackupError, OSError."""
         self._path = path
         self._draft = path.with_name(f"{path.name}.part")
+        self._is_finished = False
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self._draft, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         self._file = os.fdopen(descriptor, "r+b")
@@ -69,12 +70,14 @@ class TarWriter:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._draft.replace(self._path)
+        self._is_finished = True  # another one may have begun under the draft's name
         sync_folder(self._path.parent)
 
     def close(self) -> None:
         """Let go of the file; what was not finished is gone."""
         shutil.rmtree(self.room, ignore_errors=True)
-        self._draft.unlink(missing_ok=True)  # finished, it has another name
+        if not self._is_finished:
+            self._draft.unlink(missing_ok=True)
         self._file.close()
 
 
