@@ -96,7 +96,7 @@ def test_drawer_shows_the_place_of_what_is_on_its_way_and_goes_where_it_fails(vi
 
 def test_filter_narrows_and_is_cleared(visit: Visit) -> None:
     page = visit.page
-    model = page.get_by_role("combobox", name="Model")
+    model = page.locator("input[name=model]")
     page.get_by_label("Period").select_option("Last 12 months")
     model.fill("qwen3:8b")
     page.get_by_role("button", name="Show").click()
