@@ -163,6 +163,6 @@ def _same_call(caller: Caller, messages: Sequence[Submittable]) -> str:
     if not caller.idempotency_key:
         return ""
     asked = msgspec.msgpack.encode(
-        [structs.replace(message, request_id="") for message in messages]
+        [structs.replace(message, request_id="", call_id="") for message in messages]
     )
     return f"{hashlib.blake2b(asked).hexdigest()} {caller.idempotency_key}"

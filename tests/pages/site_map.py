@@ -46,7 +46,7 @@ PAGES: Final = (
     Page("new-password", "/password/{password_link}", who="nobody", queries=7),
     # --- home and queue
     Page("home", "/home", queries=7),
-    Page("home", "/home", who="alice", queries=7),
+    Page("home", "/home", who="alice", queries=8),
     Page("queue", "/queue", queries=5),
     # --- chat
     Page("chat", "/chat", queries=9),

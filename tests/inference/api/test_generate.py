@@ -275,7 +275,6 @@ async def test_private_model_of_another_is_not_found(
         (FailureCode.LOAD_FAILED, 500),
         (FailureCode.RUNNER_CRASHED, 500),
         (FailureCode.QUEUE_FULL, 503),
-        (FailureCode.SHUTTING_DOWN, 503),
         (FailureCode.CANCELLED, 499),
     ],
 )
@@ -289,6 +288,17 @@ async def test_early_failure_keeps_its_status(
     # Only what fails on the way to a stream has lost its charset (contract 11, 1.0).
     charset = "" if stream else "; charset=utf-8"
     assert answer.content_type == f"application/json{charset}"
+
+
+async def test_what_a_node_that_goes_has_not_begun_is_asked_again(
+    node: FakeNode, model: str, api: AsgiClient
+) -> None:
+    node.scripts.append(Script(pieces=(), failure=FailureCode.SHUTTING_DOWN))
+    node.scripts.append(Script(pieces=("again",)))
+    answer = await api.post("/api/generate", {"model": model, "prompt": "x", "stream": False})
+
+    assert answer.status == 200
+    assert answer.json()["response"] == "again"
 
 
 async def test_busy_server_says_when_to_come_back(
