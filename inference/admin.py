@@ -39,7 +39,7 @@ def nodes_page(request: HttpRequest) -> HttpResponse:
     state = async_to_sync(nodes.look)(principal)
     context = {
         **site.each_context(request),
-        "title": "Nodes",
+        "title": "Running now",
         "is_there": state is not None,
         **(_told(state) if state else {}),
     }
@@ -113,5 +113,7 @@ TagAdmin.offer(
     ),
 )
 site.add_page(
-    ExtraPage(name="nodes", title="Nodes", view=nodes_page, is_for=lambda who: who.is_operator)
+    ExtraPage(
+        name="nodes", title="Running now", view=nodes_page, is_for=lambda who: who.is_operator
+    )
 )

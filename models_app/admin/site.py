@@ -19,7 +19,7 @@ _MENU: Final = (
     ("People", ("user", "team", "invite")),
     ("Keys and limits", ("apikey", "clientkey", "limitrule")),
     ("Models", ("tag", "languagemodel", "alias", "namespace", "upstream")),
-    ("Work", ("job", "nodes")),
+    ("Work", ("job", "nodes", "node")),
     ("Records", ("ledgerhour", "ledgerentry", "auditentry")),
 )
 

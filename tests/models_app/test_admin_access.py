@@ -3,6 +3,7 @@
 import pytest
 from django.test import Client
 
+from models_app.admin import site
 from models_app.keys import create_key
 from models_app.models import ApiKey, Invite, Job, User
 from models_app.permissions import SiteRole
@@ -88,6 +89,13 @@ def test_menu_has_what_one_may_open(db: None) -> None:
     assert f'href="{HOME}/tag/"' in page
     assert 'href="/admin/nodes/"' in page
     assert f'href="{HOME}/user/"' not in page
+
+
+def test_menu_leads_to_every_table(admin: User) -> None:
+    page = text_of(browser_of(admin).get("/admin/"))
+
+    tables = [table._meta.model_name for table in site._registry]
+    assert [name for name in tables if f'href="{HOME}/{name}/"' not in page] == []
 
 
 def test_link_to_the_administration_is_for_those_who_may(admin: User, bob: User) -> None:
