@@ -136,7 +136,7 @@ def _watch(browser: Browser, site: _Site, tokens: int) -> Found:
         longest_ms=counted["longest_ms"],
         halts=round(counted["halts"]),
         shift=counted["shift"],
-        shown_characters=len(answer.locator(".blocks").inner_text()),
+        shown_characters=len(answer.locator(".blocks").text_content() or ""),
         web_cpus=used_s / counted["lasted_s"],
     )
 
