@@ -7,6 +7,7 @@ Shapes: contract/ollama.md 2.1; content types: section 11. `handle_api_exception
 
 import enum
 import logging
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -99,6 +100,7 @@ _REGISTRY_STATUS_CODES: Final = {
     429: "TOOMANYREQUESTS",
 }
 _SERVER_ERRORS: Final = 500
+_DATABASE_AWAY: Final = (OperationalError, InterfaceError)  # gone, locked, on a full disk
 # Ollama's router answers these in plain text everywhere; under /v1 SDKs read their own shape.
 _ROUTER_ERRORS: Final = (errors.NotFound, errors.MethodNotAllowed)
 
@@ -144,7 +146,7 @@ def to_service_error(error: Exception) -> errors.ServiceError:
 
 
 def _unexpected(error: Exception) -> errors.ServiceError:
-    if isinstance(error, OperationalError | InterfaceError):  # gone, locked, on a full disk
+    if isinstance(error, _DATABASE_AWAY):
         logger.warning("the database cannot be used: %s", " ".join(str(error).split()))
         return errors.DatabaseUnavailable()
     error_id = current_request_id()
@@ -279,5 +281,7 @@ def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def page_server_error(request: HttpRequest) -> HttpResponse:
-    """`handler500`: Django has logged the exception already."""
+    """`handler500`: for what no view has raised, such as sessions; Django has logged it already."""
+    if isinstance(sys.exc_info()[1], _DATABASE_AWAY):
+        return to_response(errors.DatabaseUnavailable(), request)
     return to_response(errors.ServiceError(), request)

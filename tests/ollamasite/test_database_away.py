@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from django.contrib.sessions.middleware import SessionMiddleware
 from django.db import InterfaceError, OperationalError
 
 from models_app import gate
@@ -33,6 +34,21 @@ async def test_whoever_cannot_be_looked_up_is_asked_to_come_again(
 
     monkeypatch.setattr(gate, "_admit", admit)
     answer = await AsgiClient().get(path)
+
+    assert answer.status == 503
+    assert b"please try again" in answer.body
+    assert AWAY.encode() not in answer.body
+
+
+@pytest.mark.parametrize("path", ["/home", "/models", "/admin/"])
+async def test_page_whose_session_cannot_be_read_asks_to_come_again(
+    monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    def begin(*_: Any) -> None:
+        raise OperationalError(AWAY)
+
+    monkeypatch.setattr(SessionMiddleware, "process_request", begin)
+    answer = await AsgiClient().get(path, headers={"Accept": "text/html"})
 
     assert answer.status == 503
     assert b"please try again" in answer.body
