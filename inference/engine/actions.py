@@ -1,5 +1,6 @@
 """What the scheduler tells the node to do. Plain values; knows nothing of how it is done."""
 
+import enum
 from dataclasses import dataclass, field
 
 from inference.messages import (
@@ -11,6 +12,17 @@ from inference.messages import (
     ModelRef,
     RunnerOptions,
 )
+
+
+class StopReason(enum.StrEnum):
+    """Why a runner is stopped, where no sentence with figures says it."""
+
+    IDLE = "it was idle"
+    PLACE = "another model needs its place"
+    TURN = "another model has its turn"
+    MEMORY = "memory is needed"
+    OPTIONS = "other options are asked for"
+    UNWANTED = "nobody waits for it any more"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
+from inference.engine.actions import StopReason
 from inference.messages import Failed, Finished, Priority, QueueState
 from inference.metric_messages import (
     STEP_BOUNDS_S,
@@ -22,14 +23,14 @@ from inference.metric_messages import (
 from inference.model_labels import ModelLabels
 
 _NS: Final = 10**9
-# By what the scheduler says of a runner that it stops.
+# What the scheduler says of a runner that it stops for memory begins so.
 EXCESS: Final = "models take"  # so much more than they should
-_STOPS: Final = {
-    "it was idle": "idle",
-    "another model needs its place": "place",
-    "another model has its turn": "place",
-    "memory is needed": "memory",
-    "other options are asked for": "options",
+_STOPS: Final[dict[str, str]] = {
+    StopReason.IDLE: "idle",
+    StopReason.PLACE: "place",
+    StopReason.TURN: "place",
+    StopReason.MEMORY: "memory",
+    StopReason.OPTIONS: "options",
 }
 
 

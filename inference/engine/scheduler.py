@@ -17,7 +17,15 @@ from typing import Final
 
 from msgspec import structs
 
-from inference.engine.actions import Action, AllowLoad, End, StartRunner, StopRunner, failed
+from inference.engine.actions import (
+    Action,
+    AllowLoad,
+    End,
+    StartRunner,
+    StopReason,
+    StopRunner,
+    failed,
+)
 from inference.engine.line import (
     WAITS_FOR_FILES,
     WAITS_FOR_LOADING,
@@ -311,9 +319,9 @@ class Scheduler:
     def _serve(self, runner: Runner, now: float) -> list[Action]:
         actions = runner.line.serve(runner, now)
         if not runner.is_busy and runner.line.needs_reload(runner):
-            actions += self._stop(runner, "other options are asked for")
+            actions += self._stop(runner, StopReason.OPTIONS)
         elif self._is_idle(runner) and runner.expires_at <= now:
-            actions += self._stop(runner, "it was idle")
+            actions += self._stop(runner, StopReason.IDLE)
         return actions
 
     def _start_runners(self, now: float) -> list[Action]:
@@ -344,7 +352,7 @@ class Scheduler:
             text = ALL_PINNED.format(count=len(loaded))
             return self._fail_load(line, text, now)
         if idle := self._idle():
-            return self._stop(idle[0], "another model needs its place")
+            return self._stop(idle[0], StopReason.PLACE)
         busy = sorted(self._busy(), key=lambda runner: runner.turn_ends_at > now)
         return self._end_turns(busy[:1], now)
 
@@ -362,7 +370,7 @@ class Scheduler:
     def _make_room_for(self, runner: Runner, now: float) -> list[Action]:
         """Allow a measured runner to load, or evict for it, or wait, or tell that it is no use."""
         if not runner.line.has_waiting:
-            return self._stop(runner, "nobody waits for it any more")
+            return self._stop(runner, StopReason.UNWANTED)
         holders = [other for other in self._runners.values() if other.is_allowed]
         capacity = self._capacity()
         going = [other for other in holders if other.state is RunnerState.STOPPING]
@@ -372,7 +380,7 @@ class Scheduler:
             if not evicted:
                 runner.is_allowed = True
                 return [AllowLoad(runner.key, runner.need.limit_bytes)]
-            return [a for other in evicted for a in self._stop(other, "memory is needed")]
+            return [a for other in evicted for a in self._stop(other, StopReason.MEMORY)]
         going += [other for other in holders if other not in going and not other.is_pinned]
         evicted = choose_evictions(runner.need, capacity, holders, going)
         if evicted is not None:
@@ -401,7 +409,7 @@ class Scheduler:
             elif runner.is_busy:
                 runner.is_leaving = True
             else:
-                actions += self._stop(runner, "another model has its turn")
+                actions += self._stop(runner, StopReason.TURN)
         return actions
 
     def _evict_excess(self, newest: Runner) -> list[Action]:
