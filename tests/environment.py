@@ -6,6 +6,7 @@ Every run gets a data directory of its own, so tests never touch a developer's s
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -16,3 +17,7 @@ for _name in [name for name in os.environ if name.startswith("OLLAMASITE_")]:
 os.environ["OLLAMASITE_DATA_DIR"] = str(_data_dir)
 os.environ["OLLAMASITE_SECRET_KEY"] = "secret-key-of-the-tests-only-0123456789-abcdefghij"
 os.environ["OLLAMASITE_KEY_PEPPER"] = "pepper-of-the-tests-only"
+# Kept for all that follow: without, every process of the tests and of the sites that they start
+# compiles each of its modules again, some seconds of it.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
