@@ -20,7 +20,7 @@ from typing import Final
 from msgspec import structs
 
 from inference import errors
-from inference.dialling import Where, dial, secret_for
+from inference.dialling import Where, dial, is_called, secret_for
 from inference.frames import FrameDecoder, ProtocolError, encode
 from inference.messages import (
     PROTOCOL_VERSION,
@@ -210,13 +210,13 @@ class _Connection:
         except (OSError, TimeoutError, ProtocolError) as error:
             raise errors.EngineUnavailable from error
         match welcome:
-            case [Welcome(protocol=protocol, node=node), *more] if protocol == PROTOCOL_VERSION:
+            case [Welcome(protocol=protocol), *_] if protocol != PROTOCOL_VERSION:
+                reason = "the inference service speaks another protocol version"
+            case [Welcome(node=node), *more] if is_called(where, node):
                 connection = cls(reader, writer, node, decoder)
                 for message in more:
                     connection._receive(message)
                 return connection
-            case [Welcome(), *_]:
-                reason = "the inference service speaks another protocol version"
             case _:  # it is going down, or it is something else
                 reason = ""
         writer.close()
@@ -419,7 +419,7 @@ class EngineClient:
         answer = await connection.ask(ListLoaded(request_id=self._question_id()))
         if not isinstance(answer, LoadedModels):
             raise errors.EngineUnavailable
-        return answer
+        return structs.replace(answer, node=connection.node)
 
     async def get_queue(self) -> QueueState:
         """Return who waits for what. Raises EngineUnavailable."""
@@ -452,7 +452,7 @@ class EngineClient:
         answer = await connection.ask(GetMetrics(request_id=self._question_id()))
         if not isinstance(answer, NodeMetrics):
             raise errors.EngineUnavailable
-        return answer
+        return structs.replace(answer, node=connection.node)
 
     def close(self) -> None:
         """Close the connection; requests that are still open end in SHUTTING_DOWN."""

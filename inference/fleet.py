@@ -212,12 +212,13 @@ class Fleet:
         return error
 
     async def _place(self, request: Submittable, refused: set[str]) -> _Member | None:
+        is_bound = request.model.upstream is not None
         members = [m for m in await self._open_members() if m.name not in refused]
-        views = [member.view() for member in members]
+        # Whatever the others say that they hold: an engine's key goes to none of them.
+        views = [member.view() for member in members if member.is_local or not is_bound]
         if isinstance(request, Unload):
             views = _holding(views, request) or views
         known = self._known.get(_caller_key(request), "")
-        is_bound = request.model.upstream is not None
         chosen = placement.choose(views, request.model, is_bound=is_bound, known=known)
         return self._members[chosen.name] if chosen else None
 
@@ -230,6 +231,8 @@ class Fleet:
 
     async def _unload_elsewhere(self, request: Unload, node: str) -> None:
         """Have the other nodes that hold a model let it go too."""
+        if request.model.upstream is not None:
+            return
         holding = _holding([m.view() for m in await self._open_members()], request)
         for view in holding:
             member = self._members[view.name]

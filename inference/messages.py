@@ -21,6 +21,7 @@ from inference.node_messages import ListLoaded as ListLoaded
 from inference.node_messages import LoadedModel as LoadedModel
 from inference.node_messages import LoadedModels as LoadedModels
 from inference.node_messages import LoadFailure as LoadFailure
+from inference.node_messages import Nanoseconds as Nanoseconds
 from inference.node_messages import NodeReport as NodeReport
 from inference.node_messages import Part as Part
 from inference.node_messages import Priority as Priority
@@ -28,6 +29,8 @@ from inference.node_messages import QueueEntry as QueueEntry
 from inference.node_messages import QueueState as QueueState
 from inference.node_messages import RunnerReport as RunnerReport
 from inference.node_messages import RunningEntry as RunningEntry
+from inference.node_messages import Tokens as Tokens
+from inference.node_messages import Usage as Usage
 from inference.node_messages import Wire as Wire
 from inference.node_messages import Withdraw as Withdraw
 from inference.node_messages import Withdrawn as Withdrawn
@@ -344,21 +347,6 @@ class FailureCode(enum.StrEnum):
     INTERNAL = "internal"
 
 
-class Usage(Part, frozen=True):
-    """Counters of one finished request. `load_ns` runs from arrival to model ready."""
-
-    prompt_tokens: int = 0
-    prompt_eval_ns: int = 0
-    completion_tokens: int = 0
-    eval_ns: int = 0
-    load_ns: int = 0
-    queue_ns: int = 0  # of the time before the start, what was spent waiting for a turn
-    cached_tokens: int = 0  # of the prompt's tokens, those that were in the cache
-    reasoning_tokens: int = 0  # of the completion's tokens, those of the thinking
-    compute_ns: int = 0  # its share of the time that steps have taken; the node fills it in
-    is_estimate: bool = False  # an upstream has told no numbers: pieces were counted
-
-
 class Started(Wire, frozen=True):
     """The request left the queue and its prompt is being computed.
 
@@ -366,9 +354,9 @@ class Started(Wire, frozen=True):
     """
 
     request_id: str
-    prompt_tokens: int
-    cached_tokens: int = 0
-    queue_ns: int = 0
+    prompt_tokens: Tokens
+    cached_tokens: Tokens = 0
+    queue_ns: Nanoseconds = 0
     queue_position: int = 0
 
 

@@ -5,13 +5,16 @@ as Prometheus counts them, but for its counts, which are those of each interval 
 Prometheus.
 """
 
-from typing import Final
+from typing import Annotated, Final
+
+import msgspec
 
 from inference.node_messages import Part, Priority, Wire
 
 # Upper bounds in seconds; what is longer is counted behind the last.
 WAIT_BOUNDS_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 STEP_BOUNDS_S: Final = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 5.0)
+_INTERVALS: Final = len(WAIT_BOUNDS_S) + 1  # of the other bounds as well
 # Why a model left memory.
 STOP_REASONS: Final = ("idle", "place", "memory", "options", "other")
 
@@ -25,7 +28,7 @@ class GetMetrics(Wire, frozen=True):
 class Spread(Part, frozen=True, array_like=True):
     """How many durations were in each interval of some bounds, and their sum."""
 
-    counts: tuple[int, ...]
+    counts: Annotated[tuple[int, ...], msgspec.Meta(min_length=_INTERVALS, max_length=_INTERVALS)]
     sum_s: float = 0.0
 
 
@@ -72,4 +75,5 @@ class NodeMetrics(Wire, frozen=True):
     up_s: float
     slots: int  # of the loaded models together
     classes: tuple[ClassLoad, ...]
-    models: tuple[ModelMetrics, ...]
+    # As many as `inference.model_labels` knows, and the others together.
+    models: Annotated[tuple[ModelMetrics, ...], msgspec.Meta(max_length=33)]

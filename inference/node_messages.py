@@ -1,12 +1,18 @@
 """What a node tells of itself: what is in memory, who runs and waits, what has been used.
 
 Part of `inference.messages`, which others import them from; here too is what all of them are made
-of. Times are durations in seconds (`_s`) or nanoseconds (`_ns`). Knows nothing of Django.
+of. Times are durations in seconds (`_s`) or nanoseconds (`_ns`). Whoever tells is not believed
+everything: a figure that no request can have is no message. Knows nothing of Django.
 """
 
 import enum
+from typing import Annotated
 
 import msgspec
+
+# The ledger's columns hold nothing below 0, and the sum of a million rows of the largest.
+Tokens = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
+Nanoseconds = Annotated[int, msgspec.Meta(ge=0, le=10**16)]  # four months
 
 
 class Wire(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True):
@@ -23,6 +29,21 @@ class Priority(enum.IntEnum):
     INTERACTIVE = 0
     API = 1
     BATCH = 2
+
+
+class Usage(Part, frozen=True):
+    """Counters of one finished request. `load_ns` runs from arrival to model ready."""
+
+    prompt_tokens: Tokens = 0
+    prompt_eval_ns: Nanoseconds = 0
+    completion_tokens: Tokens = 0
+    eval_ns: Nanoseconds = 0
+    load_ns: Nanoseconds = 0
+    queue_ns: Nanoseconds = 0  # of the time before the start, what was spent waiting for a turn
+    cached_tokens: Tokens = 0  # of the prompt's tokens, those that were in the cache
+    reasoning_tokens: Tokens = 0  # of the completion's tokens, those of the thinking
+    compute_ns: Nanoseconds = 0  # its share of the time that steps have taken; the node fills it in
+    is_estimate: bool = False  # an upstream has told no numbers: pieces were counted
 
 
 class ListLoaded(Wire, frozen=True):

@@ -52,5 +52,5 @@ async def current_fleet() -> Fleet:
 
 
 def _listed(node: Enrolled) -> Listed:
-    where = RemoteNode(node.host, node.port, node.fingerprint, node.secret)
+    where = RemoteNode(node.name, node.host, node.port, node.fingerprint, node.secret)
     return Listed(name=node.name, where=where, is_cordoned=node.is_cordoned)

@@ -3,6 +3,10 @@
     token = allow("gpu1", by=admin)          # shown once
     enrolled = join(principal, Announced(…))   # by the node itself, with that token
 
+A token is good for the certificate that first joins with it: who has stolen one cannot put a
+machine of their own in the node's place. A new token begins anew, and until somebody has joined
+with it the site has no such node.
+
 Web processes dial a node at the address that it told, know it by its certificate's fingerprint and
 present the secret that it got here. The secret is made from the site's key and the row's salt: it
 is stored nowhere. Knows no HTTP and no socket.
@@ -10,6 +14,8 @@ is stored nowhere. Knows no HTTP and no socket.
 
 import hashlib
 import hmac
+import ipaddress
+import logging
 import re
 import secrets
 from collections.abc import Mapping, Sequence
@@ -26,6 +32,9 @@ from models_app.errors import NodeRefused
 from models_app.models import Node, NodeState
 from models_app.node_tokens import new_token
 from models_app.permissions import Principal
+from ollamasite.outbound.addresses import is_inside, is_public
+
+logger = logging.getLogger(__name__)
 
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 _ADDRESS: Final = re.compile(
@@ -102,14 +111,18 @@ def enrolled() -> list[Enrolled]:
 def allow(name: str, *, by: Principal | None) -> str:
     """Let a node of this name join; return the token for it, which nobody can read again.
 
-    Of a node that is there already the old token is good no longer. Raises ValidationError.
+    Of a node that is there already the old token is good no longer, and whoever has joined with it
+    belongs to the site no longer. Raises ValidationError.
     """
     if not _NAME.fullmatch(name) or name in _TAKEN:
         raise ValidationError(
             "A node's name has at most 40 of a-z, 0-9 and hyphens, and local is the site's own."
         )
     token, digest = new_token()
-    _node, is_new = Node.objects.update_or_create(name=name, defaults={"token_digest": digest})
+    nobody = {"address": "", "fingerprint": "", "secret_salt": ""}
+    _node, is_new = Node.objects.update_or_create(
+        name=name, defaults={"token_digest": digest, **nobody}
+    )
     audit.record("node.allow" if is_new else "node.new-token", name, by=by)
     return token
 
@@ -124,6 +137,12 @@ def join(principal: Principal, told: Announced) -> Enrolled:
         node = Node.objects.select_for_update().filter(name=principal.username).first()
         if node is None:  # removed a moment ago
             raise NodeRefused("this node may not join any longer")
+        if node.fingerprint not in {"", told.fingerprint}:
+            logger.warning("%s was told to join by another machine than before", node.name)
+            raise NodeRefused(
+                "another certificate has joined with this token; where that is no surprise, make "
+                f"a new one at the site: ollamasite node-token {node.name}"
+            )
         is_moved = (node.address, node.fingerprint) != (told.address, told.fingerprint)
         if is_moved:
             node.secret_salt = secrets.token_hex(16)
@@ -160,6 +179,8 @@ def _check(told: Announced) -> None:
     port = int(match[3]) if match and len(match[3]) <= len(str(_MOST_PORT)) else 0
     if not 0 < port <= _MOST_PORT or len(told.address) > _MOST_ADDRESS:
         raise NodeRefused("the address must be HOST:PORT as the site's web processes reach it")
+    if not _may_be_dialled(told.address.rpartition(":")[0].strip("[]")):
+        raise NodeRefused("the address must be one that the site's web processes may dial")
     if not _FINGERPRINT.fullmatch(told.fingerprint):
         raise NodeRefused("the fingerprint must be the SHA-256 of the certificate in hex")
     if not 0 <= (told.memory_bytes or 0) < _MOST_BYTES:
@@ -168,11 +189,22 @@ def _check(told: Announced) -> None:
         raise NodeRefused(f"a node has at most {_MOST_DEVICES} devices")
 
 
+def _may_be_dialled(host: str) -> bool:
+    """Whether a host is no address that leads elsewhere; a name is looked up when it is dialled."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return ":" not in host
+    return is_public(address) or is_inside(address)
+
+
 def _device(told: Mapping[str, Any]) -> dict[str, Any]:
     total = told.get("total_bytes")
     is_size = isinstance(total, int) and 0 <= total < _MOST_BYTES
+    # A database refuses some of the others.
+    name = "".join(letter for letter in str(told.get("name", "")) if letter.isprintable())
     return {
-        "name": str(told.get("name", ""))[:_MOST_DEVICE_NAME],
+        "name": name[:_MOST_DEVICE_NAME],
         "total_bytes": total if is_size else None,
     }
 

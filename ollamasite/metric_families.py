@@ -17,12 +17,19 @@ from prometheus_client.core import (
 )
 
 from inference.generation import NodeSeen
-from inference.messages import LoadedModel, LoadedModels, NodeMetrics
-from inference.metric_messages import STEP_BOUNDS_S, WAIT_BOUNDS_S, ModelMetrics, Spread
+from inference.messages import FailureCode, LoadedModel, LoadedModels, NodeMetrics
+from inference.metric_messages import (
+    STEP_BOUNDS_S,
+    STOP_REASONS,
+    WAIT_BOUNDS_S,
+    ModelMetrics,
+    Spread,
+)
 from inference.model_labels import ModelLabels
 from models_app.figures import StoredFigures
 
 _MOST_DEVICES: Final = 16
+_MOST_DEVICE_NAME: Final = 120
 _PREFIX: Final = "ollamasite_"
 _ENGINE: Final = "ollamasite_engine_"
 # Name, what it is, field of ModelMetrics, bounds.
@@ -98,16 +105,17 @@ def _counts(nodes: tuple[NodeMetrics, ...]) -> Iterator[Metric]:
     for node in nodes:
         for model in node.models:
             at = (node.node, model.model)
-            for outcome, count in {"done": model.done, **model.failures}.items():
-                requests.add_metric((*at, outcome), count)
+            requests.add_metric((*at, "done"), model.done)
+            for code in model.failures.keys() & set(FailureCode):
+                requests.add_metric((*at, code), model.failures[code])
             for kind, count in _tokens_of(model).items():
                 tokens.add_metric((*at, kind), count)
             computed.add_metric((*at, "prompt"), model.computed_prompt_tokens)
             computed.add_metric((*at, "completion"), model.computed_completion_tokens)
             failures.add_metric(at, model.load_failures)
             crashes.add_metric(at, model.crashes)
-            for reason, count in model.stops.items():
-                unloads.add_metric((*at, reason), count)
+            for reason in model.stops.keys() & set(STOP_REASONS):
+                unloads.add_metric((*at, reason), model.stops[reason])
     yield from (requests, tokens, computed, failures, crashes, unloads)
 
 
@@ -153,7 +161,7 @@ def of_fleet(nodes: Iterable[NodeSeen]) -> Iterator[Metric]:
         if report.free_bytes is not None:
             free.add_metric((node.name,), report.free_bytes)
         for number, device in enumerate(report.devices[:_MOST_DEVICES]):
-            at = (node.name, str(number), device.name)
+            at = (node.name, str(number), device.name[:_MOST_DEVICE_NAME])
             for family, size in ((total, device.total_bytes), (left, device.free_bytes)):
                 if size is not None:
                     family.add_metric(at, size)

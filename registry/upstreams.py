@@ -144,7 +144,9 @@ def _read_look(status: int, body: bytes) -> Look:
         offers = msgspec.json.decode(body, type=_Offers)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return Look(problem="it answers /models with something else than a list of models")
-    told = ({"id": o.id[:_MOST_NAME], "context_length": o.context_tokens} for o in offers.data)
+    # Others could not be served, and a database refuses some of them.
+    named = (offer for offer in offers.data if offer.id.isprintable())
+    told = ({"id": o.id[:_MOST_NAME], "context_length": o.context_tokens} for o in named)
     return Look(offers=tuple(told))
 
 

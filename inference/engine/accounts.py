@@ -65,8 +65,9 @@ class _Account:
 
     def usage(self, now_ns: int) -> Usage:
         """Return what a request has used that does not know it itself."""
-        begun_ns = self.started_at_ns or now_ns
         first_ns = self.first_token_at_ns or now_ns
+        # A step's tokens are told before its events: one that brings both begins with the tokens.
+        begun_ns = min(self.started_at_ns or now_ns, first_ns)
         return Usage(
             prompt_tokens=self.started.prompt_tokens if self.started else self.prompt_tokens,
             cached_tokens=self.started.cached_tokens if self.started else 0,

@@ -29,8 +29,7 @@ def main(arguments: Sequence[str]) -> None:
         site = Site(asked.site, _token(asked.token_file), asked.site_ca)
         config = _config(asked)
         host, port = asked.listen
-        advertised = "{}:{}".format(*asked.advertise) if asked.advertise else f"{host}:{port}"
-        place = Place(host=host, port=port, advertised=advertised)
+        place = Place(host=host, port=port, advertised=_told(*(asked.advertise or asked.listen)))
         limit = None if asked.cache_limit is None else int(asked.cache_limit * _GIB)
         hosting.run(config, site, place, cache_limit_bytes=limit)
     except (OSError, SiteError, ValueError) as error:
@@ -108,6 +107,10 @@ def _address(text: str) -> tuple[str, int]:
     if not host or not port.isdigit() or int(port) > _MOST_PORT:
         raise argparse.ArgumentTypeError(f"{text} is not HOST:PORT")
     return host.strip("[]"), int(port)
+
+
+def _told(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _token(path: Path) -> str:

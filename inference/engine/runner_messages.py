@@ -13,12 +13,14 @@ from inference.messages import (
     Failed,
     Finished,
     Generate,
+    Nanoseconds,
     Part,
     PromptScored,
     Rendered,
     RunnerOptions,
     Started,
     Token,
+    Tokens,
     Wire,
 )
 
@@ -99,9 +101,9 @@ class Charge(Part, frozen=True, array_like=True):
     """Tokens that were computed for a request in one step, and its share of the step's time."""
 
     request_id: str
-    prompt_tokens: int
-    completion_tokens: int
-    compute_ns: int = 0
+    prompt_tokens: Tokens
+    completion_tokens: Tokens
+    compute_ns: Nanoseconds = 0
 
 
 class Step(Wire, frozen=True):

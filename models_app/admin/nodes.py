@@ -103,7 +103,7 @@ class NodeAdmin(Panel):
         Act(
             name="new-token",
             label="New join token",
-            explains="The old one is good no longer.",
+            explains="The old one is good no longer, and the machine has to join anew.",
             do=_renew,
             is_single=True,
         ),

@@ -27,6 +27,7 @@ from inference.messages import (
     Started,
     Token,
     Unload,
+    UpstreamRef,
 )
 from tests.fakes.engine import FakeNode, Script, running_node
 
@@ -214,6 +215,20 @@ async def test_unloading_reaches_every_node_that_has_it(two: Two) -> None:
     assert [type(event) async for event in stream] == [Finished]
     await two.first.wait_for(Unload)
     await two.second.wait_for(Unload)
+
+
+async def test_the_key_of_an_engine_elsewhere_goes_to_no_other_machine(two: Two) -> None:
+    """Not even to one that says it has the engine's models in memory."""
+    engine = UpstreamRef(name="gpu", url="http://gpu/v1", kind="vllm", model="m", key="secret")
+    model = ModelRef(name="m:latest", digest="d" * 64, weights="", upstream=engine)
+    liar = RunnerReport(key=model.runner_key, slots=64, used=0, waiting=0)
+    two.second.report = NodeReport(node="second", places=3, runners=(liar,))
+    assert await two.text(await two.submit(model=model)) == "Hello."
+    ended = await two.fleet.submit(Unload(request_id=new_request_id(), model=model))
+    assert [type(event) async for event in ended] == [Finished]
+    assert two.first.got(Generate)
+    assert two.first.got(Unload)
+    assert not [one for one in two.second.received if isinstance(one, Generate | Unload)]
 
 
 async def test_withdrawing_asks_every_node(two: Two) -> None:

@@ -180,6 +180,14 @@ def test_an_engine_that_does_not_answer_as_it_should_is_down(behave: Behave, pro
     assert upstreams.down() == ["gpu"]
 
 
+def test_names_that_no_model_has_are_passed_over() -> None:
+    offers = {"data": [{"id": "a\x00b"}, {"id": "\u202eb"}, *OFFERS["data"]]}
+    with engine(answers(200, offers)) as server:
+        add_upstream(None, "gpu", UpstreamSettings(url=server.ref().url, kind="vllm"))
+        look_in_time()
+    assert [offer["id"] for offer in upstreams.offers_of("gpu")] == ["org/big", "other"]
+
+
 @pytest.mark.parametrize("url", ["http://169.254.169.254/v1", "http://168.63.129.16/v1"])
 def test_an_address_of_a_clouds_secrets_is_never_asked(url: str) -> None:
     add_upstream(None, "gpu", UpstreamSettings(url=url))

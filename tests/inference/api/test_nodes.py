@@ -60,10 +60,31 @@ async def test_joining_again_from_the_same_place_keeps_row_and_secret(gpu1: Asgi
     assert after.last_seen_at > before.last_seen_at
 
 
-async def test_another_certificate_gets_another_secret(gpu1: AsgiClient) -> None:
+async def test_who_moves_gets_another_secret(gpu1: AsgiClient) -> None:
     first = (await gpu1.post(JOIN, GOOD)).json()["secret"]
-    moved = (await gpu1.post(JOIN, GOOD | {"fingerprint": "cd" * 32})).json()["secret"]
+    moved = (await gpu1.post(JOIN, GOOD | {"address": "gpu1.example:11501"})).json()["secret"]
     assert moved != first
+
+
+async def test_a_stolen_token_puts_no_other_machine_in_the_nodes_place(gpu1: AsgiClient) -> None:
+    await gpu1.post(JOIN, GOOD)
+    thief = await gpu1.post(JOIN, GOOD | {"address": "evil.example:1", "fingerprint": "cd" * 32})
+    assert thief.status == 400
+    assert "ollamasite node-token gpu1" in thief.json()["error"]
+    [enrolled] = await sync_to_async(nodes.enrolled)()
+    assert (enrolled.host, enrolled.fingerprint) == ("gpu1.example", GOOD["fingerprint"])
+
+
+async def test_a_new_token_is_for_whoever_joins_with_it_and_ends_who_was_there(
+    gpu1: AsgiClient,
+) -> None:
+    first = (await gpu1.post(JOIN, GOOD)).json()["secret"]
+    token = await sync_to_async(nodes.allow)("gpu1", by=None)
+    assert await sync_to_async(nodes.enrolled)() == []
+    new = AsgiClient({"authorization": f"Bearer {token}"})
+    answer = await new.post(JOIN, GOOD | {"fingerprint": "cd" * 32})
+    assert answer.status == 200
+    assert answer.json()["secret"] != first
 
 
 async def test_neither_token_nor_secret_is_in_the_database(gpu1: AsgiClient, token: str) -> None:
@@ -98,6 +119,14 @@ async def test_a_node_that_was_removed_is_nobody(gpu1: AsgiClient) -> None:
         {"address": "gpu1/x:80"},
         {"address": "gpu1:80\n"},
         {"address": "a" * 300 + ":80"},
+        {"address": "169.254.169.254:80"},
+        {"address": "168.63.129.16:80"},
+        {"address": "[fe80::1]:80"},
+        {"address": "[::ffff:169.254.169.254]:80"},
+        {"address": "0.0.0.0:11500"},
+        {"address": "[::]:11500"},
+        {"address": "224.0.0.1:80"},
+        {"address": "[::::]:80"},
         {"address": "٣:80"},
         {"address": "gpu1:٣"},
         {"fingerprint": "AB" * 32},
@@ -113,6 +142,14 @@ async def test_a_node_that_was_removed_is_nobody(gpu1: AsgiClient) -> None:
 async def test_what_cannot_be_is_refused(gpu1: AsgiClient, wrong: dict[str, Any]) -> None:
     assert (await gpu1.post(JOIN, GOOD | wrong)).status == 400
     assert not (await row()).address
+
+
+async def test_a_gpu_may_be_called_anything(gpu1: AsgiClient) -> None:
+    devices = [{"name": "A\x00 \u202eGPU\n" * 40}]
+    assert (await gpu1.post(JOIN, GOOD | {"devices": devices})).status == 200
+    [device] = (await row()).devices
+    assert device["name"].startswith("A GPUA GPU")
+    assert len(device["name"]) == 120
 
 
 async def test_a_node_gets_nowhere_else(gpu1: AsgiClient) -> None:

@@ -76,6 +76,21 @@ def test_request_that_fails_has_used_what_runners_have_told() -> None:
     )
 
 
+def test_step_that_brings_beginning_and_tokens_took_no_time_before_it() -> None:
+    """Its tokens are told first: time that ran backwards would be a figure below nothing."""
+    clock = Clock()
+    accounts = Accounts(None, clock, Meters())
+    accounts.open(load("a"))
+    accounts.charge([Charge("a", 10, 1)])
+    clock.now_ns += 5_000
+    accounts.complete(STARTED)
+    clock.now_ns += 100
+
+    usage = usage_of(accounts.complete(CANCELLED))
+
+    assert (usage.prompt_eval_ns, usage.eval_ns) == (0, 5_100)
+
+
 def test_request_that_finishes_keeps_its_own_figures() -> None:
     accounts = Accounts(None, Clock(), Meters())
     accounts.open(load("a"))

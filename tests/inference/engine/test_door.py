@@ -35,7 +35,7 @@ class House:
         self.guests = 0
         self.door = Door(listener, server_context(certificate), self._guest)
         self.door.secret = SECRET
-        self.where = RemoteNode("127.0.0.1", self.port, fingerprint_of(certificate), SECRET)
+        self.where = RemoteNode("far", "127.0.0.1", self.port, fingerprint_of(certificate), SECRET)
 
     async def _guest(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, first: Sequence[Wire]
@@ -102,6 +102,41 @@ async def test_another_machine_at_its_address_is_told_no_secret(
         await EngineClient(replace(house.where, port=other.port)).connect()
     assert heard == []
     await other.door.close()
+
+
+async def test_a_node_that_takes_anothers_name_is_not_heard(house: House) -> None:
+    client = EngineClient(replace(house.where, name="gpu2"))
+    with pytest.raises(EngineUnavailable):
+        await client.connect()
+    assert client.connection is None
+
+
+@pytest.mark.parametrize("host", ["169.254.169.254", "168.63.129.16", "fe80::1", "0.0.0.0"])  # noqa: S104 - not bound
+async def test_no_address_that_a_node_tells_leads_to_secrets(
+    house: House, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it is told as such or as a name that has it by then."""
+    dialled: list[object] = []
+
+    async def connect(*where: object, **_options: object) -> None:
+        dialled.append(where)
+        raise ConnectionRefusedError
+
+    async def resolve(_host: str, _port: int) -> list[str]:
+        return [host]
+
+    monkeypatch.setattr("asyncio.open_connection", connect)
+    monkeypatch.setattr("inference.dialling.resolve_host", resolve)
+    for told in (host, "gpu1.example"):
+        with pytest.raises(EngineUnavailable):
+            await EngineClient(replace(house.where, host=told)).connect()
+    assert dialled == []
+
+
+async def test_a_node_is_dialled_by_its_name(house: House) -> None:
+    client = EngineClient(replace(house.where, host="localhost"))
+    assert (await client.get_memory()).node == "far"
+    client.close()
 
 
 async def test_a_giant_frame_is_cut_off_before_it_is_read(house: House) -> None:
