@@ -12,11 +12,12 @@ import sys
 from typing import Final, TextIO
 
 from django.conf import settings
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connections
 
 from ollamasite import redis_server
 from ollamasite.first_start import banner, create_first_admin, create_starter_model
+from ollamasite.listening import LOCK, Address
 from ollamasite.process_log import ProcessLog, ProcessLogHandler
 from ollamasite.self_probe import SelfProbe
 from ollamasite.start_checks import (
@@ -39,11 +40,12 @@ def serve(output: TextIO, *, has_starter_model: bool) -> None:
     is_json = settings.LOG_FORMAT == "json"
     log = ProcessLog(output, is_coloured=output.isatty(), is_json=is_json)
     _log_as_serve(log)
-    lock_fd = hold_lock(settings.DATA_DIR / "serve.lock", patience_s=_stop_timeout_s())
+    lock_fd = hold_lock(settings.DATA_DIR / LOCK, patience_s=_stop_timeout_s())
     refuse_half_restored(settings.DATA_DIR)
     refuse_taken_port(settings.BIND_HOST, settings.BIND_PORT)
     settings.STARTING_MARK.touch()
     try:
+        Address(settings.BIND_HOST, settings.BIND_PORT).leave()
         _migrate()
         asyncio.run(_Site(output, log, lock_fd, has_starter_model=has_starter_model).run())
     except (ChildStartError, redis_server.NoRedisError) as error:
@@ -154,7 +156,7 @@ def _stop_timeout_s() -> float | None:
 def _migrate() -> None:
     try:
         call_command("migrate", interactive=False, verbosity=0)
-    except DatabaseError as error:
+    except (CommandError, DatabaseError) as error:
         raise ServeError(f"The database cannot be brought up to date: {error}") from error
     finally:
         connections.close_all()

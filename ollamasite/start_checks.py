@@ -55,6 +55,21 @@ def hold_lock(path: Path, *, patience_s: float | None) -> int:
     return lock_fd
 
 
+def is_held(path: Path) -> bool:
+    """Whether somebody has a lock that `hold_lock` gives."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def refuse_half_restored(data_dir: Path) -> None:
     """Raise ServeError where a restore has not come to its end."""
     if (data_dir / RESTORING).exists():

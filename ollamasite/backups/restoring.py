@@ -16,6 +16,7 @@ from django.conf import settings
 from django.core.management import call_command
 from django.db import DatabaseError
 
+from models_app import audit
 from ollamasite import data_dir
 from ollamasite.backups import databases, hashing
 from ollamasite.backups.contents import DATABASE, BackupError, Contents, Entry, blob_digest
@@ -56,6 +57,7 @@ def restore(place: Path) -> Contents:
             databases.load(database)
             shutil.rmtree(database.parent)
             call_command("migrate", interactive=False, verbosity=0)
+            _record(reader.contents, secrets)
         return reader.contents
 
 
@@ -156,6 +158,14 @@ def _empty_data_dir(contents: Contents) -> Iterator[None]:
         raise BackupError(f"The database cannot be brought up to date: {error}") from error
     finally:
         os.close(lock_fd)
+
+
+def _record(contents: Contents, secrets: dict[str, str]) -> None:
+    """Have the restored site's audit tell of it: what came after the backup is gone."""
+    # From here on this process is one of the restored site's: its pepper is in the audit's chain.
+    settings.KEY_PEPPER = secrets.get("key_pepper", settings.KEY_PEPPER).strip()
+    made = {"made_at": contents.made_at, "version": contents.site_version}
+    audit.record("site.restore", by=None, blobs=contents.has_blobs, **made)
 
 
 # ------------------------------------------------------------------ writing

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.core import checks
 
 from ollamasite.checkup.findings import Finding, error, warning
+from ollamasite.listening import address
 
 _LEAST_SECRET: Final = 32
 # A network of proxies that is larger than these has others in it as well.
@@ -29,7 +30,7 @@ def look() -> Iterator[Finding]:
 
 def _debug() -> Iterator[Finding]:
     if settings.DEBUG:
-        level = warning if is_local(settings.BIND_HOST) else error
+        level = warning if is_local(address().host) else error
         yield level(
             "settings.debug",
             "OLLAMASITE_DEBUG is on: failures show code and settings to whoever causes them.",
@@ -38,11 +39,11 @@ def _debug() -> Iterator[Finding]:
 
 
 def _https() -> Iterator[Finding]:
-    is_https = settings.SECURE_SSL_REDIRECT
-    if not is_https and not is_local(settings.BIND_HOST):
+    is_https, host = settings.SECURE_SSL_REDIRECT, address().host
+    if not is_https and not is_local(host):
         yield warning(
             "settings.no-tls",
-            f"The site listens on {settings.BIND_HOST} without HTTPS: keys and passwords can be "
+            f"The site listens on {host} without HTTPS: keys and passwords can be "
             "read on their way.",
             "Put a proxy with TLS in front of it and set OLLAMASITE_HTTPS=1 (docs/ops.md).",
         )
@@ -53,7 +54,7 @@ def _https() -> Iterator[Finding]:
             "come by the site's name are refused, and forms too.",
             "Set OLLAMASITE_ALLOWED_HOSTS to the name that people use.",
         )
-    if not is_https and settings.TRUSTED_PROXIES and not is_local(settings.BIND_HOST):
+    if not is_https and settings.TRUSTED_PROXIES and not is_local(host):
         yield warning(
             "settings.proxy-without-https",
             "There is a trusted proxy, and OLLAMASITE_HTTPS is off: cookies are sent without TLS.",

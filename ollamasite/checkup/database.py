@@ -7,8 +7,8 @@ from typing import Final
 
 from django.conf import settings
 from django.db import DatabaseError, connection
-from django.db.migrations.executor import MigrationExecutor
 
+from ollamasite import schema
 from ollamasite.backups import databases
 from ollamasite.checkup.findings import Finding, error, warning
 from ollamasite.sizes import print_size
@@ -36,20 +36,13 @@ def look() -> Iterator[Finding]:
 
 
 def _migrations() -> Iterator[Finding]:
-    executor = MigrationExecutor(connection)
-    missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
-    if missing:
-        first = missing[0][0]
+    if missing := schema.pending():
         yield error(
             "database.not-migrated",
-            f"Migrations that the database lacks: {len(missing)}, from "
-            f"{first.app_label}.{first.name} on.",
+            f"Migrations that the database lacks: {len(missing)}, from {missing[0]} on.",
             "Run `ollamasite migrate` (`serve` does it at its start).",
         )
-    applied: dict[str, list[str]] = {}
-    for app, name in executor.loader.applied_migrations:
-        applied.setdefault(app, []).append(name)
-    if newer := databases.unknown_migrations(applied):
+    if newer := databases.unknown_migrations(databases.migrations()):
         yield error(
             "database.newer",
             f"The database was migrated by a newer version of ollamasite: {newer[0]} is unknown "

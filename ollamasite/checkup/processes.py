@@ -1,8 +1,6 @@
 """The processes of the site on this machine: what runs, what answers, what has been left."""
 
 import asyncio
-import fcntl
-import os
 import socket
 import time
 from collections.abc import Iterator
@@ -20,6 +18,7 @@ from models_app import job_lists, ledger_journal, nodes
 from ollamasite.celery import app
 from ollamasite.checkup import redis
 from ollamasite.checkup.findings import Finding, error, note, warning
+from ollamasite.listening import address, serve_runs
 from ollamasite.self_probe import SelfProbe
 
 _ANSWER_S: Final = 5.0
@@ -28,22 +27,6 @@ _WORKERS_ANSWER_S: Final = 2.0
 _SILENT: Final = timedelta(seconds=60)
 _WAITS_LONG: Final = timedelta(minutes=10)
 _LEFT_S: Final = 180.0
-
-
-def serve_runs() -> bool:
-    """Whether `ollamasite serve` holds this data directory."""
-    path = Path(settings.DATA_DIR) / "serve.lock"
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def look_at_redis() -> Iterator[Finding]:
@@ -88,14 +71,14 @@ def look_at_nodes() -> Iterator[Finding]:
 
 def look_at_web() -> Iterator[Finding]:
     """Tell whether this machine's web process answers."""
-    site = SelfProbe(settings.BIND_HOST, settings.BIND_PORT)
+    site = SelfProbe(*address())
     if asyncio.run(site.answers()):
         return
     if serve_runs():
         yield error(
             "web.silent",
             f"The web process does not answer at {site.url}.",
-            "Look at its log; OLLAMASITE_HOST and OLLAMASITE_PORT must be those it began with.",
+            "Look at its log, and restart it.",
         )
     else:
         yield note("web.not-started", f"No web process answers at {site.url}.")

@@ -6,7 +6,15 @@ from typing import Final
 
 from django.db import DatabaseError, connection
 
-from ollamasite.checkup import configuration, database, files, machine, processes, store
+from ollamasite.checkup import (
+    certificates,
+    configuration,
+    database,
+    files,
+    machine,
+    processes,
+    store,
+)
 from ollamasite.checkup.findings import Finding, Level, Look, note
 
 _LOOKS: Final[Mapping[str, tuple[Look, ...]]] = {
@@ -17,7 +25,7 @@ _LOOKS: Final[Mapping[str, tuple[Look, ...]]] = {
     "redis": (processes.look_at_redis,),
     "engine": (processes.look_at_engine, machine.look_at_llama),
     "nodes": (processes.look_at_nodes,),
-    "web": (processes.look_at_web,),
+    "web": (processes.look_at_web, certificates.look),
     "worker": (processes.look_at_worker, processes.look_at_jobs),
     "ledger": (processes.look_at_journals,),
     "store": (store.look,),

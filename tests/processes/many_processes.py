@@ -7,8 +7,6 @@ cluster first. Knows nothing of what the site answers.
 """
 
 import contextlib
-import datetime
-import ipaddress
 import os
 import shutil
 import signal
@@ -18,15 +16,13 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import psycopg
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from ollamasite.data_dir import run_dir
 from tests import compose
+from tests.certificates import make_certificate
 from tests.databases import postgres_program, postgres_user
 from tests.processes.running_site import free_port, wait_for
 
@@ -56,10 +52,14 @@ http {{
 
 
 class ManyProcesses:
-    """PostgreSQL, Redis, two webs, worker, inference and proxy, none of them started yet."""
+    """PostgreSQL, Redis, two webs, worker, inference and proxy, none of them started yet.
 
-    def __init__(self, folder: Path) -> None:
+    `settings`: of the site's own processes, besides those of the file.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
         self.folder = folder
+        self._settings = dict(settings)
         self.data_dir = folder / "data"
         (self.data_dir / "run").mkdir(parents=True)
         names = ("postgres", "redis", "web-1", "web-2", "http", "https")
@@ -123,9 +123,9 @@ class ManyProcesses:
         done = subprocess.run(command, env=environ, capture_output=True, check=False)
         return done.returncode == 0
 
-    def stop(self, name: str) -> int:
-        """Stop a service as `docker stop` does; return its exit code."""
-        told = str(self._services[name].told.get("stop_signal", "SIGTERM"))
+    def stop(self, name: str, told: str = "") -> int:
+        """Stop a service as `docker stop` does, or by another signal; return its exit code."""
+        told = told or str(self._services[name].told.get("stop_signal", "SIGTERM"))
         process = self._running.pop(name)
         process.send_signal(signal.Signals[told])
         try:
@@ -147,6 +147,24 @@ class ManyProcesses:
                 self._as_postgres("pg_ctl", "-D", str(self._cluster), "-m", "immediate", "stop")
             shutil.rmtree(self._cluster.parent, ignore_errors=True)
 
+    def database(self, name: str = "") -> psycopg.Connection[Any]:
+        """Connect to the site's database, or to another of its server; every statement counts."""
+        told = self._services["postgres"].environment
+        return psycopg.connect(
+            host="127.0.0.1",
+            port=self.ports["postgres"],
+            user=told["POSTGRES_USER"],
+            password=told["POSTGRES_PASSWORD"],
+            dbname=name or told["POSTGRES_DB"],
+            autocommit=True,
+        )
+
+    def connections_of(self, name: str) -> int:
+        """How many clients a service that listens has at this moment."""
+        port, established = f":{self.ports[name]:04X}", "01"
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        return sum(row[1].endswith(port) and row[3] == established for row in rows)
+
     def log(self, name: str) -> Path:
         """Where a service's output is."""
         return self.folder / f"{name}.log"
@@ -163,7 +181,7 @@ class ManyProcesses:
         of_image = {"PYTHONPATH": str(compose.ROOT), "PYTHONUNBUFFERED": "1"}
         # A machine that does much else answers at a tenth of its speed where threads meet at
         # barriers: one thread, and answers are over within the drain time.
-        return of_machine | of_image | told | {"OLLAMASITE_NUM_THREAD": "1"}
+        return of_machine | of_image | told | {"OLLAMASITE_NUM_THREAD": "1"} | self._settings
 
     # ------------------------------------------------------------ from containers to here
 
@@ -252,9 +270,7 @@ class ManyProcesses:
         all_of_it = " ".join([*options, *(f"'{word}'" for word in address), "-c fsync=off"])
         log = ["-l", str(cluster / "log")]
         self._as_postgres("pg_ctl", "-D", str(cluster), *log, "-w", "-o", all_of_it, "start")
-        user_and_password = f"{told['POSTGRES_USER']}:{told['POSTGRES_PASSWORD']}"
-        at = f"postgres://{user_and_password}@127.0.0.1:{self.ports['postgres']}"
-        with psycopg.connect(f"{at}/postgres", autocommit=True) as connection:
+        with self.database("postgres") as connection:
             connection.execute(f"CREATE DATABASE {told['POSTGRES_DB']}")
 
     def _as_postgres(self, program: str, *arguments: str) -> None:
@@ -275,39 +291,10 @@ _PROGRAMS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
-def make_certificate(folder: Path) -> Path:
-    """Write a certificate for localhost and its key, tls.crt and tls.key; return the former."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    names: list[x509.GeneralName] = [
-        x509.DNSName("localhost"),
-        x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
-    ]
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    encoding = serialization.Encoding.PEM
-    unencrypted = serialization.NoEncryption()
-    text = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, unencrypted)
-    (folder / "tls.key").write_bytes(text)
-    (folder / "tls.crt").write_bytes(certificate.public_bytes(encoding))
-    return folder / "tls.crt"
-
-
 @contextlib.contextmanager
-def many_processes(folder: Path) -> Iterator[ManyProcesses]:
-    """Run everything of the compose file."""
-    site = ManyProcesses(folder)
+def many_processes(folder: Path, **settings: str) -> Iterator[ManyProcesses]:
+    """Run everything of the compose file, with more settings of the site."""
+    site = ManyProcesses(folder, settings)
     try:
         site.start_all()
         yield site

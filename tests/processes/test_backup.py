@@ -1,8 +1,11 @@
 """A site that is backed up under load, and goes on in another place from the backup alone."""
 
 import contextlib
+import hashlib
+import itertools
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -16,12 +19,14 @@ import pytest
 from websockets.sync.client import connect
 
 from tests.databases import database_settings
+from tests.gguf_files import write_tiny_model
 from tests.processes.running_site import RunningSite, wait_for
 
 # Three starts of a site: on a busy machine each may take a minute.
 pytestmark = [pytest.mark.slow, pytest.mark.beside, pytest.mark.timeout(900)]
 
 MODEL = "smollm2:135m"
+MADE = "made-"
 SIGN_IN = """
 from django.test import Client
 from models_app.models import User
@@ -94,21 +99,25 @@ class Caller:
 
 @dataclass
 class Load:
-    """Callers who ask one question after the other until they are told to stop."""
+    """Callers who ask, and make and delete models, until they are told to stop."""
 
     site: RunningSite
     caller: Caller
+    folder: Path
     answers: int = 0
+    models: int = 0
     is_over: threading.Event = field(default_factory=threading.Event)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        threads = [threading.Thread(target=self._ask) for _ in range(4)]
+        kinds = (self._ask, self._ask, self._ask, self._make_models)
+        threads = [threading.Thread(target=kind) for kind in kinds]
         for thread in threads:
             thread.start()
         try:
-            wait_for(lambda: self.answers > 4, 120)
-            yield
+            wait_for(lambda: self.answers > 4 and self.models > 1, 120)
+            with self._half_an_upload():
+                yield
         finally:
             self.is_over.set()
             for thread in threads:
@@ -119,6 +128,30 @@ class Load:
             while not self.is_over.is_set():
                 self.caller.chat(client)
                 self.answers += 1
+
+    def _make_models(self) -> None:
+        with self.caller.client(self.site) as client:
+            for number in itertools.count():
+                if self.is_over.is_set():
+                    return
+                path = write_tiny_model(self.folder / "made.gguf", seed=number)
+                digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+                assert client.post(f"/api/blobs/{digest}", content=path.read_bytes()).is_success
+                made = {"model": f"{MADE}{number % 4}", "files": {"made.gguf": digest}}
+                assert client.post("/api/create", json=made | {"stream": False}).is_success
+                if number % 4 == 3:  # the others lose theirs when the next has their name
+                    gone = {"model": made["model"]}
+                    assert client.request("DELETE", "/api/delete", json=gone).is_success
+                self.models += 1
+
+    @contextlib.contextmanager
+    def _half_an_upload(self) -> Iterator[None]:
+        """Have sent a part of a file, and then no more of it."""
+        head = f"POST /api/blobs/sha256:{'0' * 64} HTTP/1.1\r\nHost: localhost\r\n"
+        head += f"Authorization: Bearer {self.caller.key}\r\nContent-Length: 8000000\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", self.site.port)) as connection:
+            connection.sendall(head.encode() + bytes(4_000_000))
+            yield
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +179,7 @@ def backed_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BackedUp]:
             client.post("/api/copy", json={"source": MODEL, "destination": "mine"})
             answer = caller.chat(client)["message"]["content"]
             names = sorted(model["name"] for model in client.get("/api/tags").json()["models"])
-        load = Load(site, caller, answers=1)
+        load = Load(site, caller, folder, answers=1)
         with load.running():
             before = load.answers
             done(site.data_dir, "backup", str(folder / "backup"))
@@ -182,7 +215,9 @@ def test_restored_site_goes_on_where_the_other_was(backed_up: BackedUp, tmp_path
         assert "API key" not in site.output, "it has its users"
         with caller.client(site) as client:
             models = client.get("/api/tags").json()["models"]
-            assert sorted(model["name"] for model in models) == backed_up.names
+            there = {model["name"] for model in models}
+            assert {name for name in there if not name.startswith(MADE)} == set(backed_up.names)
+            assert len(there) > len(backed_up.names)
             assert caller.chat(client)["message"]["content"] == backed_up.answer
 
             # What ran while the backup was made stands in a journal; its end, on neither side.
@@ -195,12 +230,15 @@ def test_restored_site_goes_on_where_the_other_was(backed_up: BackedUp, tmp_path
 
         assert "a question to be found again" in caller.page(site, "/chat/list")
         assert MODEL in caller.page(site, "/usage")
-        checked = done(site.data_dir, "check", "--deep", OLLAMASITE_PORT=str(site.port))
+        # It finds the port by itself.
+        checked = done(site.data_dir, "check", "--deep")
         assert "error" not in checked
         for part in ("redis", "web", "worker", "ledger", "store", "files' bytes"):
             assert f"ok       {part}\n" in checked, checked
         assert "damaged" not in done(site.data_dir, "verify")
         assert "as they were written" in done(site.data_dir, "audit", "verify")
+        restored = done(site.data_dir, "audit", "list", "--action", "site.restore")
+        assert json.loads((backed_up.backup / "backup.json").read_text())["made_at"] in restored
         assert site.end() == 0
     finally:
         site.clean_up()

@@ -2,6 +2,7 @@
 
 import hashlib
 import http.client
+import itertools
 import json
 import re
 import ssl
@@ -10,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import pairwise
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from openai import DefaultHttpxClient, OpenAI
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from tests.fakes.registry import FakeRegistry, fake_registry
 from tests.gguf_files import CHATML_JINJA, write_tiny_model
 from tests.processes.many_processes import ManyProcesses, many_processes
 from tests.processes.running_site import wait_for
@@ -36,6 +38,9 @@ PIECE: Final = bytes(range(256)) * 4096  # 1 MiB
 PIECES: Final = 200
 # Longer than anything may take, and far less than for ever.
 LIMIT_S: Final = 90.0
+# What the tiny model always goes on from, for longer than somebody waits.
+ENDLESS: Final[dict[str, Any]] = {"temperature": 0, "repeat_penalty": 1, "num_predict": 7000}
+MODEL_TYPE: Final = "application/vnd.ollama.image.model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +88,19 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with many_processes(tmp_path_factory.mktemp("many")) as processes:
+def registry() -> Iterator[FakeRegistry]:
+    with fake_registry() as registry:
+        yield registry
+
+
+@pytest.fixture(scope="module")
+def site(registry: FakeRegistry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("many")
+    settings = {
+        "OLLAMASITE_ALLOWED_REGISTRIES": f"http://{registry.host}",
+        "OLLAMASITE_LOG_FORMAT": "json",
+    }
+    with many_processes(folder, **settings) as processes:
         alice = ["ollamasite", "create-user", "alice", "--admin", "--password-stdin"]
         processes.run("web-1", *alice, told=f"{PASSWORD}\n")
         key = processes.run("web-1", "ollamasite", "create-key", "alice").strip()
@@ -167,7 +183,7 @@ def bursts(times_s: list[float]) -> int:
 
     A proxy that keeps what passes until it has a buffer full makes 20 of 400 pieces.
     """
-    return 1 + sum(later - sooner > 0.001 for sooner, later in pairwise(times_s))
+    return 1 + sum(later - sooner > 0.001 for sooner, later in itertools.pairwise(times_s))
 
 
 def openai_stream_s(site: Site) -> list[float]:
@@ -208,15 +224,27 @@ def test_ollama_streams(site: Site) -> None:
     assert "".join(part.message.content or "" for part in parts) == whole.message.content
 
 
-def test_client_that_leaves_ends_its_answer(site: Site) -> None:
-    body = {"model": MODEL, "prompt": "a", "raw": True, "options": {"num_predict": 7000}}
-    for _ in range(5):  # a random model may end an answer by itself at once
-        with site.client() as client, client.stream("POST", "/api/generate", json=body) as answer:
-            lines = answer.iter_lines()
-            next(lines)
-        left_s = time.monotonic()
-        wait_for(lambda: running_requests(site) == 0, 10)
-        assert time.monotonic() - left_s < 5  # 7000 tokens take longer; to be one second
+def ends_on_node(site: Site, request_id: str) -> list[dict[str, Any]]:
+    """Return what the node has written of the end of a request."""
+    lines = site.processes.log("inference").read_text().splitlines()
+    told = [json.loads(line) for line in lines if request_id in line]
+    return [line for line in told if line["event"] == "request ended"]
+
+
+def test_client_that_leaves_is_heard_of_by_the_node(site: Site) -> None:
+    body = {"model": MODEL, "prompt": "a", "raw": True, "options": ENDLESS}
+    with site.client() as client, client.stream("POST", "/api/generate", json=body) as answer:
+        next(answer.iter_lines())
+        left = datetime.now(UTC)
+    request_id = answer.headers["x-request-id"]
+    wait_for(lambda: bool(ends_on_node(site, request_id)), LIMIT_S)
+    [end] = ends_on_node(site, request_id)
+
+    assert end["outcome"] == "cancelled"
+    assert end["tokens_out"] < ENDLESS["num_predict"]
+    # It is to be one second. By the node's own clock, which is this machine's.
+    assert (datetime.fromisoformat(end["timestamp"]) - left).total_seconds() < 5
+    wait_for(lambda: running_requests(site) == 0, LIMIT_S)
 
 
 def test_websocket_says_an_answer(site: Site) -> None:
@@ -416,3 +444,116 @@ def test_no_request_is_lost_by_a_restart(site: Site, name: str) -> None:
 
     assert load.failures == []
     assert code == 0
+
+
+@pytest.mark.parametrize(("signal", "seed"), [("SIGTERM", 1), ("SIGQUIT", 2)])
+def test_job_goes_on_while_its_worker_is_restarted(
+    site: Site, registry: FakeRegistry, tmp_path: Path, signal: str, seed: int
+) -> None:
+    # SIGTERM waits for it; SIGQUIT is what is done when the drain time is over.
+    path = write_tiny_model(tmp_path / "slow.gguf", seed=seed)
+    config = b'{"model_format":"gguf","model_family":"llama"}'
+    name = f"them/{signal.lower()}"
+    manifest = registry.add_manifest(name, [(MODEL_TYPE, path.read_bytes())], config=config)
+    registry.is_slow_s = 0.5
+    told: list[dict[str, Any]] = []
+    pulled = {"model": f"http://{registry.host}/{name}"}
+
+    def pull() -> None:
+        with site.client() as client, client.stream("POST", "/api/pull", json=pulled) as answer:
+            told.extend(json.loads(line) for line in answer.iter_lines())
+
+    thread = threading.Thread(target=pull)
+    thread.start()
+    digest = manifest["layers"][0]["digest"]
+    wait_for(lambda: bool(registry.gets_of(digest)), LIMIT_S)
+    site.processes.stop("worker", signal)
+    site.processes.start("worker")
+    thread.join(LIMIT_S)
+
+    assert told[-1] == {"status": "success"}, told[-3:]
+    assert [line for line in told if "error" in line] == []
+
+
+def frames_of(socket: ClientConnection) -> Iterator[dict[str, Any]]:
+    while True:
+        yield json.loads(socket.recv(LIMIT_S))
+
+
+@dataclass(frozen=True, slots=True)
+class ChatPage:
+    """What the chat page does, for somebody who has signed in."""
+
+    site: Site
+    session: str
+
+    def socket(self) -> ClientConnection:
+        origin = {"Origin": self.site.url, "Cookie": f"ollamasite_session={self.session}"}
+        return self.site.socket("ws/chats", origin)
+
+    def ask(self, socket: ClientConnection) -> str:
+        """Ask for a long answer; return its message when it has words."""
+        asked = {"type": "ask", "id": "q", "model": MODEL, "text": "hello", "options": ENDLESS}
+        socket.send(json.dumps(asked))
+        frames = frames_of(socket)
+        started = next(frames)
+        assert started["type"] == "started", started
+        next(frame for frame in frames if frame["type"] == "growth" and frame["version"] > 20)
+        return str(started["message"])
+
+    def follow(self, socket: ClientConnection, message: str) -> list[dict[str, Any]]:
+        """Follow an answer from its beginning to its end; return what was told."""
+        socket.send(json.dumps({"type": "follow", "id": "f", "message": message, "version": 0}))
+        told = []
+        for frame in frames_of(socket):
+            told.append(frame)
+            if frame["type"] in {"ended", "error"}:
+                break
+        return told
+
+    def row(self, message: str) -> tuple[str, str]:
+        """Return an answer's state and text as they are stored."""
+        wanted = "SELECT state, text FROM models_app_chatmessage WHERE message_id = %s"
+        with self.site.processes.database() as database:
+            row = database.execute(wanted, [message]).fetchone()
+        assert row
+        return row[0], row[1]
+
+
+def session_of(site: Site, name: str) -> str:
+    with site.client(headers={"Authorization": ""}) as client:
+        del client.headers["Authorization"]
+        assert sign_in(client, name).status_code == 302
+        return client.cookies["ollamasite_session"]
+
+
+def test_answer_of_the_chat_page_outlives_its_web(site: Site) -> None:
+    webs = ("web-1", "web-2")
+    page, processes = ChatPage(site, session_of(site, "alice")), site.processes
+    wait_for(lambda: not any(map(processes.connections_of, webs)), LIMIT_S)
+    with page.socket() as first:
+        [serving] = [name for name in webs if processes.connections_of(name)]
+        message = page.ask(first)
+        wait_for(lambda: len(page.row(message)[1]) > 100, LIMIT_S)
+        _, before = page.row(message)
+        stopping = threading.Thread(target=processes.stop, args=(serving,))
+        stopping.start()
+        with pytest.raises(ConnectionClosed) as closed:
+            for frame in frames_of(first):
+                assert frame["type"] == "growth"
+    with page.socket() as second:  # at the other one
+        state_there, _ = page.row(message)
+        told = page.follow(second, message)
+        again = page.follow(second, message)
+    stopping.join(LIMIT_S)
+    processes.start(serving)
+    wait_for(lambda: processes.is_healthy(serving), LIMIT_S)
+    state, text = page.row(message)
+
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1012
+    assert state_there == "running", "it was too short to be followed"
+    assert {frame["type"] for frame in told[:-1]} == {"growth"}
+    assert (told[-1]["type"], told[-1]["state"], told[-1]["error"]) == ("ended", "done", None)
+    assert [frame["html"] for frame in again] == [told[-1]["html"]]
+    assert (state, text[: len(before)]) == ("done", before)

@@ -6,15 +6,16 @@ import logging
 import sys
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from ollamasite.durations import parse_duration_s
+from ollamasite.listening import address
 from ollamasite.load_test import report
 from ollamasite.load_test.asking import Api
 from ollamasite.load_test.figures import Summary, summarize
 from ollamasite.load_test.limit import Limit, Targets, find_limit
 from ollamasite.load_test.users import Load, LoadTestError, Users
+from ollamasite.self_probe import SelfProbe
 
 
 class Command(BaseCommand):
@@ -28,7 +29,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the arguments."""
-        here = f"http://{settings.BIND_HOST}:{settings.BIND_PORT}"
+        here = SelfProbe(*address()).url
         add = parser.add_argument
         add("--url", default=here, help="the site; default: %(default)s")
         add("--model", required=True)

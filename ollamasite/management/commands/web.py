@@ -17,6 +17,7 @@ from inference import generation, recording
 from inference.chats import answers
 from models_app import ledger_writer, limits
 from ollamasite import draining, leaving, tracing
+from ollamasite.schema import refuse_unmigrated
 from registry.jobs import watch
 
 # Clients keep pooled connections for long; closing earlier than they do costs them errors.
@@ -39,6 +40,7 @@ class Command(BaseCommand):
 
     def handle(self, *, host: str, port: int, server: str, **_: object) -> None:
         """Run the server in this process."""
+        refuse_unmigrated()
         application = import_string(settings.ASGI_APPLICATION)
         # What has been imported stays: without this, Python looks through all of it (100 ms, in
         # which every stream stands still) each time it collects garbage.

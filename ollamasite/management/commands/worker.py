@@ -16,6 +16,7 @@ from django.core.management.base import BaseCommand
 from inference import recording
 from models_app import browser_sessions, ledger_chores
 from ollamasite.celery import app
+from ollamasite.schema import refuse_unmigrated
 from registry import upstreams
 from registry.jobs import recovery
 
@@ -40,6 +41,7 @@ class Command(BaseCommand):
 
     def handle(self, *, concurrency: int, **_: object) -> None:
         """Run the worker in this process and its pool in children."""
+        refuse_unmigrated()
         # Celery warns everybody who runs it as root, in a container say. The danger it means is
         # pickle, which this site does not accept.
         warnings.filterwarnings("ignore", message="You're running the worker with superuser")
