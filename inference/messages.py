@@ -162,7 +162,7 @@ class UpstreamRef(Part, frozen=True):
     kind: str
     model: str
     key: str = ""
-    concurrency: int = 8  # requests at a time; the others wait here
+    concurrency: int = 8  # requests at a time, of all its models; the others wait here
     connect_s: float = 10.0
     first_s: float = 300.0
     silence_s: float = 60.0
@@ -194,9 +194,9 @@ class ModelRef(Part, frozen=True):
 
     @property
     def runner_key(self) -> str:
-        """What identifies a runner: models with the same files share one."""
+        """What identifies a runner: models with the same files, or of one engine, share one."""
         if self.upstream is not None:
-            return f"upstream:{self.upstream.name}/{self.upstream.model}"
+            return f"upstream:{self.upstream.name}"
         parts = [self.weights]
         if self.projector:
             parts.append(self.projector)

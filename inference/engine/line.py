@@ -49,6 +49,7 @@ IS_PAUSED: Final = "paused"
 _LEAST_TURN_S: Final = 10.0
 _TURN_LOADS: Final = 4
 _MOST_PAUSED: Final = 4  # for each slot
+_MOST_SERVED: Final = 256  # models that an upstream's runner remembers
 
 
 class RunnerState(enum.Enum):
@@ -77,6 +78,8 @@ class Runner:
     is_allowed: bool = False  # it may load what it has measured
     is_leaving: bool = False  # somebody needs its place: it takes nobody new
     need: Need = field(default_factory=lambda: Need(system_bytes=0))
+    # Of an upstream's: the models it has had requests for, by digest, and their windows in tokens.
+    served: dict[str, tuple[ModelRef, int]] = field(default_factory=dict)
 
     @property
     def is_busy(self) -> bool:
@@ -112,8 +115,11 @@ class Runner:
     def suits(self, wanted: RunnerOptions) -> bool:
         """Whether a request with these options can be served without a reload.
 
-        A larger window than asked for will do; what the request leaves open does not matter.
+        A larger window than asked for will do; what the request leaves open does not matter. An
+        engine elsewhere is what it is, whichever of its models somebody asks for.
         """
+        if self.is_upstream:
+            return True
         has = self.options
         if wanted.num_ctx > has.num_ctx or wanted.num_batch != has.num_batch:
             return False
@@ -135,6 +141,15 @@ class Runner:
         self.model = request.model
         if request.keep_alive_s is not None:
             self.keep_alive_s = request.keep_alive_s
+        if self.is_upstream:
+            self.served.pop(request.model.digest, None)
+            self.served[request.model.digest] = request.model, request.runner.num_ctx
+            if len(self.served) > _MOST_SERVED:
+                del self.served[next(iter(self.served))]
+
+    def has_requests_for(self, digest: str) -> bool:
+        """Whether one of its requests is for the model with this manifest."""
+        return any(e.request.model.digest == digest for e in self.line.on_runner.values())
 
 
 @dataclass(slots=True, eq=False)
@@ -206,9 +221,7 @@ class Line:
         if isinstance(request, Load):
             self._loads.append(WaitingLoad(request, number, now))
             return
-        choices = request.choices if isinstance(request, Generate) else 1
-        entry = Entry(request, number, now, slots=max(1, min(choices, self.parallel)))
-        self._queue.add(entry)
+        self._queue.add(Entry(request, number, now, slots=self._slots_of(request)))
 
     def note_position(self, request_id: str, now: float) -> None:
         """Remember at which place a request that could not be served at once has to wait."""
@@ -232,6 +245,7 @@ class Line:
         """Serve the line of a runner that is ready, as far as it goes."""
         actions = self._end_loads(runner, now)
         while (entry := self._next(runner, now)) is not None:
+            entry.slots = self._slots_of(entry.request)  # an upstream's limit may have changed
             missing = self._queue.slots_taken + entry.slots - self.parallel
             if missing > 0:
                 victims = self._victims(entry, missing)
@@ -347,6 +361,10 @@ class Line:
             for entry in self.on_runner.values()
             if not entry.is_paused
         ]
+
+    def _slots_of(self, request: Generate | Embed) -> int:
+        choices = request.choices if isinstance(request, Generate) else 1
+        return max(1, min(choices, self.parallel))
 
     def _end_loads(self, runner: Runner, now: float) -> list[Action]:
         """End the loads for which the runner will do; one for which it does not waits for it."""

@@ -138,7 +138,10 @@ class Scheduler:
 
     def unload(self, request: Unload, now: float) -> list[Action]:
         """Let a model go as soon as it is idle; answered at once, also where it is not loaded."""
-        if runner := self._runners.get(request.model.runner_key):
+        runner = self._runners.get(request.model.runner_key)
+        if runner is not None:
+            runner.served.pop(request.model.digest, None)
+        if runner is not None and not runner.served:
             pinned = request.model.is_pinned
             runner.model = structs.replace(runner.model, is_pinned=pinned)
             if not pinned:

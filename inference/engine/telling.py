@@ -5,8 +5,10 @@ Reads the scheduler and the runners' processes; changes nothing and knows no con
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
+
+from msgspec import structs
 
 from inference.engine.line import Runner, RunnerState
 from inference.engine.runner_process import RunnerProcess
@@ -23,14 +25,30 @@ def loaded_models(
 ) -> tuple[LoadedModel, ...]:
     """Return what is in memory, the latest expiry first."""
     models = [
-        _listed(runner, processes.get(runner.key), now)
+        model
         for runner in scheduler.runners
         if runner.state is not RunnerState.STOPPING
+        for model in _listed(runner, processes.get(runner.key), now)
     ]
     return tuple(sorted(models, key=_expiry_of, reverse=True))
 
 
-def _listed(runner: Runner, process: RunnerProcess | None, now: float) -> LoadedModel:
+def _listed(runner: Runner, process: RunnerProcess | None, now: float) -> Iterator[LoadedModel]:
+    """Yield the model of a runner; of an upstream's, those it has had requests for."""
+    listed = _described(runner, process, now)
+    if not runner.served:
+        yield listed
+    for digest, (model, window_tokens) in runner.served.items():
+        yield structs.replace(
+            listed,
+            name=model.name,
+            digest=digest,
+            context_length=window_tokens,
+            is_busy=runner.has_requests_for(digest),
+        )
+
+
+def _described(runner: Runner, process: RunnerProcess | None, now: float) -> LoadedModel:
     opened = process.opened if process else None
     # What is still loading is listed too, with what it is expected to take (contract 7).
     stays_whole_time = opened is None or runner.is_busy

@@ -7,7 +7,6 @@ be compared. `xllamacpp` is a prebuilt wheel with that server.
 import concurrent.futures
 import contextlib
 import http.client
-import importlib.util
 import json
 import math
 import os
@@ -31,7 +30,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.beside,
     pytest.mark.timeout(900),
-    pytest.mark.skipif(not importlib.util.find_spec("xllamacpp"), reason="no xllamacpp"),
 ]
 
 SERVER: Final = Path(__file__).with_name("upstream_server.py")
