@@ -22,7 +22,10 @@ _JUST_NOW_S: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class LoadedRow:
-    """A model in memory. `leaves_in_s` is None for one that stays."""
+    """A model in memory. `leaves_in_s` is None for one that stays.
+
+    `processor` is empty for one that an engine elsewhere computes.
+    """
 
     name: str
     memory: str
@@ -89,6 +92,7 @@ def memory_bar(
     parts = [
         (f"{model.name}: {format_bytes(model.size_bytes)}", model.size_bytes, str(place))
         for place, model in enumerate(loaded, before + 1)
+        if not _is_elsewhere(model)
     ]
     if others > 0:
         parts.append((f"Models that you cannot see: {format_bytes(others)}", others, "others"))
@@ -138,6 +142,11 @@ def format_bytes(count: int) -> str:
     return f"{size:.1f} {unit}" if has_one_figure and unit != "B" else f"{size:.0f} {unit}"
 
 
+def format_size(count: int) -> str:
+    """Return a size; nothing for a model that has no files here."""
+    return format_bytes(count) if count else ""
+
+
 def format_context(tokens: int) -> str:
     """Return a context length as people say it: `128K`, `4K`, or the number itself."""
     if tokens and tokens % _KIBI == 0:
@@ -167,8 +176,8 @@ def _loaded_row(model: LoadedModel) -> LoadedRow:
     leaves_in_s = None if stays else max(0, round(model.expires_in_s or 0))
     return LoadedRow(
         name=model.name,
-        memory=format_bytes(model.size_bytes),
-        processor=_processor(model),
+        memory="none here" if _is_elsewhere(model) else format_bytes(model.size_bytes),
+        processor="" if _is_elsewhere(model) else _processor(model),
         context=f"{model.context_length:,} tokens",
         leaves_in_s=leaves_in_s,
         leaves_in=format_duration(leaves_in_s) if leaves_in_s else "",
@@ -177,11 +186,16 @@ def _loaded_row(model: LoadedModel) -> LoadedRow:
     )
 
 
+def _is_elsewhere(model: LoadedModel) -> bool:
+    """Whether an engine elsewhere has it: it takes nothing."""
+    return not model.size_bytes and not model.is_loading
+
+
 def _model_row(model: ListedModel, *, now: datetime, is_loaded: bool) -> ModelRow:
     context_tokens = model.context_length
     return ModelRow(
         name=model.name,
-        size=format_bytes(model.size_bytes),
+        size=format_size(model.size_bytes),
         parameter_size=model.parameter_size,
         quantization=model.quantization_level,
         context=format_context(context_tokens) if context_tokens else "",

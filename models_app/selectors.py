@@ -60,6 +60,7 @@ class ListedTag:
     size_bytes: int
     config: str  # a JSON object; undecoded, as a thousand models share few of them
     model_id: int
+    media_type: str  # of the manifest
     target: ModelName | None = None  # whose tag it is, where the name is an alias
 
 
@@ -144,11 +145,11 @@ def visible_tags(principal: Principal, *, named: str = "") -> list[ListedTag]:
         *("model__name", "name", "model__namespace", "model__host"),
         *("modified_at", "manifest__digest", "manifest__size_bytes"),
         Cast("manifest__config", TextField()),
-        "model_id",
+        *("model_id", "manifest__media_type"),
         *("model__is_mirror", "model__owner_id", "pk"),
     )
     rows = _without_hidden(principal, list(found))
-    tags = [ListedTag(ModelName(*columns[:4]), *columns[4:9]) for columns in rows]
+    tags = [ListedTag(ModelName(*columns[:4]), *columns[4:10]) for columns in rows]
     aliases = _visible_aliases(principal, tags)
     if not aliases:
         return tags

@@ -10,15 +10,15 @@ from typing import Any, Final
 
 import msgspec
 
-from models_app import selectors, services
+from models_app import audit, selectors, services
 from models_app.names import ModelName
 from models_app.permissions import Principal
 from models_app.services import NewLayer, NewManifest
-from registry import create_source, manifests, progress, quantize, quotas, removal
+from registry import create_source, manifests, progress, quantize, quotas, removal, served
 from registry.blobs import BlobStore, blob_store
 from registry.create_source import Source, layer_of
 from registry.digest import Digest
-from registry.errors import InvalidCreate, ServedElsewhere
+from registry.errors import InvalidCreate
 from registry.known_templates import known_template
 from registry.library import ResolvedModel, write_target
 from registry.manifests import Config, LayerRef, Manifest
@@ -107,12 +107,23 @@ def _store_model(
                 _report_layer(layer, request.principal, report)
         layers = own + added
         config = _config(completed, source, layers)
-        stored = store.write_bytes(manifests.print_config(config))
-        manifest = Manifest(config=layer_of(stored, manifests.CONFIG_TYPE), layers=layers)
+        manifest = _manifest(request, config, layers, store)
         quotas.require_room(target, owner_id, manifest.sizes)
         report(Progress(status="writing manifest"))
         written = _new_manifest(manifest, config, source.ggufs)
+        return _write(target, written, request, owner_id)
+
+
+def _write(
+    target: ModelName, written: NewManifest, request: CreateModel, owner_id: int | None
+) -> ModelName:
+    serving = request.base.serving if request.base else None
+    if serving is None:
         return services.write_tag(target, written, owner_id=owner_id)
+    with audit.act():
+        name = services.write_tag(target, written, owner_id=owner_id)
+        served.record(written.digest, serving)
+        return name
 
 
 def _check_texts(request: CreateModel) -> None:
@@ -130,7 +141,7 @@ def _check_texts(request: CreateModel) -> None:
 def _source(request: CreateModel, store: BlobStore, report: Report) -> Source:
     if request.base is not None:
         if request.base.serving is not None:
-            raise ServedElsewhere(request.base.name)
+            served.require_words_only(request.base, request)
         source = create_source.source_of_model(request.base)
     elif request.files is not None:
         source = create_source.source_of_files(request.files, store, report)
@@ -218,7 +229,18 @@ def _report_layer(layer: LayerRef, principal: Principal | None, report: Report) 
 # ------------------------------------------------------------------ config and rows
 
 
+def _manifest(
+    request: CreateModel, config: Config, layers: tuple[LayerRef, ...], store: BlobStore
+) -> Manifest:
+    if request.base is not None and request.base.serving is not None:
+        return served.new_manifest(config, layers, store, source=request.base.name)
+    stored = store.write_bytes(manifests.print_config(config))
+    return Manifest(config=layer_of(stored, manifests.CONFIG_TYPE), layers=layers)
+
+
 def _config(request: CreateModel, source: Source, layers: tuple[LayerRef, ...]) -> Config:
+    if request.base is not None and request.base.serving is not None:
+        return served.config_upon(request.base, requires=request.requires)
     named = {
         name: getattr(request, name) or source.config.get(name, "")
         for name in ("renderer", "parser", "requires")
@@ -248,6 +270,7 @@ def _new_manifest(
             )
             for layer in (manifest.config, *manifest.layers)
         ],
+        media_type=manifest.mediaType,
     )
 
 

@@ -94,8 +94,8 @@ class ResolvedModel(ModelContents):
 
     @property
     def size_bytes(self) -> int:
-        """The size of all its layers."""
-        return self.manifest.size_bytes
+        """The size of all its layers; of what an engine elsewhere serves there is nothing here."""
+        return 0 if self.serving else self.manifest.size_bytes
 
     @property
     def weights_path(self) -> Path:
@@ -326,17 +326,11 @@ def _contents(manifest_body: bytes) -> ModelContents:
     gguf = selectors.blob_gguf(weights.blob.hex)
     projector = next((layer.blob.hex for layer in manifest.of_type(manifests.PROJECTOR)), "")
     template = _text(manifest, manifests.TEMPLATE)
-    parameters = _bytes(manifest, manifests.PARAMS)
-    messages = _bytes(manifest, manifests.MESSAGES)
     return ModelContents(
-        manifest=manifest,
+        **_texts(manifest),
         weights=weights.blob.hex,
         parent_model=weights.source,
         template=template,
-        system=_text(manifest, manifests.SYSTEM),
-        parameters=manifests.parse_parameters(parameters) if parameters else {},
-        messages=manifests.parse_messages(messages) if messages else (),
-        license=tuple(_to_text(_read(layer)) for layer in manifest.of_type(manifests.LICENSE)),
         projector=projector,
         adapters=tuple(layer.blob.hex for layer in manifest.of_type(manifests.ADAPTER)),
         gguf=gguf,
@@ -349,20 +343,35 @@ def _contents(manifest_body: bytes) -> ModelContents:
     )
 
 
+def _texts(manifest: Manifest) -> dict[str, Any]:
+    """Return the fields that need no weights: what the layers say in words and numbers."""
+    parameters = _bytes(manifest, manifests.PARAMS)
+    messages = _bytes(manifest, manifests.MESSAGES)
+    return {
+        "manifest": manifest,
+        "system": _text(manifest, manifests.SYSTEM),
+        "parameters": manifests.parse_parameters(parameters) if parameters else {},
+        "messages": manifests.parse_messages(messages) if messages else (),
+        "license": tuple(_to_text(_read(layer)) for layer in manifest.of_type(manifests.LICENSE)),
+    }
+
+
+@lru_cache(maxsize=_CACHED_MODELS)
+def _served_texts(manifest_body: bytes) -> Mapping[str, Any]:
+    return _texts(manifests.parse_manifest(manifest_body))
+
+
 def _served_contents(record: TagRecord) -> ModelContents:
-    """Return what is known of a model whose files are elsewhere: what its config says."""
+    """Return what is known of a model whose weights are elsewhere: its config and its texts."""
     family = record.config.get("model_family", "")
     context_length = record.config.get("context_length", 0)
     metadata = {"general.architecture": family, f"{family}.context_length": context_length}
+    texts = _served_texts(record.manifest)
     return ModelContents(
-        manifest=manifests.parse_manifest(record.manifest),
+        **texts,
         weights="",
-        parent_model="",
+        parent_model=texts["manifest"].config.source,
         template="",
-        system="",
-        parameters={},
-        messages=(),
-        license=(),
         projector="",
         adapters=(),
         gguf={"architecture": family, "metadata": metadata, "context_length": context_length},
@@ -398,7 +407,7 @@ def _listed(tag: ListedTag) -> ListedModel:
         namespace=(tag.target or tag.name).namespace or LIBRARY,
         model_id=tag.model_id,
         digest=tag.digest,
-        size_bytes=tag.size_bytes,
+        size_bytes=0 if tag.media_type == manifests.UPSTREAM_TYPE else tag.size_bytes,
         modified_at=tag.modified_at,
         details=config.details,
         context_length=config.context_length,

@@ -26,6 +26,7 @@ from registry.template_choice import choose_template
 
 _KEY_WIDTH: Final = 30
 _BLOCK: Final = re.compile(r"blk\.([0-9]{1,9})\.")
+_PARAMETER_COUNT: Final = "general.parameter_count"
 _HIDDEN_KEYS: Final = frozenset({"general.name", "tokenizer.chat_template"})
 
 
@@ -79,7 +80,8 @@ def model_info(model: ResolvedModel, *, is_verbose: bool) -> dict[str, Any]:
     if is_verbose and model.serving is None:
         gguf = inspect(model.weights_path, with_arrays=True).to_json()
     info = _info(gguf)
-    return {key: value for key, value in info.items() if key not in _HIDDEN_KEYS}
+    hidden = _HIDDEN_KEYS if model.serving is None else _HIDDEN_KEYS | {_PARAMETER_COUNT}
+    return {key: value for key, value in info.items() if key not in hidden}
 
 
 def tensors(model: ResolvedModel) -> list[dict[str, Any]]:
@@ -111,7 +113,7 @@ def projector_info(model: ResolvedModel, *, is_verbose: bool) -> dict[str, Any]:
 
 def _info(gguf: Mapping[str, Any]) -> dict[str, Any]:
     info = {key: _to_go_number(value) for key, value in gguf.get("metadata", {}).items()}
-    info["general.parameter_count"] = gguf.get("parameter_count", 0)
+    info[_PARAMETER_COUNT] = gguf.get("parameter_count", 0)
     return {key: info[key] for key in sorted(info)}
 
 

@@ -5,7 +5,6 @@ do. Everything that leaves the machine goes through `ollamasite.outbound`. Knows
 """
 
 import asyncio
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -23,12 +22,11 @@ from ollamasite.errors import OutboundFailed, OutboundRefused, ServiceError
 from ollamasite.outbound.client import Caps, OutboundClient
 from ollamasite.outbound.hosts import AllowedHosts
 from ollamasite.outbound.urls import parse_url
-from registry import manifests, removal
+from registry import manifests, removal, served
 from registry.blobs import blob_store
-from registry.create_source import layer_of
 from registry.digest import Digest
 from registry.library import write_target
-from registry.manifests import Config, Manifest
+from registry.manifests import Config
 
 CAPABILITIES: Final = ("completion", "tools", "insert", "vision", "embedding", "thinking")
 DEFAULT_CAPABILITIES: Final = ("completion", "tools")
@@ -223,21 +221,15 @@ def _manifest(new: NewServed, serving: Serving) -> NewManifest:
         architecture="amd64",
         os="linux",
     )
-    # Something nobody can guess: a manifest with the same bytes would be the same model.
-    body = {**msgspec.to_builtins(config), "seal": secrets.token_hex(16)}
-    stored = blob_store().write_bytes(msgspec.json.encode(body))
-    layer = layer_of(stored, manifests.CONFIG_TYPE)
-    written = manifests.print_manifest(
-        Manifest(mediaType=manifests.UPSTREAM_TYPE, config=layer, layers=())
-    )
+    manifest = served.new_manifest(config, (), blob_store())
+    written = manifests.print_manifest(manifest)
+    own = manifest.config
     return NewManifest(
         digest=Digest.of(written).hex,
         body=written,
         config=msgspec.to_builtins(config),
-        layers=[
-            NewLayer(digest=layer.blob.hex, size_bytes=layer.size, media_type=manifests.CONFIG_TYPE)
-        ],
-        media_type=manifests.UPSTREAM_TYPE,
+        layers=[NewLayer(digest=own.blob.hex, size_bytes=own.size, media_type=own.mediaType)],
+        media_type=manifest.mediaType,
     )
 
 

@@ -179,7 +179,7 @@ def _card(entry: Entry, loaded: Collection[str], now: datetime) -> Card:
     listed = entry.listed
     context = listed.context_length
     facts = (
-        ("Size", overview.format_bytes(listed.size_bytes)),
+        ("Size", overview.format_size(listed.size_bytes)),
         ("Parameters", listed.parameter_size),
         ("Quantization", listed.quantization_level),
         ("Context", overview.format_context(context) if context else ""),

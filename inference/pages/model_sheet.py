@@ -13,7 +13,9 @@ from inference import overview
 from inference.messages import LoadedModel
 from inference.overview import LoadedRow
 from inference.pages import model_list
+from models_app import upstreams
 from models_app.permissions import Verb
+from models_app.upstreams import Serving
 from registry import show
 from registry.catalogue import Sheet
 from registry.library import ResolvedModel
@@ -65,8 +67,22 @@ class TagRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """The engine elsewhere that serves a model. `name` is empty where it was removed."""
+
+    name: str
+    program: str
+    model: str  # what the engine calls it
+    state: str
+    is_good: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ShownSheet:
-    """All that the page shows of a model. `loaded` is None where it is not in memory."""
+    """All that the page shows of a model. `loaded` is None where it is not in memory.
+
+    `engine` is None where its files are here.
+    """
 
     name: str
     link: str
@@ -88,6 +104,7 @@ class ShownSheet:
     modified_at: datetime
     modified: str
     loaded: LoadedRow | None
+    engine: Engine | None
     may: Mapping[str, bool]
 
 
@@ -96,8 +113,9 @@ def shown_sheet(
 ) -> ShownSheet:
     """Return what the page shows; `in_memory` is all that the node holds."""
     model = sheet.model
+    is_here = model.serving is None
     mine = next((each for each in in_memory if each.digest == model.digest), None)
-    metadata = metadata_rows(model)
+    metadata = metadata_rows(model) if is_here else []
     return ShownSheet(
         name=model.name,
         link=sheet.link,
@@ -122,12 +140,13 @@ def shown_sheet(
         modified_at=model.modified_at,
         modified=overview.format_age(model.modified_at, now),
         loaded=overview.loaded_rows([mine])[0] if mine else None,
+        engine=_engine(model.serving) if model.serving else None,
         may={
             "use": Verb.USE in sheet.verbs,
             "copy": Verb.PULL in sheet.verbs,
             "delete": Verb.MANAGE in sheet.verbs,
             "share": sheet.access is not None,
-            "pin": may_pin and Verb.USE in sheet.verbs,
+            "pin": may_pin and is_here and Verb.USE in sheet.verbs,
         },
     )
 
@@ -159,18 +178,35 @@ def metadata_rows(model: ResolvedModel) -> list[tuple[str, str]]:
     return rows
 
 
+def _engine(serving: Serving) -> Engine:
+    state, is_good = "Nobody has looked at it of late", True
+    if not serving.name:
+        state, is_good = "It was removed from this site", False
+    elif not serving.is_enabled:
+        state, is_good = "It is switched off", False
+    elif serving.is_up is not None:
+        state, is_good = ("It answers", True) if serving.is_up else ("It does not answer", False)
+    return Engine(
+        name=serving.name,
+        program=dict(upstreams.KIND_CHOICES).get(serving.kind, ""),
+        model=serving.model,
+        state=state,
+        is_good=is_good,
+    )
+
+
 def _facts(sheet: Sheet) -> list[tuple[str, str]]:
     model = sheet.model
     details = model.details
     context = model.config.get("context_length") or model.gguf.get("context_length") or 0
     width = model.config.get("embedding_length") or model.gguf.get("embedding_length") or 0
     return [
-        ("Size", overview.format_bytes(model.size_bytes)),
+        ("Size", overview.format_size(model.size_bytes)),
         ("Parameters", details.parameter_size),
         ("Quantization", details.quantization_level),
         ("Context", f"{context:,} tokens" if context else ""),
         ("Vector length", f"{width:,}" if "embedding" in model.capabilities and width else ""),
-        ("Architecture", details.family),
+        ("Architecture", "" if model.serving else details.family),
         ("License", ", ".join(dict.fromkeys(sheet.licenses))),
         ("Made from", details.parent_model),
         ("Sees with", "a projector of its own" if model.projector else ""),
@@ -237,7 +273,7 @@ def _tags(sheet: Sheet, loaded: set[str], now: datetime) -> list[TagRow]:
             link=link,
             tag=tag.name.rpartition(":")[2],
             digest=tag.digest,
-            size=overview.format_bytes(tag.size_bytes),
+            size=overview.format_size(tag.size_bytes),
             quantization=tag.quantization_level,
             modified_at=tag.modified_at,
             modified=overview.format_age(tag.modified_at, now),

@@ -26,7 +26,6 @@ from models_app.permissions import Verb
 from models_app.upstreams import UpstreamSettings
 from ollamasite.errors import Forbidden
 from registry import library, show
-from registry.create import CreateModel, create_model
 from registry.errors import ServedElsewhere
 from registry.upstreams import (
     NewServed,
@@ -233,8 +232,6 @@ def test_a_served_model_has_no_files_to_take_away(admin: User) -> None:
     with pytest.raises(ServedElsewhere):
         library.stored_manifest(principal, "big")
     base = library.resolve(principal, "big", Verb.PULL)
-    with pytest.raises(ServedElsewhere):
-        create_model(CreateModel(name="mine", principal=principal, base=base))
     row = LanguageModel.objects.get()
     assert revisions.find_by_tag(row.pk, "latest") is None
     assert revisions.find_by_digest(row.pk, base.digest) is None
