@@ -2,7 +2,7 @@
 
 from msgspec import structs
 
-from inference.engine.actions import Dispatch, PauseOnRunner, StartRunner, StopRunner
+from inference.engine.actions import Action, Dispatch, PauseOnRunner, StartRunner, StopRunner
 from inference.engine.runner_messages import Charge
 from inference.engine.scheduler import Scheduler
 from inference.engine.telling import loaded_models
@@ -46,6 +46,11 @@ def _local(number: int) -> Generate:
 
 def _scheduler(max_loaded: int = 1) -> Scheduler:
     return Scheduler(parallel=1, max_loaded=max_loaded, max_queue=64, keep_alive_s=60.0)
+
+
+def _started(actions: list[Action]) -> StartRunner:
+    [start] = [action for action in actions if isinstance(action, StartRunner)]
+    return start
 
 
 def test_an_upstream_takes_no_place_of_a_model_in_memory() -> None:
@@ -114,7 +119,7 @@ def test_the_models_of_an_engine_share_its_places_fairly() -> None:
 
 def test_models_of_an_engine_with_other_windows_do_without_another_runner() -> None:
     scheduler = _scheduler()
-    [start] = scheduler.submit(_request(1, model="a"), 0.0)
+    start = _started(scheduler.submit(_request(1, model="a"), 0.0))
     larger = structs.replace(_request(2, model="b"), runner=RunnerOptions(num_ctx=100_000))
     scheduler.submit(larger, 0.0)
     sent = scheduler.runner_ready(start.key, 1.0)
@@ -126,7 +131,7 @@ def test_models_of_an_engine_with_other_windows_do_without_another_runner() -> N
 def test_a_model_of_an_engine_is_let_go_alone() -> None:
     scheduler = _scheduler()
     both = _request(1, model="a"), _request(2, model="b")
-    [start] = [a for r in both for a in scheduler.submit(r, 0.0) if isinstance(a, StartRunner)]
+    start = _started([action for r in both for action in scheduler.submit(r, 0.0)])
     scheduler.runner_ready(start.key, 1.0)
     scheduler.ended(start.key, "u1", 2.0)
     assert {m.name: m.is_busy for m in loaded_models(scheduler, {}, 2.0)} == {"a": False, "b": True}
@@ -143,7 +148,7 @@ def test_a_model_of_an_engine_is_let_go_alone() -> None:
 
 def test_a_request_for_more_answers_than_an_engine_takes_by_now_is_served_nevertheless() -> None:
     scheduler = _scheduler()
-    [start] = scheduler.submit(_request(1, concurrency=4), 0.0)
+    start = _started(scheduler.submit(_request(1, concurrency=4), 0.0))
     scheduler.runner_ready(start.key, 1.0)
     scheduler.submit(structs.replace(_request(2, concurrency=4), choices=4), 2.0)
     scheduler.submit(_request(3, concurrency=1), 3.0)
