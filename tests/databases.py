@@ -20,19 +20,29 @@ from psycopg import sql
 SERVER_URL = "TESTS_POSTGRES_URL"
 
 
-def database_settings(data_dir: Path) -> dict[str, str]:
-    """Return the environment that gives a data directory's site its database, made if need be."""
+def database_settings(data_dir: Path, *, copied_from: Path | None = None) -> dict[str, str]:
+    """Return the environment that gives a data directory's site its database, made if need be.
+
+    `copied_from`: the data directory of a site that does not run, whose database it begins with.
+    Where that is SQLite it lies in the directory, and is copied with it.
+    """
     server_url = os.environ.get(SERVER_URL)
     if server_url is None:
         return {}
-    name = f"site_{hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:16]}"
+    name = _name(data_dir)
     create = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
+    if copied_from is not None:
+        create += sql.SQL(" TEMPLATE {}").format(sql.Identifier(_name(copied_from)))
     with (
         psycopg.connect(_at(server_url, "postgres"), autocommit=True) as connection,
         contextlib.suppress(psycopg.errors.DuplicateDatabase),
     ):
         connection.execute(create)
     return {"OLLAMASITE_DATABASE_URL": _at(server_url, name)}
+
+
+def _name(data_dir: Path) -> str:
+    return f"site_{hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:16]}"
 
 
 def _at(server_url: str, name: str) -> str:

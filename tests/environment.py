@@ -1,6 +1,7 @@
 """Pytest plugin: the environment that settings read, set before Django is loaded.
 
-Every run gets a data directory of its own, so tests never touch a developer's site.
+Every run gets a data directory of its own, so tests never touch a developer's site. Workers of
+pytest-xdist have theirs, and a folder that all of them share.
 """
 
 import atexit
@@ -10,8 +11,19 @@ import sys
 import tempfile
 from pathlib import Path
 
-_data_dir = Path(tempfile.mkdtemp(prefix="ollamasite-tests-"))
-atexit.register(shutil.rmtree, _data_dir, ignore_errors=True)
+# Where the folder of the whole run is told.
+RUN_FOLDER = "TESTS_RUN_FOLDER"
+
+
+def _own_folder() -> str:
+    folder = tempfile.mkdtemp(prefix="ollamasite-tests-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+_data_dir = Path(_own_folder())
+if RUN_FOLDER not in os.environ:
+    os.environ[RUN_FOLDER] = _own_folder()
 for _name in [name for name in os.environ if name.startswith("OLLAMASITE_")]:
     del os.environ[_name]
 os.environ["OLLAMASITE_DATA_DIR"] = str(_data_dir)

@@ -20,6 +20,7 @@ from bench import processes
 from bench.servers import answers
 from tests.databases import database_settings
 from tests.pages.catalogue import STARTER
+from tests.prepared_sites import Kind, copy_prepared
 from tests.processes.running_site import free_port, wait_for
 
 MODEL = STARTER
@@ -85,6 +86,9 @@ class LoadSite:
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
+        facts = copy_prepared(Kind.CATALOGUE, folder)
+        self.key = facts.api_key
+        self.session = facts.session  # the value of bob's cookie
         self._database = database_settings(folder)
         self.environ = {
             **os.environ,
@@ -94,21 +98,6 @@ class LoadSite:
             "OLLAMASITE_DRAIN_TIMEOUT": "1s",
             **settings,
         }
-        (folder / "run").mkdir(parents=True)
-        self.run("ollamasite", "migrate", "--verbosity", "0")
-        self.run("tests.pages.fill_database")
-        self.key = self.run("ollamasite", "create-key", "bob").strip()
-
-    def session(self) -> str:
-        """Sign bob in and return the cookie's value."""
-        code = (
-            "from django.test import Client\n"
-            "from models_app.models import User\n"
-            "client = Client()\n"
-            "client.force_login(User.objects.get(username='bob'))\n"
-            "print('session', client.cookies['ollamasite_session'].value)"
-        )
-        return self.run("django", "shell", "-c", code).rpartition("session ")[2].strip()
 
     def run(self, module: str, *arguments: str) -> str:
         """Run a command to its end and return what it prints."""

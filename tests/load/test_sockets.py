@@ -39,7 +39,7 @@ def test_a_thousand_idle_sockets_are_less_than_300_mb(web: tuple[LoadSite, Web])
     site, process = web
     before_mib = process.rss_mib
 
-    open_mib, connections = asyncio.run(_hold(site, process, site.session()))
+    open_mib, connections = asyncio.run(_hold(site, process, site.session))
 
     each_kib = (open_mib - before_mib) * 1024 / SOCKETS
     print(  # noqa: T201

@@ -1,10 +1,11 @@
-"""Models for the tests of pages, recorded through the site's own services. Knows no page."""
+"""People and models for tests of pages, recorded through the site's own services. Knows no page."""
 
 import hashlib
 from typing import Final
 
 import msgspec
 
+from models_app.accounts import create_user
 from models_app.names import LIBRARY, ModelName
 from models_app.services import NewLayer, NewManifest, write_tag
 from registry import manifests
@@ -13,6 +14,18 @@ from registry.manifests import Config, LayerRef, Manifest
 PASSWORD: Final = "a quiet evening walk"
 STARTER: Final = "smollm2:135m"
 LONG_NAME: Final = "alice/a-model-with-a-very-long-name-that-nobody-would-type-twice:q4_K_M"
+
+
+def fill() -> str:
+    """Create alice, who runs the site and has a model of her own, bob, and the library.
+
+    Returns the digest of the starter model.
+    """
+    alice = create_user("alice", PASSWORD, is_admin=True)
+    create_user("bob", PASSWORD)
+    add_model("nomic-embed-text:v1.5", capabilities=("embedding",), context_length=2048)
+    add_model(LONG_NAME, owner_id=alice.pk, size_bytes=42_520_000_000, context_length=131_072)
+    return add_model(STARTER)
 
 
 def add_model(

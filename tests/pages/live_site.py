@@ -18,6 +18,7 @@ from inference.messages import LoadedModel
 from tests.databases import database_settings
 from tests.fakes.engine import FakeNode
 from tests.pages.catalogue import STARTER
+from tests.prepared_sites import Kind, copy_prepared
 from tests.processes.running_site import free_port, wait_for
 
 _START_TIMEOUT_S = 60.0
@@ -38,11 +39,9 @@ class LiveSite:
 @contextlib.contextmanager
 def live_site(folder: Path) -> Iterator[LiveSite]:
     """Run a site with the catalogue's people and models, the starter model in memory."""
+    digest = copy_prepared(Kind.CATALOGUE, folder).digest
     environ = os.environ | database_settings(folder)
     environ |= {"OLLAMASITE_DATA_DIR": str(folder), "OLLAMASITE_LOG_LEVEL": "WARNING"}
-    (folder / "run").mkdir(parents=True)
-    _run(environ, "django", "migrate", "--verbosity", "0")
-    digest = _run(environ, "tests.pages.fill_database").strip()
     site = LiveSite(free_port())
     with _node_in_thread(folder / "run" / "engine.sock", digest):
         command = _command("ollamasite", "web", "--host", "127.0.0.1", "--port", str(site.port))
@@ -59,14 +58,6 @@ def live_site(folder: Path) -> Iterator[LiveSite]:
 
 def _command(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", module, *arguments]
-
-
-def _run(environ: dict[str, str], module: str, *arguments: str) -> str:
-    done = subprocess.run(
-        _command(module, *arguments), env=environ, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def _listens(port: int) -> bool:

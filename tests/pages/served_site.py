@@ -19,6 +19,7 @@ from playwright.sync_api import expect
 from tests.databases import database_settings
 from tests.pages.catalogue import PASSWORD
 from tests.pages.visits import Opener, Visit, open_visit, walk
+from tests.prepared_sites import Kind, copy_prepared
 from tests.processes.running_site import RunningSite, free_port
 
 
@@ -76,12 +77,11 @@ def served_site(data_dir: Path) -> Iterator[ServedSite]:
     """Run it."""
     registry_port = free_port()
     registries = f"registry.ollama.ai,hf.co,http://127.0.0.1:{registry_port}"
+    copy_prepared(Kind.PEOPLE, data_dir)
     running = RunningSite(data_dir, settings={"OLLAMASITE_ALLOWED_REGISTRIES": registries})
     try:
         running.wait_until_started()
         site = ServedSite(running, registry_port)
-        site.add_user("alice", "--admin")
-        site.add_user("bob")
         yield site
         running.end()
     finally:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tests.databases import database_settings
+from tests.prepared_sites import Kind, copy_prepared
 
 _START_TIMEOUT_S = 90.0
 _STOP_TIMEOUT_S = 60.0
@@ -29,11 +30,20 @@ class RunningSite:
         *options: str,
         port: int | None = None,
         settings: Mapping[str, str] | None = None,
+        from_nothing: bool = False,
     ) -> None:
+        """Start it: on what is in the directory, or on what a first start leaves there.
+
+        `from_nothing`: this is a first start, if the directory is empty.
+        """
         self.data_dir = data_dir
+        self._prepared_key = ""
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         data_dir.mkdir(parents=True, exist_ok=True)
+        if not from_nothing and not any(data_dir.iterdir()):
+            kind = Kind.BARE if "--no-starter-model" in options else Kind.STARTER
+            self._prepared_key = copy_prepared(kind, data_dir).api_key
         self._log = data_dir.parent / f"{data_dir.name}-{time.monotonic_ns()}.log"
         environ = {
             name: value for name, value in os.environ.items() if not name.startswith("OLLAMASITE_")
@@ -58,6 +68,8 @@ class RunningSite:
     @property
     def api_key(self) -> str:
         """The key that the first start printed."""
+        if self._prepared_key:
+            return self._prepared_key
         found = re.search(r"API key\s+(\S+)", self.output)
         assert found, self.output
         return found[1]

@@ -16,18 +16,12 @@ from websockets.sync.client import ClientConnection, connect
 
 from tests.databases import database_settings
 from tests.pages.catalogue import STARTER
-from tests.pages.live_site import _command, _listens, _node_in_thread, _run
+from tests.pages.live_site import _command, _listens, _node_in_thread
+from tests.prepared_sites import Kind, copy_prepared
 from tests.processes.running_site import free_port, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.beside]
 
-SIGN_IN = """
-from django.test import Client
-from models_app.models import User
-client = Client()
-client.force_login(User.objects.get(username="bob"))
-print("session", client.cookies["ollamasite_session"].value)
-"""
 # It is to be one second: a process looks every 0.3 s. A machine that does much else takes longer.
 SOON_S = 3.0
 LONG = {"num_predict": 5_000}  # the fake node says so many words, 2 ms apart
@@ -36,11 +30,10 @@ LONG = {"num_predict": 5_000}  # the fake node says so many words, 2 ms apart
 class Site:
     """A site with a node, and bob, who has signed in."""
 
-    def __init__(self, folder: Path, environ: dict[str, str]) -> None:
+    def __init__(self, folder: Path, environ: dict[str, str], session: str) -> None:
         self._folder = folder
         self._environ = environ
-        printed = _run(environ, "django", "shell", "-c", SIGN_IN)
-        self._session = printed.rpartition("session ")[2].strip()
+        self._session = session
 
     @contextmanager
     def web(self) -> Iterator["Web"]:
@@ -79,14 +72,12 @@ class Web:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("s")
+    facts = copy_prepared(Kind.CATALOGUE, folder)
     environ = os.environ | database_settings(folder)
     environ |= {"OLLAMASITE_DATA_DIR": str(folder), "OLLAMASITE_LOG_LEVEL": "WARNING"}
     environ |= {"OLLAMASITE_DRAIN_TIMEOUT": "1"}
-    (folder / "run").mkdir(parents=True)
-    _run(environ, "django", "migrate", "--verbosity", "0")
-    digest = _run(environ, "tests.pages.fill_database").strip()
-    with _node_in_thread(folder / "run" / "engine.sock", digest):
-        yield Site(folder, environ)
+    with _node_in_thread(folder / "run" / "engine.sock", facts.digest):
+        yield Site(folder, environ, facts.session)
 
 
 @pytest.fixture(scope="module")

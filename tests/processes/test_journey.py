@@ -32,7 +32,7 @@ ENDLESS: dict[str, Any] = {"temperature": 1.0, "seed": 3, "num_predict": 3000}
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSite]:
-    site = RunningSite(tmp_path_factory.mktemp("journey") / "data")
+    site = RunningSite(tmp_path_factory.mktemp("journey") / "data", from_nothing=True)
     try:
         site.wait_until_started()
         yield site

@@ -41,7 +41,7 @@ class EndedSite:
 @pytest.fixture(scope="module")
 def ended_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EndedSite]:
     """A site with the starter model; others start on its data, one after the other."""
-    site = RunningSite(tmp_path_factory.mktemp("ended") / "data")
+    site = RunningSite(tmp_path_factory.mktemp("ended") / "data", from_nothing=True)
     try:
         site.wait_until_started()
         pids = list(site.processes())
@@ -71,7 +71,8 @@ def start_site(ended_site: EndedSite) -> Iterator[StartSite]:
 @pytest.fixture(scope="module")
 def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSite]:
     """A site for tests that leave it as it was."""
-    site = RunningSite(tmp_path_factory.mktemp("serve") / "data", "--no-starter-model")
+    folder = tmp_path_factory.mktemp("serve") / "data"
+    site = RunningSite(folder, "--no-starter-model", from_nothing=True)
     site.wait_until_started()
     yield site
     site.end()
