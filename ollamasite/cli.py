@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Final
 
 import django
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
+from django.utils.log import configure_logging
 
-from inference.engine import node_command
 from ollamasite import data_dir
 
 _DATA_DIR: Final = "OLLAMASITE_DATA_DIR"
@@ -70,6 +71,8 @@ def main() -> None:
         sys.stdout.write(_HELP)
         return
     if sys.argv[1] == "node":  # has no settings: the machine has no database and no secrets
+        from inference.engine import node_command  # of this command alone
+
         node_command.main(sys.argv[2:])
         return
     arguments = read_command_line(sys.argv, os.environ)
@@ -78,11 +81,17 @@ def main() -> None:
             _prepare_data_dir(os.environ)
         if arguments[1] == "restore":
             _leave_secrets_to_the_backup(os.environ)
-        django.setup()
+        if arguments[1] == "inference":  # reads settings, and needs nothing else of Django
+            configure_logging(settings.LOGGING_CONFIG, settings.LOGGING)
+        else:
+            django.setup()
     except (ImproperlyConfigured, OSError) as error:
         sys.stderr.write(f"ollamasite: {error}\n")
         sys.exit(_BAD_START)
-    execute_from_command_line(arguments)
+    if arguments[1] == "inference":
+        _run_inference(arguments)
+    else:
+        execute_from_command_line(arguments)
 
 
 def read_command_line(arguments: list[str], environ: MutableMapping[str, str]) -> list[str]:
@@ -103,6 +112,13 @@ def read_command_line(arguments: list[str], environ: MutableMapping[str, str]) -
         # Absolute, so that it means the same to every child.
         environ[_DATA_DIR] = str(Path(environ[_DATA_DIR].strip()).expanduser().resolve())
     return ["ollamasite", command, *rest]
+
+
+def _run_inference(arguments: list[str]) -> None:
+    """Run the node without loading any app: it starts sooner, and takes half the memory."""
+    from inference.management.commands.inference import Command  # of this command alone
+
+    Command().run_from_argv(arguments)
 
 
 def _leave_secrets_to_the_backup(environ: MutableMapping[str, str]) -> None:

@@ -135,8 +135,11 @@ WATCHDOG_S = env.seconds("OLLAMASITE_WATCHDOG", 120.0)
 ENGINE_STATE_DIR = DATA_DIR / "engine"
 
 # ------------------------------------------------------------------ Django
+# `web`, `worker`, `inference`: the command that this process is.
+_process = next((word for word in sys.argv[1:] if not word.startswith("-")), "ollamasite")
 INSTALLED_APPS = [
-    "daphne",  # before staticfiles: takes over `runserver` for development
+    # Takes over `runserver` for development, before staticfiles; a fifth of others' start.
+    *(["daphne"] if _process == "runserver" else []),
     "unfold.apps.BasicAppConfig",  # before the admin, whose templates it replaces
     # Looks for no admin modules: `ollamasite.urls` brings ours, and other processes none.
     "django.contrib.admin.apps.SimpleAdminConfig",
@@ -344,18 +347,17 @@ REST_FRAMEWORK = {
 
 # ------------------------------------------------------------------ logging (serve adds who)
 LOG_FORMAT = env.choice("OLLAMASITE_LOG_FORMAT", "text", ("text", "json"))
-# `web`, `worker`, `inference`: the command that this process is.
-_process = next((word for word in sys.argv[1:] if not word.startswith("-")), "ollamasite")
 _log_level = env.choice("OLLAMASITE_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
 # A line for each request.
 _access_level = _log_level if env.flag("OLLAMASITE_ACCESS_LOG", default=True) else "WARNING"
+_formatters: dict[str, dict[str, str]] = {
+    "text": {"()": "inference.log_lines.TextFormatter"},
+    "json": {"()": "ollamasite.log_format.json_formatter", "process": _process},
+}
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {
-        "text": {"()": "inference.log_lines.TextFormatter"},
-        "json": {"()": "ollamasite.log_format.json_formatter", "process": _process},
-    },
+    "formatters": {LOG_FORMAT: _formatters[LOG_FORMAT]},
     "handlers": {
         "stdout": {"class": "logging.StreamHandler", "stream": sys.stdout, "formatter": LOG_FORMAT},
     },

@@ -13,6 +13,7 @@ class Command(BaseCommand):
     """Run the inference node until SIGTERM."""
 
     help = "Run this machine's inference node."
+    requires_system_checks = ()  # those of web are web's
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run it."""
