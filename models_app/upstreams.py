@@ -124,6 +124,12 @@ def state_of(row: Upstream) -> str:
     return "up" if row.is_up else f"down: {row.problem}"
 
 
+def standing() -> dict[str, bool]:
+    """Return whether each enabled engine is up, of those of which that is known. One query."""
+    rows = Upstream.objects.filter(is_enabled=True).exclude(is_up=None)
+    return {row.name: bool(row.is_up) for row in rows if _is_fresh(row.checked_at)}
+
+
 def down() -> list[str]:
     """Return the names of the engines that should serve and do not."""
     rows = Upstream.objects.filter(is_enabled=True, is_up=False)

@@ -186,6 +186,11 @@ def of_rows(stored: StoredFigures) -> Iterator[Metric]:
     yield jobs
     yield value("jobs_oldest_seconds", "How long the oldest job has waited.", stored.oldest_job_s)
     yield value("store_bytes", "Files of models.", stored.store_bytes)
+    text = "Whether an engine elsewhere answers, where that is known."
+    up = GaugeMetricFamily(_PREFIX + "upstream_up", text, labels=("upstream",))
+    for name, is_up in stored.upstreams.items():
+        up.add_metric((name,), is_up)
+    yield up
 
 
 def _counter(name: str, text: str, labels: tuple[str, ...]) -> CounterMetricFamily:

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.test import AsyncClient
+from django.utils import timezone
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from inference.messages import Device, Generate, NodeReport
@@ -14,7 +16,7 @@ from inference.model_labels import MOST_LABELS
 from models_app.accounts import create_user
 from models_app.keys import KeyRules, create_key
 from models_app.limit_kinds import Limit, Period, Unit, period_of
-from models_app.models import Job, User
+from models_app.models import Job, Upstream, User
 from models_app.permissions import Scope, SiteRole
 from ollamasite import meters, metrics
 from tests.conftest import MakeModel
@@ -253,6 +255,21 @@ async def test_jobs_are_counted_by_kind_and_state(operator: AsgiClient) -> None:
     assert told.sum("ollamasite_jobs", kind="pull", state="queued") == 2
     assert told.sum("ollamasite_jobs", state="failed") == 1
     assert 0 <= told.sum("ollamasite_jobs_oldest_seconds") < 60
+
+
+async def test_engines_elsewhere_are_told_as_they_were_seen_last(operator: AsgiClient) -> None:
+    now = timezone.now()
+    long_ago = now - timedelta(minutes=5)  # whoever looks has died
+    for name, is_up, checked_at in (("a", True, now), ("b", False, now), ("c", False, long_ago)):
+        await Upstream.objects.acreate(name=name, kind="vllm", is_up=is_up, checked_at=checked_at)
+    await Upstream.objects.acreate(name="off", is_enabled=False, is_up=False, checked_at=now)
+    told = await scrape(operator)
+
+    assert {
+        dict(labels)["upstream"]: number
+        for (name, labels), number in told.series.items()
+        if name == "ollamasite_upstream_up"
+    } == {"a": 1, "b": 0}
 
 
 @pytest.mark.parametrize("period", list(Period))

@@ -10,10 +10,11 @@ from typing import Any, Final
 import pytest
 import yaml
 from django.conf import settings
+from django.utils import timezone
 
 from inference.messages import Device, NodeReport
 from models_app import ledger_writer
-from models_app.models import Job
+from models_app.models import Job, Upstream
 from ollamasite import meters, metrics
 from tests.fakes.engine import FakeNode
 from tests.fakes.http import AsgiClient
@@ -73,6 +74,7 @@ async def whole_scrape(
     meter.stopped("it was idle")
     monkeypatch.setattr(ledger_writer, "lag_s", lambda: 0.1)  # no thread writes in tests
     await Job.objects.acreate(job_id="1", kind="pull", share_key="1", arguments="{}")
+    await Upstream.objects.acreate(name="gpu", is_up=True, checked_at=timezone.now())
     metrics._stored.forget()
     meters.limit_refused(of="user", unit="tokens", period="day")
     asked = {"model": model, "prompt": "Hello", "stream": False}
