@@ -86,7 +86,7 @@ class Proxied:
 
 @pytest.fixture(scope="module")
 def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
-    processes = ManyProcesses(tmp_path_factory.mktemp("proxy"))
+    processes = ManyProcesses(tmp_path_factory.mktemp("proxy"), {})
     web = _Web(processes.ports["web-1"])
     thread = threading.Thread(target=web.serve_forever)
     thread.start()
