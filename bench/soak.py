@@ -22,8 +22,8 @@ SAMPLE_S: Final = 5.0
 _SETTLED_SHARE: Final = 0.3
 _SHAPE: Final = Shape(slots=8, window_tokens=2048)
 _WORKERS: Final = 10
-# Full before growth is counted: until then a runner grows as it should. And small, because states of
-# up to 45 MB that come and go in a large one look like growth in ten minutes.
+# Full before growth is counted: until then a runner grows as it should. And small, because states
+# of up to 45 MB that come and go in a large one look like growth in ten minutes.
 _SETTINGS: Final = {"OLLAMASITE_PREFIX_STORE": "16MiB"}
 _MIB: Final = 2**20
 _KINDS: Final = (
