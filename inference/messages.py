@@ -15,7 +15,9 @@ from inference.metric_messages import GetMetrics as GetMetrics
 from inference.metric_messages import NodeMetrics as NodeMetrics
 from inference.node_messages import Counters as Counters
 from inference.node_messages import Device as Device
+from inference.node_messages import Ends as Ends
 from inference.node_messages import GetCounters as GetCounters
+from inference.node_messages import GetEnds as GetEnds
 from inference.node_messages import GetQueue as GetQueue
 from inference.node_messages import ListLoaded as ListLoaded
 from inference.node_messages import LoadedModel as LoadedModel
@@ -35,7 +37,7 @@ from inference.node_messages import Wire as Wire
 from inference.node_messages import Withdraw as Withdraw
 from inference.node_messages import Withdrawn as Withdrawn
 
-PROTOCOL_VERSION: Final = 6
+PROTOCOL_VERSION: Final = 7
 
 
 # ---------------------------------------------------------------- what a request is made of
@@ -311,10 +313,11 @@ class Ping(Wire, frozen=True):
 
 
 class Welcome(Wire, frozen=True):
-    """Answer to Hello."""
+    """Answer to Hello. `at_ms`: the node's clock, since 1970; 0: it does not tell."""
 
     protocol: int
     node: str
+    at_ms: int = 0
 
 
 class Pong(Wire, frozen=True):
@@ -469,6 +472,7 @@ ToNode = (
     | ListLoaded
     | GetQueue
     | GetCounters
+    | GetEnds
     | GetMetrics
     | Ping
 )
@@ -479,6 +483,7 @@ FromNode = (
     | LoadedModels
     | QueueState
     | Counters
+    | Ends
     | NodeMetrics
     | Withdrawn
     | NodeReport

@@ -64,6 +64,13 @@ class GetCounters(Wire, frozen=True):
     request_id: str
 
 
+class GetEnds(Wire, frozen=True):
+    """Ask what requests have used that have ended on this node. Answered by one Ends."""
+
+    request_id: str
+    ended_ids: tuple[str, ...]
+
+
 class Withdraw(Wire, frozen=True):
     """End somebody's request, whoever has sent it: `withdrawn_id`. Answered by one Withdrawn.
 
@@ -215,3 +222,10 @@ class Counters(Wire, frozen=True):
     completion_tokens: int = 0
     cached_tokens: int = 0
     compute_ns: int = 0
+
+
+class Ends(Wire, frozen=True):
+    """Answer to GetEnds: by request what it has used. One that runs or is unknown is not in it."""
+
+    request_id: str
+    usages: dict[str, Usage]

@@ -11,12 +11,11 @@ database and no journal: `models_app.ledger_writer` does.
 
 import math
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, Final
 
 import msgspec
-from django.conf import settings
 from msgspec import structs
 
 from inference.charging import Share, Submittable
@@ -35,7 +34,6 @@ from inference.messages import (
     Unload,
     Usage,
 )
-from inference.node_journal import find_usages
 from inference.requests import Caller
 from inference.telling import Telling
 from models_app import ledger_writer
@@ -213,12 +211,6 @@ def figures_of(usage: Usage) -> Figures:
         decode_us=usage.eval_ns // _NS_PER_US,
         compute_us=usage.compute_ns // _NS_PER_US,
     )
-
-
-def find_ends(request_ids: Collection[str]) -> dict[str, Figures]:
-    """Return what messages have used that the node of this machine has seen the end of. Blocks."""
-    found = find_usages(settings.ENGINE_STATE_DIR, request_ids)
-    return {request_id: figures_of(usage) for request_id, usage in found.items()}
 
 
 def _kind(message: Submittable, kind: str) -> str:

@@ -30,12 +30,29 @@ logger = logging.getLogger(__name__)
 
 # How long a node may take to notice that a web process is gone, and to end its requests.
 GRACE_S: Final = 10.0
+# And how long one may be away that does not answer: restarted perhaps, or behind a cable.
+SILENT_GRACE_S: Final = 90.0
 
 # Side by side.
 _SETTLED_AT_ONCE: Final = 16
 
-# Ids of messages to a node → what they have used; those without an end are not in it.
-FindEnds = Callable[[Collection[str]], Mapping[str, Figures]]
+
+class ToldEnd(NamedTuple):
+    """What a message to a node has used until its end, and which node says so."""
+
+    figures: Figures
+    node: str = ""
+
+
+class Told(NamedTuple):
+    """What nodes have told: ends by the messages' ids, and the nodes that did not answer."""
+
+    ends: Mapping[str, ToldEnd]
+    silent: Sequence[str] = ()
+
+
+# Ids of messages to nodes → what those have used that have ended.
+FindEnds = Callable[[Collection[str]], Told]
 
 
 class _Unsettled(NamedTuple):
@@ -83,9 +100,7 @@ def _take_up(
     new: set[str] = set()
     for records in journal.read():
         new.update(ledger.write(still_open.feed(records)))
-    is_patient = _is_young(journal, grace_s)
-    died_at_us = journal.written_at_us()
-    lost, is_complete = _lost(still_open, find_ends, died_at_us, is_patient=is_patient)
+    lost, is_complete = _lost(still_open, find_ends, journal, grace_s)
     new.update(ledger.write(lost))
     if new:
         logger.warning(
@@ -109,23 +124,27 @@ def _unsettled(begin: Begin, end: End, new: Collection[str]) -> _Unsettled:
 
 
 def _lost(
-    still_open: OpenRequests, find_ends: FindEnds, died_at_us: int, *, is_patient: bool
+    still_open: OpenRequests, find_ends: FindEnds, journal: LeftJournal, grace_s: float
 ) -> tuple[list[ledger.Ended], bool]:
     """Return the requests that have no end, with one; and whether that is all of them."""
     if not still_open:
         return [], True
-    ends = find_ends([message for begin, _ in still_open for message in begin.messages])
+    told = find_ends([message for begin, _ in still_open for message in begin.messages])
+    limit_s = max(grace_s, SILENT_GRACE_S) if told.silent else grace_s
+    is_patient = _age_s(journal) < limit_s
+    died_at_us = journal.written_at_us()
     lost: list[ledger.Ended] = []
     for begin, used in still_open:
-        known = [ends[message] for message in begin.messages if message in ends]
+        known = [told.ends[message] for message in begin.messages if message in told.ends]
         is_known = len(known) == len(begin.messages)
         if is_known or not is_patient:
-            figures = sum_of(known) if is_known else used
+            figures = sum_of([end.figures for end in known]) if is_known else used
             end = End(
                 request_id=begin.request_id,
                 at_us=died_at_us,
                 outcome=Outcome.LOST,
                 figures=figures,
+                node=known[-1].node if known else "",
             )
             lost.append((begin, end))
     return lost, len(lost) == len(still_open)
@@ -150,9 +169,9 @@ def _settle(unsettled: Sequence[_Unsettled]) -> bool:
 _first_seen: Final[dict[str, float]] = {}
 
 
-def _is_young(journal: LeftJournal, grace_s: float) -> bool:
-    """Whether a journal was found so lately that the node may still be about to tell."""
+def _age_s(journal: LeftJournal) -> float:
+    """Return how long ago this process has found a journal."""
     now = time.monotonic()
     for name in [name for name in _first_seen if not (journal.path.parent / name).exists()]:
         del _first_seen[name]
-    return now - _first_seen.setdefault(journal.path.name, now) < grace_s
+    return now - _first_seen.setdefault(journal.path.name, now)

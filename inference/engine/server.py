@@ -35,6 +35,8 @@ from inference.engine.line import RunnerState
 from inference.engine.memory import Capacity, Need, format_bytes, need_of
 from inference.engine.meters import Meters, ModelMeter
 from inference.engine.opening_order import opening_order
+from inference.engine.owners import Owners
+from inference.engine.recall import Recall
 from inference.engine.runner_messages import (
     Measured,
     Opened,
@@ -60,6 +62,7 @@ from inference.messages import (
     Finished,
     Generate,
     GetCounters,
+    GetEnds,
     GetMetrics,
     GetQueue,
     Hello,
@@ -98,19 +101,18 @@ class Node:
             capacity=self._capacity,
         )
         self._journal = NodeJournal(config.ends_dir) if config.ends_dir else None
+        self._recall = Recall(config.ends_dir)
         self._meters = Meters()
         self._accounts = Accounts(self._journal, time.perf_counter_ns, self._meters)
         self._began_at = time.monotonic()
         self._memo = ThreadMemo(config.state_dir, cpus=machine.cpu_count())
         self._processes: dict[str, RunnerProcess] = {}
-        self._owners: dict[str, Connection] = {}
+        self._owners = Owners(self._take_in)
         self._connections: set[Connection] = set()
-        self._again: dict[str, tuple[Connection, Generate | Embed | Load]] = {}
         self._expiry: asyncio.TimerHandle | None = None
         self._watchdog = Watchdog(
             self._processes, self._scheduler.running_on, limit_s=config.watchdog_s
         )
-        self._all_ended = asyncio.Event()
         self._reporter = Reporter(self._report, lambda: bool(self._connections))
         # Until a runner has crashed with them on this machine.
         self._use_extra_buffers = True
@@ -149,6 +151,7 @@ class Node:
             logger.warning("connection of a web process failed: %s", error)
         finally:
             self._connections.discard(connection)
+            self._owners.forget_copies(connection)
             for request_id in sorted(connection.request_ids):
                 self._apply(self._scheduler.cancel(request_id, time.monotonic()))
             writer.close()
@@ -157,7 +160,9 @@ class Node:
         now = time.monotonic()
         match message:
             case Hello(protocol=protocol, client=client):
-                connection.send(Welcome(protocol=PROTOCOL_VERSION, node=self._config.name))
+                at_ms = time.time_ns() // 10**6
+                name = self._config.name
+                connection.send(Welcome(protocol=PROTOCOL_VERSION, node=name, at_ms=at_ms))
                 if protocol != PROTOCOL_VERSION:
                     logger.error("%s speaks protocol %d; refused", client, protocol)
                     connection.close()
@@ -170,10 +175,12 @@ class Node:
                 self._own(connection, message)
                 self._apply(self._scheduler.unload(message, now))
             case Cancel(request_id=request_id):
+                self._owners.drop_copy(request_id, of=connection)
                 if request_id in connection.request_ids:
                     self._apply(self._scheduler.cancel(request_id, now))
             case Withdraw(request_id=question_id, withdrawn_id=request_id):
                 was_there = request_id in self._owners
+                self._owners.drop_copy(request_id)
                 self._apply(self._scheduler.cancel(request_id, now))
                 connection.send(Withdrawn(request_id=question_id, was_there=was_there))
             case _:
@@ -192,6 +199,8 @@ class Node:
                 connection.send(Pong())
             case GetCounters(request_id=request_id):
                 connection.send(self._accounts.counters(request_id))
+            case GetEnds():
+                self._recall.answer(connection, message)
             case GetMetrics(request_id=request_id):
                 state = self._scheduler.queue_state(request_id, now)
                 up_s = now - self._began_at
@@ -201,17 +210,15 @@ class Node:
         """Begin a request. One that has come by a connection that was lost since ends first."""
         now = time.monotonic()
         if request.request_id in self._owners:
-            self._again[request.request_id] = connection, request
+            self._owners.wait_for_first(connection, request)
             self._apply(self._scheduler.cancel(request.request_id, now))
-        elif connection in self._connections:
+        else:
             self._own(connection, request)
             self._apply(self._scheduler.submit(request, now))
 
     def _own(self, connection: Connection, request: Generate | Embed | Load | Unload) -> None:
-        self._all_ended.clear()
         self._accounts.open(request)
-        self._owners[request.request_id] = connection
-        connection.request_ids.add(request.request_id)
+        self._owners.own(connection, request.request_id)
 
     def _told(self, request_id: str, now: float) -> LoadedModels:
         total = self._capacity().total_bytes
@@ -282,7 +289,7 @@ class Node:
         ended = []
         self._accounts.charge(step.charges)
         for event in map(self._accounts.complete, step.events):
-            connection = self._owners.get(event.request_id)
+            connection = self._owners.of(event.request_id)
             if connection is not None:
                 frames.setdefault(connection, []).append(event)
             if isinstance(event, Finished | Failed):
@@ -292,7 +299,7 @@ class Node:
         now = time.monotonic()
         actions = self._scheduler.charged(key, step.charges, now) if step.charges else []
         for request_id in ended:
-            self._disown(request_id)
+            self._owners.disown(request_id)
             actions += self._scheduler.ended(key, request_id, now)
         if step.size_bytes:
             actions += self._resized(key, step)
@@ -345,9 +352,9 @@ class Node:
                     self._processes[key].stop()
                 case End():
                     event = self._accounts.complete(action.event)
-                    if connection := self._owners.get(event.request_id):
+                    if connection := self._owners.of(event.request_id):
                         connection.send(Events(events=(event,)))
-                    self._disown(event.request_id)
+                    self._owners.disown(event.request_id)
                 case _:
                     self._tell_runner(action)
         self._schedule_tick()
@@ -419,16 +426,6 @@ class Node:
         share = self._capacity().total_bytes / _STORE_SHARE
         return int(min(self._config.prefix_store_bytes, share))
 
-    def _disown(self, request_id: str) -> None:
-        connection = self._owners.pop(request_id, None)
-        if connection is not None:
-            connection.request_ids.discard(request_id)
-        if again := self._again.pop(request_id, None):
-            # Not now: whoever tells of the end has not told the scheduler yet.
-            asyncio.get_running_loop().call_soon(self._take_in, *again)
-        if not self._owners:
-            self._all_ended.set()
-
     def _schedule_tick(self) -> None:
         if self._expiry is not None:
             self._expiry.cancel()
@@ -446,12 +443,12 @@ class Node:
     async def drain(self) -> None:
         """Refuse what waits, let what runs finish within the drain time, stop every runner."""
         self._apply(self._scheduler.drain())
-        if self._owners:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._config.drain_s):
-                    await self._all_ended.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._config.drain_s):
+                await self._owners.wait_until_none_left()
         self._reporter.close()
         self._watchdog.close()
+        self._recall.close()
         if self._expiry is not None:
             self._expiry.cancel()
         processes = list(self._processes.values())

@@ -1,9 +1,8 @@
 """The processes of the site on this machine: what runs, what answers, what has been left."""
 
 import asyncio
-import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -14,7 +13,9 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from inference import probe
+from inference.dialling import RemoteNode
 from models_app import job_lists, ledger_journal, nodes
+from models_app.nodes import Enrolled
 from ollamasite.celery import app
 from ollamasite.checkup import redis
 from ollamasite.checkup.findings import Finding, error, note, warning
@@ -27,6 +28,8 @@ _WORKERS_ANSWER_S: Final = 2.0
 _SILENT: Final = timedelta(seconds=60)
 _WAITS_LONG: Final = timedelta(minutes=10)
 _LEFT_S: Final = 180.0
+# Between two machines that NTP looks after it is milliseconds.
+_SKEW_S: Final = 5.0
 
 
 def look_at_redis() -> Iterator[Finding]:
@@ -45,7 +48,7 @@ def look_at_engine() -> Iterator[Finding]:
         yield note("engine.not-started", "No inference process runs on this machine.")
         return
     try:
-        probe.greet(path, timeout_s=_ANSWER_S)
+        asyncio.run(probe.greet(path, timeout_s=_ANSWER_S))
     except probe.NodeProblem as problem:
         yield error(
             "engine.unusable",
@@ -55,18 +58,43 @@ def look_at_engine() -> Iterator[Finding]:
 
 
 def look_at_nodes() -> Iterator[Finding]:
-    """Tell which nodes on other machines cannot be reached from here."""
-    for node in nodes.enrolled():
-        try:
-            socket.create_connection((node.host, node.port), timeout=_ANSWER_S).close()
-        except OSError as problem:
-            why = problem.strerror or str(problem)
+    """Tell which nodes on other machines cannot be used, and whose clocks are not ours."""
+    enrolled = nodes.enrolled()
+    for node, answer in zip(enrolled, asyncio.run(_greet_all(enrolled)), strict=True):
+        if isinstance(answer, probe.Greeting):
+            yield from _clock_of(node, answer)
+        else:
             yield error(
                 "node.lost",
-                f"The node {node.name} does not answer at {node.host}:{node.port}: {why}.",
-                "Start `ollamasite node` there and see that a firewall lets this machine through, "
-                "or take it out (`ollamasite nodes remove`).",
+                f"The node {node.name} cannot be used at {node.host}:{node.port}: {answer}.",
+                "See that `ollamasite node` runs there in this program's version and that a "
+                "firewall lets this machine through, or take it out (`ollamasite nodes remove`).",
             )
+
+
+async def _greet_all(enrolled: Sequence[Enrolled]) -> list[probe.Greeting | probe.NodeProblem]:
+    return await asyncio.gather(*(_greet(node) for node in enrolled))
+
+
+async def _greet(node: Enrolled) -> probe.Greeting | probe.NodeProblem:
+    where = RemoteNode(node.name, node.host, node.port, node.fingerprint, node.secret)
+    try:
+        return await probe.greet(where, timeout_s=_ANSWER_S)
+    except probe.NodeProblem as problem:
+        return problem
+
+
+def _clock_of(node: Enrolled, answer: probe.Greeting) -> Iterator[Finding]:
+    if answer.ahead_s is None or abs(answer.ahead_s) - answer.doubt_s < _SKEW_S:
+        return
+    way = "ahead of" if answer.ahead_s > 0 else "behind"
+    yield warning(
+        "node.clock",
+        f"The clock of the node {node.name} is {abs(answer.ahead_s):.0f} s {way} this machine's: "
+        "lines of their logs cannot be laid side by side, and the site's certificate may look "
+        "expired there.",
+        "Have NTP set the clocks of both machines.",
+    )
 
 
 def look_at_web() -> Iterator[Finding]:

@@ -9,10 +9,10 @@ from django.db import DatabaseError
 from django.utils import timezone
 from msgspec import structs
 
-from models_app import ledger
+from models_app import ledger, ledger_recovery
 from models_app.errors import LedgerUnavailable
 from models_app.ledger_journal import PATTERN, Begin, End, Figures, Journal, Progress
-from models_app.ledger_recovery import recover
+from models_app.ledger_recovery import Told, ToldEnd, recover
 from models_app.ledger_writer import LedgerWriter
 from models_app.models import LedgerEntry, LedgerHour, Outcome, User
 
@@ -55,9 +55,9 @@ def ended(request_id: str, outcome: Outcome = Outcome.DONE, **fields: Any) -> le
     return begin(request_id, **fields), end(request_id, outcome)
 
 
-def nobody_knows(request_ids: Any) -> dict[str, Figures]:
+def nobody_knows(request_ids: Any) -> Told:
     del request_ids
-    return {}
+    return Told({})
 
 
 def left_behind(folder: Path, *records: Begin | End) -> None:
@@ -251,11 +251,13 @@ def test_request_that_had_ended_is_written_as_it_ended(tmp_path: Path) -> None:
 
 def test_lost_request_has_what_the_node_has_counted(tmp_path: Path) -> None:
     left_behind(tmp_path, begin("a", messages=("m1", "m2")))
-    known = {"m1": Figures(tokens_in=5, tokens_out=1), "m2": Figures(tokens_in=6, tokens_out=2)}
+    figures = {"m1": Figures(tokens_in=5, tokens_out=1), "m2": Figures(tokens_in=6, tokens_out=2)}
+    known = Told({message: ToldEnd(used, "gpu1") for message, used in figures.items()})
 
     assert recover(tmp_path, lambda _: known) is False
     row = LedgerEntry.objects.get()
-    assert (row.outcome, row.tokens_in, row.tokens_out) == (Outcome.LOST, 11, 3)
+    assert (row.outcome, row.node) == (Outcome.LOST, "gpu1")
+    assert (row.tokens_in, row.tokens_out) == (11, 3)
 
 
 def test_node_is_waited_for_and_then_the_last_progress_holds(tmp_path: Path) -> None:
@@ -269,6 +271,18 @@ def test_node_is_waited_for_and_then_the_last_progress_holds(tmp_path: Path) -> 
     assert recover(tmp_path, nobody_knows, grace_s=0.0) is False
     row = LedgerEntry.objects.get()
     assert (row.outcome, row.tokens_in, row.tokens_out) == (Outcome.LOST, 4, 2)
+
+
+def test_node_that_does_not_answer_is_waited_for_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left_behind(tmp_path, begin("a"))
+
+    assert recover(tmp_path, lambda _: Told({}, silent=["gpu1"]), grace_s=0.0) is True
+    assert LedgerEntry.objects.count() == 0
+    monkeypatch.setattr(ledger_recovery, "SILENT_GRACE_S", 0.0)
+    assert recover(tmp_path, lambda _: Told({}, silent=["gpu1"]), grace_s=0.0) is False
+    assert LedgerEntry.objects.get().outcome == Outcome.LOST
 
 
 def test_recovery_that_died_in_the_middle_is_done_again(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from django.test import override_settings
 
 from models_app import limits
 from models_app.ledger_journal import End, Figures, Journal, Settled
-from models_app.ledger_recovery import recover
+from models_app.ledger_recovery import Told, ToldEnd, recover
 from models_app.ledger_writer import LedgerWriter
 from models_app.models import User
 from tests.conftest import principal_for
@@ -57,7 +57,7 @@ async def test_lost_request_counts_as_what_it_has_used_and_once(
     await leave_behind(tmp_path, alice)
 
     for _ in range(2):
-        await sync_to_async(recover)(tmp_path, lambda _: {"m": USED})
+        await sync_to_async(recover)(tmp_path, lambda _: Told({"m": ToldEnd(USED)}))
         assert await left_of_the_day(alice) == A_DAY - 42
 
 
@@ -67,7 +67,7 @@ async def test_request_whose_node_is_still_waited_for_stays_held(
     set_limits(tokens_a_day=A_DAY)
     await leave_behind(tmp_path, alice)
 
-    await sync_to_async(recover)(tmp_path, lambda _: {})
+    await sync_to_async(recover)(tmp_path, lambda _: Told({}))
     assert await left_of_the_day(alice) == A_DAY - RESERVED
 
 
@@ -78,7 +78,7 @@ async def test_request_that_ended_unsettled_is_settled_by_whoever_recovers_it(
     await leave_behind(tmp_path, alice, end=USED)
 
     for _ in range(2):
-        assert await sync_to_async(recover)(tmp_path, lambda _: {}) is False
+        assert await sync_to_async(recover)(tmp_path, lambda _: Told({})) is False
         assert await left_of_the_day(alice) == A_DAY - 42
     assert list(tmp_path.iterdir()) == []
 
@@ -89,7 +89,7 @@ async def test_what_is_known_to_be_settled_is_left_alone(
     set_limits(tokens_a_day=A_DAY)
     await leave_behind(tmp_path, alice, end=USED, is_settled=True)
 
-    await sync_to_async(recover)(tmp_path, lambda _: {})
+    await sync_to_async(recover)(tmp_path, lambda _: Told({}))
     assert await left_of_the_day(alice) == A_DAY - RESERVED
 
 
@@ -103,9 +103,9 @@ async def test_journal_stays_until_its_requests_are_settled(
     await leave_behind(tmp_path, alice, end=USED)
     await leave_behind(tmp_path, alice, end=USED, held=A_DAY - RESERVED)
     with override_settings(REDIS_URL="unix:///nowhere/redis.sock"):
-        await sync_to_async(recover)(tmp_path, lambda _: {})
+        await sync_to_async(recover)(tmp_path, lambda _: Told({}))
     is_left = len(list(tmp_path.iterdir()))
-    await sync_to_async(recover)(tmp_path, lambda _: {})
+    await sync_to_async(recover)(tmp_path, lambda _: Told({}))
 
     assert (is_left, list(tmp_path.iterdir())) == (2, [])
     assert await left_of_the_day(alice) == A_DAY - 2 * 42

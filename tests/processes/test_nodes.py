@@ -103,12 +103,19 @@ def asked(number: int, words: int = 12) -> dict[str, Any]:
     return {"model": MODEL, "prompt": f"Number {number}", "stream": True, "options": options}
 
 
-async def generate(client: httpx2.AsyncClient, number: int, words: int = 12) -> str:
-    """Return how a streamed request ended: "done", or the error it was told."""
+async def generate(
+    client: httpx2.AsyncClient, number: int, words: int = 12, heard: Counter[int] | None = None
+) -> str:
+    """Return how a streamed request ended: "done", or the error it was told.
+
+    `heard` counts its lines by its number.
+    """
     ends = []
     try:
         async with client.stream("POST", "/api/generate", json=asked(number, words)) as answer:
             async for line in answer.aiter_lines():
+                if heard is not None:
+                    heard[number] += 1
                 if '"done":true' in line:
                     ends.append("done")
                 elif '"error"' in line:
@@ -131,6 +138,7 @@ async def test_nodes_from_their_joining_to_their_end(
 ) -> None:
     """One after the other: each step finds what the one before has left."""
     await a_node_fetches_the_model_and_answers(site, machines)
+    await a_web_process_is_killed_and_the_nodes_know_what_was_used(site, machines)
     await a_node_is_killed_under_load(site, machines)
     await a_drained_node_becomes_empty(site, machines)
     await the_ledger_has_every_request_once(site)
@@ -186,13 +194,56 @@ async def a_drained_node_becomes_empty(site: RunningSite, machines: list[Machine
     manage(site, "nodes", "uncordon", "gpu2")
 
 
-async def the_ledger_has_every_request_once(site: RunningSite) -> None:
-    def rows() -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = json.loads(manage(site, "ledger", "export", "--json"))
-        return found
+def rows(site: RunningSite) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(manage(site, "ledger", "export", "--json"))
+    return found
 
-    wait_for(lambda: len(rows()) >= len(sent), 60.0)
-    found = rows()
+
+def ends_of(machine: Machine) -> list[tuple[int, int, int]]:
+    """Return the tokens in and out and the microseconds of all that has ended on a node."""
+    lines = (machine.data_dir / "engine" / "ends.jsonl").read_text().split()
+    usages = [json.loads(line)["usage"] for line in lines]
+    names = ("prompt_tokens", "completion_tokens", "compute_ns")
+    told = [tuple(usage.get(name, 0) for name in names) for usage in usages]
+    return [(tokens_in, tokens_out, ns // 1000) for tokens_in, tokens_out, ns in told]
+
+
+async def a_web_process_is_killed_and_the_nodes_know_what_was_used(
+    site: RunningSite, machines: list[Machine]
+) -> None:
+    web = site.pid_of("web")
+    heard: Counter[int] = Counter()
+    async with client_of(site) as client:
+        load = [asyncio.create_task(generate(client, n, 200, heard)) for n in range(3)]
+        async with asyncio.timeout(90):
+            while len(heard) < len(load) or min(heard.values()) < 3:
+                await asyncio.sleep(0.02)
+        os.kill(web, signal.SIGKILL)
+        ends = await asyncio.gather(*load)
+        assert all(end.startswith("broken") for end in ends), ends
+        async with asyncio.timeout(90):
+            while site.pid_of("web") == web or not await is_ready(client):
+                await asyncio.sleep(0.1)
+    wait_for(lambda: len(rows(site)) >= len(sent), 120.0)
+    lost = [row for row in rows(site) if row["outcome"] == "lost"]
+    known = {"gpu1": ends_of(machines[0]), "gpu2": ends_of(machines[1])}
+    assert len(lost) == len(load)
+    for row in lost:
+        assert row["tokens_out"] >= 3
+        used = (row["tokens_in"], row["tokens_out"], row["compute_us"])
+        assert known[row["node"]].count(used) == 1
+
+
+async def is_ready(client: httpx2.AsyncClient) -> bool:
+    try:
+        return (await client.get("/readyz")).status_code == 200
+    except httpx2.HTTPError:
+        return False
+
+
+async def the_ledger_has_every_request_once(site: RunningSite) -> None:
+    wait_for(lambda: len(rows(site)) >= len(sent), 60.0)
+    found = rows(site)
     assert len(found) == len(sent)
     assert {row["node"] for row in found} == {"gpu1", "gpu2"}
     assert sum(row["outcome"] == "done" for row in found) == sent.count("done")

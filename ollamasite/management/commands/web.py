@@ -13,7 +13,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.utils.module_loading import import_string
 
-from inference import generation, recording
+from inference import generation, node_ends
 from inference.chats import answers
 from models_app import ledger_writer, limits
 from ollamasite import draining, leaving, tracing
@@ -48,7 +48,7 @@ class Command(BaseCommand):
         gc.freeze()
         if settings.OTLP_ENDPOINT:
             tracing.begin(settings.OTLP_ENDPOINT)
-        ledger_writer.keep_writing(recording.find_ends)
+        ledger_writer.keep_writing(node_ends.find_ends)
         try:
             _serve(application, host, port, server)
         finally:

@@ -13,7 +13,7 @@ from celery.signals import worker_ready, worker_shutting_down
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
-from inference import recording
+from inference import node_ends
 from models_app import browser_sessions, ledger_chores
 from ollamasite.celery import app
 from ollamasite.schema import refuse_unmigrated
@@ -67,7 +67,7 @@ def _look_at_jobs(**_: object) -> None:
 
 def _look_after_records() -> None:
     """Write down what dead web processes have left, drop what is over, look at engines."""
-    ledger_chores.do(recording.find_ends)
+    ledger_chores.do(node_ends.find_ends)
     browser_sessions.remove_over_in_time()
     upstreams.look_in_time()
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-import ssl
 import struct
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
@@ -11,51 +10,19 @@ from pathlib import Path
 import pytest
 
 from inference.client import EngineClient
-from inference.dialling import RemoteNode
 from inference.engine import door as door_module
-from inference.engine.certificate import fingerprint_of, own_certificate, server_context
-from inference.engine.config import EngineConfig
-from inference.engine.door import Door, listen
-from inference.engine.server import Node
+from inference.engine.certificate import fingerprint_of, own_certificate
 from inference.errors import EngineUnavailable
 from inference.frames import encode
 from inference.messages import PROTOCOL_VERSION, Hello, Ping, Wire
-
-SECRET = "5" * 64
-
-
-class House:
-    """A node behind a door, and where it is."""
-
-    def __init__(self, folder: Path) -> None:
-        certificate = own_certificate(folder)
-        listener = listen("127.0.0.1", 0)
-        self.port: int = listener.getsockname()[1]
-        self.node = Node(EngineConfig(socket_path=folder / "no.sock", blobs_dir=folder, name="far"))
-        self.guests = 0
-        self.door = Door(listener, server_context(certificate), self._guest)
-        self.door.secret = SECRET
-        self.where = RemoteNode("far", "127.0.0.1", self.port, fingerprint_of(certificate), SECRET)
-
-    async def _guest(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, first: Sequence[Wire]
-    ) -> None:
-        self.guests += 1
-        await self.node.serve_connection(reader, writer, first)
-
-    async def stranger(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        return await asyncio.open_connection("127.0.0.1", self.port, ssl=context)
+from tests.inference.engine.far_node import SECRET, House
 
 
 @pytest.fixture
 async def house(tmp_path: Path) -> AsyncIterator[House]:
     made = House(tmp_path)
     yield made
-    await made.door.close()
-    await made.node.drain()
+    await made.close()
 
 
 async def ends(reader: asyncio.StreamReader) -> bool:

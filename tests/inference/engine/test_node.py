@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -21,6 +21,9 @@ from inference.engine.thread_memo import ThreadMemo
 from inference.messages import (
     DoneReason,
     Embed,
+    Event,
+    Failed,
+    FailureCode,
     Finished,
     Generate,
     Load,
@@ -502,3 +505,46 @@ async def test_a_request_that_comes_again_by_another_connection_is_answered_ther
         other.close()
     text, _ = await engine.collect(_generate(model))
     assert text
+
+
+@pytest.mark.parametrize("is_lost", [False, True], ids=["cancelled", "lost"])
+async def test_a_request_that_waits_for_its_first_copy_can_be_given_up(
+    engine: Engine, *, is_lost: bool
+) -> None:
+    """Its runner stands still, so the first copy cannot end before the second is given up."""
+    model = engine.model()
+    request = _endless(model, "alice", 1)
+    first = await engine.client.submit(request)
+    async for _event in first:
+        break
+    [pid] = _runner_pids()
+    os.kill(pid, signal.SIGSTOP)
+    other = EngineClient(engine.config.socket_path)
+    heard: list[Event] = []
+    second = await other.submit(request, heard.append)
+    await other.list_loaded()  # it has been read
+    if is_lost:
+        other.close()
+    else:
+        second.close()
+        await _until(lambda: heard)
+    await engine.client.list_loaded()
+    os.kill(pid, signal.SIGCONT)
+    with pytest.raises(errors.RequestCancelled):
+        async for _event in first:
+            pass
+    _, end = await engine.collect(_generate(model))
+    assert end.usage.completion_tokens
+    state = await engine.client.get_queue()
+    assert (state.running, state.entries) == (0, ())
+    assert (await engine.client.get_counters()).ended == 2
+    code = FailureCode.SHUTTING_DOWN if is_lost else FailureCode.CANCELLED
+    assert [event.code for event in heard if isinstance(event, Failed)] == [code]
+    assert len(heard) == 1
+    other.close()
+
+
+async def _until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.02)

@@ -18,6 +18,7 @@ from inference.frames import encode
 from inference.messages import PROTOCOL_VERSION, Welcome
 from models_app.models import Job, JobKind, JobState, Node
 from ollamasite.checkup import processes
+from tests.inference.engine.far_node import far_house, joined
 from tests.ollamasite.checkup.found import codes
 
 
@@ -153,12 +154,44 @@ def test_journals_that_nobody_takes_up(settings: Settings) -> None:
 
 
 @pytest.mark.django_db
-def test_nodes_that_cannot_be_reached() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        Node.objects.create(name="here", token_digest="1", address=f"127.0.0.1:{port}")
+def test_nodes_that_cannot_be_reached(tmp_path: Path) -> None:
+    with far_house(tmp_path / "far") as house:
+        joined(house, "gpu1")
         Node.objects.create(name="never-joined", token_digest="2")
         assert codes(processes.look_at_nodes()) == set()
     (found,) = processes.look_at_nodes()
     assert found.code == "node.lost"
-    assert f"here does not answer at 127.0.0.1:{port}" in found.message
+    assert f"gpu1 cannot be used at 127.0.0.1:{house.port}: " in found.message
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("field", "value", "why"),
+    [
+        ("secret_salt", "another", "it closed the connection"),
+        ("fingerprint", "0" * 64, "another machine answers"),
+    ],
+)
+def test_open_port_is_not_yet_a_node_that_can_be_used(
+    tmp_path: Path, field: str, value: str, why: str
+) -> None:
+    with far_house(tmp_path / "far") as house:
+        joined(house, "gpu1")
+        Node.objects.update(**{field: value})
+        (found,) = processes.look_at_nodes()
+    assert found.code == "node.lost"
+    assert why in found.message
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("ahead_s", "way"), [(600.0, "600 s ahead of"), (-600.0, "600 s behind"), (0.0, None)]
+)
+def test_clock_of_a_node_that_is_not_ours_is_told(
+    tmp_path: Path, ahead_s: float, way: str | None
+) -> None:
+    with far_house(tmp_path / "far", ahead_s=ahead_s) as house:
+        joined(house, "gpu1")
+        found = list(processes.look_at_nodes())
+    assert [one.code for one in found] == ([] if way is None else ["node.clock"])
+    assert all(way in one.message for one in found if way)
