@@ -387,6 +387,11 @@ class EngineClient:
         return self._connection.node if self._connection else ""
 
     @property
+    def last_report(self) -> NodeReport | None:
+        """What the node told last, also where the connection was lost since."""
+        return self._connection.report if self._connection else None
+
+    @property
     def lost_at(self) -> float | None:
         """When the connection was lost, monotonic; None: it is open, or never was."""
         if self._connection is None or self._connection.is_open:

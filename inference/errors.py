@@ -119,6 +119,13 @@ class EngineUnavailable(ServiceError):
         super().__init__(message, headers={"Retry-After": "2"})
 
 
+class NodeAway(EngineUnavailable):
+    """The only nodes on which the model fits are away, and have not come back in time."""
+
+    code = "node_away"
+    default_message = "the node that this model fits on is away, please try again"
+
+
 class UpstreamUnreachable(ServiceError):
     """The engine elsewhere that serves the model does not answer, or takes nobody now."""
 

@@ -24,7 +24,7 @@ from msgspec import structs
 from inference import placement
 from inference.client import EngineClient, EngineStream, Observer, Submittable, new_request_id
 from inference.dialling import Where
-from inference.errors import EngineUnavailable
+from inference.errors import EngineUnavailable, NodeAway
 from inference.messages import (
     Counters,
     Failed,
@@ -32,7 +32,9 @@ from inference.messages import (
     Generate,
     LoadedModel,
     LoadedModels,
+    ModelRef,
     NodeMetrics,
+    NodeReport,
     QueueState,
     Unload,
 )
@@ -65,11 +67,12 @@ def _nobody(node: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """A node that belongs to the site."""
+    """A node that belongs to the site. `announced` is what it said of itself when it joined."""
 
     name: str
     where: Where
     is_cordoned: bool = False
+    announced: NodeReport | None = None
 
 
 class _Member:
@@ -80,7 +83,9 @@ class _Member:
         self.client = client
         self.is_local = is_local
         self.is_cordoned = False
+        self.announced: NodeReport | None = None
         self.was_tried = False
+        self._known_since = time.monotonic()
         self._next_try_at = 0.0
         self._pause_s = _LEAST_PAUSE_S
         self._opening: asyncio.Task[None] | None = None
@@ -97,6 +102,19 @@ class _Member:
         if self._opening is None and time.monotonic() >= self._next_try_at:
             self._opening = asyncio.create_task(self._open())
         return self._opening
+
+    def is_coming_back(self, now: float) -> bool:
+        """Whether it is away and expected: it was there, or joined, a moment before `now`."""
+        if self.is_cordoned or self.is_local:
+            return False
+        if self.is_open:
+            return not self.view().takes_requests  # it is on its way down
+        lost_at = self.client.lost_at
+        return now - (self._known_since if lost_at is None else lost_at) < _LOST_LATELY_S
+
+    def could_hold(self, model: ModelRef) -> bool:
+        """Whether a model fits on it, as far as it has ever told."""
+        return placement.can_hold(self.client.last_report or self.announced, model)
 
     def stop(self) -> None:
         """End the attempt to connect, and the connection."""
@@ -151,6 +169,7 @@ class Fleet:
             if name not in self._members:
                 self._members[name] = _Member(name, EngineClient(node.where), is_local=False)
             self._members[name].is_cordoned = node.is_cordoned
+            self._members[name].announced = node.announced
 
     # ------------------------------------------------------------ requests
 
@@ -179,9 +198,11 @@ class Fleet:
         began = time.monotonic()
         ends_at = began + within_s
         while True:
-            error = await self._send_now(stream, placed, avoiding)
+            error = await self._send_now(stream, placed, avoiding, began)
             if error is None:
                 return
+            if isinstance(error, NodeAway):
+                ends_at = max(ends_at, began + BACK_WITHIN_S)
             if self._is_restarting():
                 # It ends what runs, and has its time to come back behind that.
                 ends_at = min(time.monotonic() + BACK_WITHIN_S, began + _LONGEST_WAIT_S)
@@ -191,15 +212,20 @@ class Fleet:
             avoiding = ""  # it may be back
 
     async def _send_now(
-        self, stream: EngineStream, placed: Placed, avoiding: str
+        self, stream: EngineStream, placed: Placed, avoiding: str, began: float
     ) -> EngineUnavailable | None:
-        """Send to the best node of those that answer; return why none has taken it."""
+        """Send to the best node of those that answer; return why none has taken it.
+
+        Where it fits on none of them it waits for those that are back soon, since it `began`.
+        """
         refused = {avoiding}
         error = EngineUnavailable()
         for _ in range(len(self._members)):
             member = await self._place(stream.request, refused)
             if member is None:
                 break
+            if names := self._awaited(member, stream.request, began):
+                return NodeAway(f"this model fits only on {names}, which is away: try again soon")
             try:
                 await member.client.send(stream)
             except EngineUnavailable as refusal:
@@ -221,6 +247,17 @@ class Fleet:
         known = self._known.get(_caller_key(request), "")
         chosen = placement.choose(views, request.model, is_bound=is_bound, known=known)
         return self._members[chosen.name] if chosen else None
+
+    def _awaited(self, chosen: _Member, request: Submittable, began: float) -> str:
+        """Name the nodes that are back soon and could do what the chosen one cannot, if any."""
+        model = request.model
+        is_bound = isinstance(request, Unload) or model.upstream is not None
+        if is_bound or placement.can_hold(chosen.view().report, model):
+            return ""
+        members = self._members.values()
+        return " or ".join(
+            m.name for m in members if m.is_coming_back(began) and m.could_hold(model)
+        )
 
     def _remember(self, request: Submittable, node: str) -> None:
         key = _caller_key(request)
@@ -259,9 +296,10 @@ class Fleet:
     ) -> None:
         try:
             await self._send(stream, placed, within_s=BACK_WITHIN_S, avoiding=lost)
-        except ServiceError:
+        except ServiceError as error:
             code = failed.code if stream.is_wanted else FailureCode.CANCELLED
-            stream.put(structs.replace(failed, code=code))
+            message = error.message if isinstance(error, NodeAway) else failed.message
+            stream.put(structs.replace(failed, code=code, message=message))
             return
         except asyncio.CancelledError:  # this process goes
             stream.put(failed)

@@ -90,6 +90,14 @@ def price(node: NodeView, model: ModelRef) -> float:
     return _load_price(report, model) + own / 4
 
 
+def can_hold(report: NodeReport | None, model: ModelRef) -> bool:
+    """Whether a model fits on a node that nothing else is on; True where nobody can tell."""
+    if report is None or report.total_bytes is None or report.devices:
+        return True
+    is_there = any(runner.key == model.runner_key for runner in report.runners)
+    return is_there or _needed_bytes(model) <= report.total_bytes
+
+
 def _line_price(node: NodeView, runner: RunnerReport) -> float:
     own = node.in_flight.get(runner.key, 0)
     since = own - node.in_flight_at_report.get(runner.key, 0)
@@ -103,9 +111,9 @@ def _line_price(node: NodeView, runner: RunnerReport) -> float:
 def _load_price(report: NodeReport, model: ModelRef) -> float:
     missing = report.blobs is not None and not set(model.files) <= set(report.blobs)
     cost = _LOAD + (_FETCH if missing else 0.0) + report.waiting / 4
-    needed = int(model.size_bytes * _BEYOND_FILES)
-    if report.total_bytes is not None and needed > report.total_bytes and not report.devices:
+    if not can_hold(report, model):
         return cost + _TOO_LARGE
+    needed = _needed_bytes(model)
     free = report.free_bytes
     if report.places and (free is None or needed <= free or report.devices):
         return cost
@@ -114,3 +122,7 @@ def _load_price(report: NodeReport, model: ModelRef) -> float:
     if idle and is_room:
         return cost + _EVICT_IDLE
     return cost + _EVICT_BUSY
+
+
+def _needed_bytes(model: ModelRef) -> int:
+    return int(model.size_bytes * _BEYOND_FILES)

@@ -15,6 +15,7 @@ from django.db import DatabaseError
 
 from inference.dialling import RemoteNode
 from inference.fleet import Fleet, Listed, engine_fleet
+from inference.messages import Device, NodeReport
 from models_app import nodes
 from models_app.nodes import Enrolled
 
@@ -53,4 +54,9 @@ async def current_fleet() -> Fleet:
 
 def _listed(node: Enrolled) -> Listed:
     where = RemoteNode(node.name, node.host, node.port, node.fingerprint, node.secret)
-    return Listed(name=node.name, where=where, is_cordoned=node.is_cordoned)
+    announced = NodeReport(
+        node=node.name,
+        total_bytes=node.memory_bytes,
+        devices=tuple(Device(name=name) for name in node.devices),
+    )
+    return Listed(name=node.name, where=where, is_cordoned=node.is_cordoned, announced=announced)

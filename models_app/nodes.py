@@ -62,7 +62,10 @@ class Announced:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enrolled:
-    """A node that has joined, as web processes need to know it. `secret` proves who dials."""
+    """A node that has joined, as web processes need to know it. `secret` proves who dials.
+
+    `devices` are the names of its GPUs.
+    """
 
     name: str
     host: str
@@ -71,6 +74,8 @@ class Enrolled:
     secret: str
     is_cordoned: bool
     is_draining: bool
+    memory_bytes: int | None
+    devices: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,6 +224,8 @@ def _enrolled(node: Node) -> Enrolled:
         secret=_secret_of(node),
         is_cordoned=node.state != NodeState.ACTIVE,
         is_draining=node.state == NodeState.DRAINING,
+        memory_bytes=node.memory_bytes,
+        devices=tuple(str(device.get("name", "")) for device in node.devices),
     )
 
 

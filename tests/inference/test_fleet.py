@@ -6,10 +6,11 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from inference import fleet as fleet_module
 from inference.client import EngineStream, new_request_id
-from inference.errors import EngineUnavailable
+from inference.errors import EngineUnavailable, NodeAway
 from inference.fleet import Fleet, Listed
 from inference.messages import (
     Event,
@@ -262,3 +263,84 @@ async def test_a_node_that_is_removed_gives_its_requests_back(two: Two) -> None:
         assert [event async for event in stream]
     assert two.placed == ["second", "first"]
     assert len(two.ends) == 1
+
+
+LARGE = structs.replace(MODEL, size_bytes=1000)
+
+
+def sized(node: FakeNode, total_bytes: int) -> NodeReport:
+    return NodeReport(node=node.name, total_bytes=total_bytes, free_bytes=total_bytes, places=3)
+
+
+async def only_the_second_can_hold_it(two: Two) -> None:
+    two.first.report, two.second.report = sized(two.first, 100), sized(two.second, 10_000)
+    assert await two.text(await two.submit(model=LARGE)) == "Hello."
+    assert two.placed == ["second"]
+
+
+async def test_what_fits_on_no_other_node_waits_for_the_one_that_comes_back(two: Two) -> None:
+    await only_the_second_can_hold_it(two)
+    await two.second.stop()
+    await until(lambda: two.fleet.seen()[1].lost_s is not None)
+    waiting = asyncio.create_task(two.submit(model=LARGE))
+    await asyncio.sleep(0.3)
+    assert not waiting.done()
+    assert await two.text(await two.submit()) == "Hello."  # what fits does not wait
+    await two.second.start()
+    async with asyncio.timeout(30):
+        assert await two.text(await waiting) == "Hello."
+    assert two.placed == ["second", "first", "second"]
+
+
+async def test_node_that_does_not_come_back_is_named(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await only_the_second_can_hold_it(two)
+    await two.second.stop()
+    await until(lambda: two.fleet.seen()[1].lost_s is not None)
+    monkeypatch.setattr(fleet_module, "BACK_WITHIN_S", 0.3)
+    with pytest.raises(NodeAway, match="second"):
+        await two.submit(model=LARGE)
+    assert not two.first.got(Generate)
+    # Long after that the node that is left says itself why it cannot.
+    monkeypatch.setattr(fleet_module, "_LOST_LATELY_S", 0.0)
+    assert await two.text(await two.submit(model=LARGE)) == "Hello."
+
+
+async def test_what_its_lost_node_had_not_begun_waits_there_too(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two.first.report, two.second.report = sized(two.first, 100), sized(two.second, 10_000)
+    two.second.default = HELD
+    stream = await two.submit(model=LARGE, renders_only=True)
+    await until(lambda: two.second.got(Generate))
+    monkeypatch.setattr(fleet_module, "BACK_WITHIN_S", 0.3)
+    await two.second.stop()
+    with pytest.raises(EngineUnavailable, match="second"):
+        await two.text(stream)
+    assert not two.first.got(Generate)
+
+
+@pytest.mark.parametrize(("total_bytes", "is_waited_for"), [(10_000, True), (100, False)])
+async def test_node_that_was_never_heard_is_waited_for_where_it_would_fit(
+    two: Two, monkeypatch: pytest.MonkeyPatch, total_bytes: int, *, is_waited_for: bool
+) -> None:
+    """A web process that has just begun knows of it what it said when it joined."""
+    monkeypatch.setattr(fleet_module, "BACK_WITHIN_S", 0.3)
+    two.first.report = sized(two.first, 100)
+    await two.second.stop()
+    where, announced = two.second.socket_path, sized(two.second, total_bytes)
+    two.fleet.enlist([Listed(name="second", where=where, announced=announced)])
+    if is_waited_for:
+        with pytest.raises(NodeAway, match="second"):
+            await two.submit(model=LARGE)
+    else:
+        assert await two.text(await two.submit(model=LARGE)) == "Hello."
+
+
+async def test_cordoned_node_is_not_waited_for(two: Two) -> None:
+    await only_the_second_can_hold_it(two)
+    await two.second.stop()
+    await until(lambda: two.fleet.seen()[1].lost_s is not None)
+    two.enlist(is_cordoned=True)
+    assert await two.text(await two.submit(model=LARGE)) == "Hello."
