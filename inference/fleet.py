@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TypeVar
 from weakref import WeakKeyDictionary
@@ -73,6 +74,7 @@ class Listed:
     where: Where
     is_cordoned: bool = False
     announced: NodeReport | None = None
+    seen_at: datetime | None = None  # when it last said that it is there
 
 
 class _Member:
@@ -84,6 +86,7 @@ class _Member:
         self.is_local = is_local
         self.is_cordoned = False
         self.announced: NodeReport | None = None
+        self.seen_at: datetime | None = None
         self.was_tried = False
         self._known_since = time.monotonic()
         self._next_try_at = 0.0
@@ -170,6 +173,7 @@ class Fleet:
                 self._members[name] = _Member(name, EngineClient(node.where), is_local=False)
             self._members[name].is_cordoned = node.is_cordoned
             self._members[name].announced = node.announced
+            self._members[name].seen_at = node.seen_at
 
     # ------------------------------------------------------------ requests
 
@@ -428,14 +432,22 @@ def _is_same(member: _Member, node: Listed | None) -> bool:
 
 def _seen(member: _Member) -> NodeSeen:
     connection = member.client.connection
-    lost_at = member.client.lost_at
     return NodeSeen(
         name=member.client.node or member.name,
         is_local=member.is_local,
         is_cordoned=member.is_cordoned,
         report=connection.report if connection else None,
-        lost_s=None if lost_at is None else time.monotonic() - lost_at,
+        lost_s=None if connection else _lost_s(member),
     )
+
+
+def _lost_s(member: _Member) -> float | None:
+    """Return since when a node is away; of one that was never heard here, what others know."""
+    if member.client.lost_at is not None:
+        return time.monotonic() - member.client.lost_at
+    if member.seen_at is not None:
+        return (datetime.now(UTC) - member.seen_at).total_seconds()
+    return None
 
 
 _fleets: "WeakKeyDictionary[asyncio.AbstractEventLoop, Fleet]" = WeakKeyDictionary()

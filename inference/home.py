@@ -53,6 +53,11 @@ class Nodes:
     seen: list[NodeSeen]
 
     @property
+    def lost(self) -> list[NodeSeen]:
+        """The nodes on other machines that do not answer."""
+        return [node for node in self.seen if node.report is None and not node.is_local]
+
+    @property
     def loaded(self) -> list[LoadedModel]:
         """The models in memory that the caller may know of, node by node."""
         return [model for memory in self.memories for model in memory.loaded]
@@ -141,6 +146,6 @@ def _of_nodes(nodes: Nodes | None, listed: list[ListedModel]) -> list[Notice]:
 def _of_lost(nodes: Nodes) -> list[Notice]:
     """Return what those who look after the nodes are to know."""
     return attention.of_nodes(
-        lost=[node.name for node in nodes.seen if node.report is None and not node.is_local],
+        lost=[node.name for node in nodes.lost],
         cordoned=[node.name for node in nodes.seen if node.is_cordoned and node.report],
     )

@@ -13,7 +13,7 @@ from asgiref.sync import sync_to_async
 from inference import embeddings, generation, queue
 from inference.embeddings import EmbeddingRequest
 from inference.errors import EngineUnavailable
-from inference.messages import Counters, LoadedModel, Priority
+from inference.messages import Counters, LoadedModel, LoadedModels, Priority
 from inference.queue import Queue
 from inference.requests import Caller, CompletionRequest, KeepAlive
 from models_app import audit
@@ -42,6 +42,15 @@ async def look(principal: Principal) -> NodeState | None:
                 queue=await queue.queue_of(principal),
                 counters=await generation.engine_counters(),
             )
+    except (EngineUnavailable, TimeoutError):
+        return None
+
+
+async def memories() -> list[LoadedModels] | None:
+    """Return what is in memory, node by node; None: no node answers."""
+    try:
+        async with asyncio.timeout(_ANSWERS_WITHIN_S):
+            return await generation.engine_memories()
     except (EngineUnavailable, TimeoutError):
         return None
 

@@ -59,4 +59,10 @@ def _listed(node: Enrolled) -> Listed:
         total_bytes=node.memory_bytes,
         devices=tuple(Device(name=name) for name in node.devices),
     )
-    return Listed(name=node.name, where=where, is_cordoned=node.is_cordoned, announced=announced)
+    return Listed(
+        name=node.name,
+        where=where,
+        is_cordoned=node.is_cordoned,
+        announced=announced,
+        seen_at=node.last_seen_at,
+    )

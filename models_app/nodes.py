@@ -20,7 +20,7 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from django.conf import settings
@@ -36,6 +36,8 @@ from ollamasite.outbound.addresses import is_inside, is_public
 
 logger = logging.getLogger(__name__)
 
+# A node says every five seconds that it is there.
+LOST_AFTER: Final = timedelta(seconds=30)
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 _ADDRESS: Final = re.compile(
     r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?):([0-9]+)"
@@ -76,6 +78,7 @@ class Enrolled:
     is_draining: bool
     memory_bytes: int | None
     devices: tuple[str, ...]
+    last_seen_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +92,12 @@ class NodeRow:
     devices: Sequence[Mapping[str, Any]]
     joined_at: datetime | None
     last_seen_at: datetime | None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it has joined, and said nothing since a time in which it would have."""
+        seen = self.last_seen_at
+        return seen is not None and timezone.now() - seen > LOST_AFTER
 
 
 def list_nodes() -> list[NodeRow]:
@@ -226,6 +235,7 @@ def _enrolled(node: Node) -> Enrolled:
         is_draining=node.state == NodeState.DRAINING,
         memory_bytes=node.memory_bytes,
         devices=tuple(str(device.get("name", "")) for device in node.devices),
+        last_seen_at=node.last_seen_at,
     )
 
 

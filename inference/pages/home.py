@@ -3,6 +3,8 @@
 Async, as the engine is asked. With `HX-Request` only the parts that change are answered.
 """
 
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from django.conf import settings
@@ -19,6 +21,15 @@ from models_app.page_requests import allow, principal_of
 
 _MOST_REQUESTS: Final = 6
 _MOST_MODELS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class LostNode:
+    """A node that does not answer. `since` None: nobody knows; `is_today`: the time is enough."""
+
+    name: str
+    since: datetime | None
+    is_today: bool
 
 
 @never_cache
@@ -43,6 +54,7 @@ def _told(seen: Home) -> dict[str, Any]:
         "is_engine_available": nodes is not None,
         "notices": seen.notices,
         "memories": bars,
+        "lost_nodes": _lost(nodes) if nodes else [],
         "others": overview.format_bytes(others_bytes) if others_bytes else "",
         "loaded": overview.loaded_rows(loaded),
         "requests": request_rows.first_rows(nodes.queue, _MOST_REQUESTS) if nodes else [],
@@ -62,3 +74,13 @@ def _bars(nodes: Nodes) -> list[MemoryBar]:
         bars.append(overview.memory_bar(memory.told, memory.loaded, before=before))
         before += len(memory.loaded)
     return bars
+
+
+def _lost(nodes: Nodes) -> list[LostNode]:
+    now = timezone.localtime()
+    lost = []
+    for node in nodes.lost:
+        since = None if node.lost_s is None else now - timedelta(seconds=node.lost_s)
+        is_today = since is not None and since.date() == now.date()
+        lost.append(LostNode(node.name, since, is_today))
+    return lost

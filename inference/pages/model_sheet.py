@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from inference import overview
-from inference.messages import LoadedModel
+from inference.messages import LoadedModels
 from inference.overview import LoadedRow
 from inference.pages import model_list
 from models_app import upstreams
@@ -81,7 +81,8 @@ class Engine:
 class ShownSheet:
     """All that the page shows of a model. `loaded` is None where it is not in memory.
 
-    `engine` is None where its files are here.
+    `engine` is None where its files are here; `on_nodes` are the nodes that have it in memory,
+    where there are several.
     """
 
     name: str
@@ -105,15 +106,17 @@ class ShownSheet:
     modified: str
     loaded: LoadedRow | None
     engine: Engine | None
+    on_nodes: list[str]
     may: Mapping[str, bool]
 
 
 def shown_sheet(
-    sheet: Sheet, in_memory: Sequence[LoadedModel], *, may_pin: bool, now: datetime
+    sheet: Sheet, memories: Sequence[LoadedModels], *, may_pin: bool, now: datetime
 ) -> ShownSheet:
-    """Return what the page shows; `in_memory` is all that the node holds."""
+    """Return what the page shows; `memories` is all that the nodes hold."""
     model = sheet.model
     is_here = model.serving is None
+    in_memory = [loaded for memory in memories for loaded in memory.models]
     mine = next((each for each in in_memory if each.digest == model.digest), None)
     metadata = metadata_rows(model) if is_here else []
     return ShownSheet(
@@ -141,6 +144,7 @@ def shown_sheet(
         modified=overview.format_age(model.modified_at, now),
         loaded=overview.loaded_rows([mine])[0] if mine else None,
         engine=_engine(model.serving) if model.serving else None,
+        on_nodes=_holders(memories, model.digest),
         may={
             "use": Verb.USE in sheet.verbs,
             "copy": Verb.PULL in sheet.verbs,
@@ -281,4 +285,13 @@ def _tags(sheet: Sheet, loaded: set[str], now: datetime) -> list[TagRow]:
             is_loaded=tag.digest in loaded,
         )
         for tag, link in both
+    ]
+
+
+def _holders(memories: Sequence[LoadedModels], digest: str) -> list[str]:
+    """Name the nodes that have a model in memory; none, where there is only one node."""
+    if len(memories) <= 1:
+        return []
+    return [
+        memory.node for memory in memories if any(one.digest == digest for one in memory.models)
     ]

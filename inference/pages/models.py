@@ -41,11 +41,11 @@ async def model(request: HttpRequest, name: str) -> HttpResponse:
     """Show all about a model."""
     principal = principal_of(request)
     sheet = await sync_to_async(catalogue.read_sheet)(principal, name)
-    in_memory = await nodes.loaded()
+    memories = await nodes.memories()
     shown = await sync_to_async(model_sheet.shown_sheet)(
-        sheet, in_memory or (), may_pin=principal.may_operate, now=timezone.now()
+        sheet, memories or (), may_pin=principal.may_operate, now=timezone.now()
     )
-    words = _page_words(request) | {"is_engine_available": in_memory is not None}
+    words = _page_words(request) | {"is_engine_available": memories is not None}
     context = {"model": shown, "access": sheet.access, **words}
     return await sync_to_async(render)(request, "inference/model.html", context)
 

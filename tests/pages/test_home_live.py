@@ -15,6 +15,7 @@ from django.test import AsyncClient
 from django.utils import timezone
 from pytest_django import Settings
 
+from inference import roster
 from inference.fleet import engine_fleet
 from inference.messages import LoadedModel, LoadFailure, Priority, QueueState, RunningEntry
 from models_app.accounts import create_user
@@ -25,6 +26,7 @@ from models_app.permissions import CredentialKind, Principal, SiteRole
 from models_app.principals import principal_of_user
 from registry import disk_space
 from tests.fakes.engine import FakeNode, running_node
+from tests.inference.engine.far_node import House
 from tests.limited import SetLimits, redis_socket, redis_url, set_limits
 from tests.pages.catalogue import PASSWORD, STARTER, add_model
 
@@ -367,3 +369,33 @@ async def test_limits_that_cannot_be_counted_are_said_not_to_be_known(
     settings.REDIS_URL = "unix:///nowhere/redis.sock"
 
     assert "Not known right now" in section(await home_of(bob), "left")
+
+
+@pytest.mark.parametrize("ago", [{}, {"days": 3}], ids=str)
+async def test_lost_node_is_told_with_the_time_since(
+    node: FakeNode,
+    bob: User,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    ago: dict[str, int],
+) -> None:
+    house = House(tmp_path)
+    await house.close()
+    since = timezone.now() - timedelta(**ago)
+    monkeypatch.setattr(roster._roster, "nodes", [house.enrolled("gpu2", last_seen_at=since)])
+    page = await home_of(bob)
+    words = section(page, "loaded")
+    moment = f"{timezone.localtime(since):%Y-%m-%d %H:%M}" if ago else f"{since:%H:%M}"
+    assert f"gpu2 : lost since {moment}" in words
+    assert f'datetime="{timezone.localtime(since).isoformat()[:13]}' in page
+
+
+async def test_node_that_answers_is_not_told_as_lost(
+    node: FakeNode, bob: User, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    house = House(tmp_path)
+    monkeypatch.setattr(roster._roster, "nodes", [house.enrolled("gpu2")])
+    words = section(await home_of(bob), "loaded")
+    assert "far : 0 B" in words
+    assert "lost" not in words
+    await house.close()

@@ -13,6 +13,7 @@ from asgiref.sync import sync_to_async
 from django.test import AsyncClient, Client
 from pytest_django import DjangoAssertNumQueries
 
+from inference import roster
 from inference.messages import Load
 from models_app import principal_cache
 from models_app.keys import create_key
@@ -26,6 +27,7 @@ from registry.create import CreateModel, create_model
 from tests.conftest import MakeModel
 from tests.fakes.engine import FakeNode
 from tests.gguf_files import write_tiny_model
+from tests.inference.engine.far_node import House
 from tests.model_layers import add_layer
 from tests.pages.catalogue import STARTER, add_model
 from tests.pages.test_home import load, node, snippet
@@ -460,6 +462,19 @@ async def test_loaded_model_tells_memory_and_time_left(node: FakeNode) -> None:
     page = await (await signed_in("bob")).get(f"/models/{STARTER}")
     said = words(page, "memory")
     assert "Takes 312 MB CPU Context 4,096 tokens Leaves in 4 min 32 s" in said
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_loaded_model_tells_on_which_of_several_nodes(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    await load(node, await sync_to_async(add_model)(STARTER))
+    client = await signed_in("bob")
+    assert "On fake" not in words(await client.get(f"/models/{STARTER}"), "memory")
+    house = House(tmp_path)
+    monkeypatch.setattr(roster._roster, "nodes", [house.enrolled("gpu2")])
+    assert "On fake Takes" in words(await client.get(f"/models/{STARTER}"), "memory")
+    await house.close()
 
 
 def test_silent_engine_is_said_and_a_load_that_failed_is_explained(

@@ -4,9 +4,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils import timezone
 
 from models_app import nodes
 from models_app.models import NodeState
+from models_app.nodes import NodeRow
 
 _ACTS: Final[dict[str, Callable[[str], bool]]] = {
     "cordon": lambda name: nodes.set_state(name, NodeState.CORDONED, by=None),
@@ -32,7 +34,15 @@ class Command(BaseCommand):
         name = options["name"]
         if options["act"] == "list":
             for node in nodes.list_nodes():
-                seen = f"{node.last_seen_at:%Y-%m-%d %H:%M:%S}" if node.last_seen_at else "never"
-                self.stdout.write(f"{node.name}  {node.state}  {node.address or '-'}  {seen}")
+                self.stdout.write(
+                    f"{node.name}  {node.state}  {node.address or '-'}  {_seen(node)}"
+                )
         elif not name or not _ACTS[options["act"]](name):
             raise CommandError(f"There is no node {name!r}." if name else "Name the node.")
+
+
+def _seen(node: NodeRow) -> str:
+    if node.last_seen_at is None:
+        return "never"
+    moment = f"{timezone.localtime(node.last_seen_at):%Y-%m-%d %H:%M:%S}"
+    return f"lost since {moment}" if node.is_lost else moment

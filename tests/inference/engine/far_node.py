@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 from inference.dialling import RemoteNode
@@ -17,6 +18,7 @@ from inference.frames import encode
 from inference.messages import PROTOCOL_VERSION, Welcome, Wire
 from models_app import nodes
 from models_app.models import Node as Row
+from models_app.nodes import Enrolled
 
 SECRET = "5" * 64
 
@@ -42,6 +44,21 @@ class House:
         self.door = Door(listener, server_context(certificate), self._guest)
         self.door.secret = SECRET
         self.where = RemoteNode("far", "127.0.0.1", self.port, self.fingerprint, SECRET)
+
+    def enrolled(self, name: str, *, last_seen_at: datetime | None = None) -> Enrolled:
+        """Return what the site knows of it."""
+        return Enrolled(
+            name=name,
+            host=self.where.host,
+            port=self.port,
+            fingerprint=self.fingerprint,
+            secret=SECRET,
+            is_cordoned=False,
+            is_draining=False,
+            memory_bytes=None,
+            devices=(),
+            last_seen_at=last_seen_at,
+        )
 
     async def close(self) -> None:
         """Let nobody in any more, and end."""
