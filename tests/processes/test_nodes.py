@@ -201,7 +201,8 @@ def rows(site: RunningSite) -> list[dict[str, Any]]:
 
 def ends_of(machine: Machine) -> list[tuple[int, int, int]]:
     """Return the tokens in and out and the microseconds of all that has ended on a node."""
-    lines = (machine.data_dir / "engine" / "ends.jsonl").read_text().split()
+    path = machine.data_dir / "engine" / "ends.jsonl"
+    lines = path.read_text().split() if path.exists() else []
     usages = [json.loads(line)["usage"] for line in lines]
     names = ("prompt_tokens", "completion_tokens", "compute_ns")
     told = [tuple(usage.get(name, 0) for name in names) for usage in usages]
