@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
-from inference.dialling import Streams, Where, dial, secret_for
+from inference.dialling import Streams, Where, dial, is_called, secret_for
 from inference.frames import FrameDecoder, ProtocolError, encode
 from inference.messages import (
     PROTOCOL_VERSION,
@@ -115,6 +115,8 @@ async def _talk(where: Where, timeout_s: float) -> AsyncIterator[_Talk]:
             talk = _Talk(await dial(where))
             try:
                 await talk.begin(secret_for(where))
+                if not is_called(where, talk.greeting.node):
+                    raise NodeProblem(f"it calls itself {talk.greeting.node}")
                 yield talk
             finally:
                 await talk.end()

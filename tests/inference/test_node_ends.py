@@ -37,19 +37,19 @@ def test_without_other_machines_the_own_journal_is_read() -> None:
 def test_nodes_on_other_machines_are_asked(tmp_path: Path) -> None:
     ended(tmp_path / "far", b=3, moved=4, others=5)
     with far_house(tmp_path / "far") as house:
-        joined(house, "gpu1")
+        joined(house, "far")
         told = find_ends(["a", "b", "moved", "unknown"])
     assert told.ends == {
         "a": ToldEnd(Figures(tokens_in=1), "local"),
-        "b": ToldEnd(Figures(tokens_in=3), "gpu1"),
-        "moved": ToldEnd(Figures(tokens_in=4), "gpu1"),
+        "b": ToldEnd(Figures(tokens_in=3), "far"),
+        "moved": ToldEnd(Figures(tokens_in=4), "far"),
     }
     assert not told.silent
 
 
 def test_node_that_does_not_answer_is_named(tmp_path: Path) -> None:
     with far_house(tmp_path / "far") as house:
-        joined(house, "gpu1")
+        joined(house, "far")
     told = find_ends(["a", "b"])
     assert set(told.ends) == {"a"}
-    assert told.silent == ("gpu1",)
+    assert told.silent == ("far",)

@@ -394,7 +394,7 @@ async def test_node_that_answers_is_not_told_as_lost(
     node: FakeNode, bob: User, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     house = House(tmp_path)
-    monkeypatch.setattr(roster._roster, "nodes", [house.enrolled("gpu2")])
+    monkeypatch.setattr(roster._roster, "nodes", [house.enrolled("far")])
     words = section(await home_of(bob), "loaded")
     assert "far : 0 B" in words
     assert "lost" not in words

@@ -472,7 +472,7 @@ async def test_loaded_model_tells_on_which_of_several_nodes(
     client = await signed_in("bob")
     assert "On fake" not in words(await client.get(f"/models/{STARTER}"), "memory")
     house = House(tmp_path)
-    monkeypatch.setattr(roster._roster, "nodes", [house.enrolled("gpu2")])
+    monkeypatch.setattr(roster._roster, "nodes", [house.enrolled("far")])
     assert "On fake Takes" in words(await client.get(f"/models/{STARTER}"), "memory")
     await house.close()
 

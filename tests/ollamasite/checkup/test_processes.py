@@ -156,12 +156,12 @@ def test_journals_that_nobody_takes_up(settings: Settings) -> None:
 @pytest.mark.django_db
 def test_nodes_that_cannot_be_reached(tmp_path: Path) -> None:
     with far_house(tmp_path / "far") as house:
-        joined(house, "gpu1")
+        joined(house, "far")
         Node.objects.create(name="never-joined", token_digest="2")
         assert codes(processes.look_at_nodes()) == set()
     (found,) = processes.look_at_nodes()
     assert found.code == "node.lost"
-    assert f"gpu1 cannot be used at 127.0.0.1:{house.port}: " in found.message
+    assert f"far cannot be used at 127.0.0.1:{house.port}: " in found.message
 
 
 @pytest.mark.django_db
@@ -176,7 +176,7 @@ def test_open_port_is_not_yet_a_node_that_can_be_used(
     tmp_path: Path, field: str, value: str, why: str
 ) -> None:
     with far_house(tmp_path / "far") as house:
-        joined(house, "gpu1")
+        joined(house, "far")
         Node.objects.update(**{field: value})
         (found,) = processes.look_at_nodes()
     assert found.code == "node.lost"
@@ -191,7 +191,7 @@ def test_clock_of_a_node_that_is_not_ours_is_told(
     tmp_path: Path, ahead_s: float, way: str | None
 ) -> None:
     with far_house(tmp_path / "far", ahead_s=ahead_s) as house:
-        joined(house, "gpu1")
+        joined(house, "far")
         found = list(processes.look_at_nodes())
     assert [one.code for one in found] == ([] if way is None else ["node.clock"])
     assert all(way in one.message for one in found if way)
