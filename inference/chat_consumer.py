@@ -139,14 +139,12 @@ class ChatsConsumer(AdmittedConsumer):
     async def _answer(self, question_id: str, principal: Principal, frame: asking.Frame) -> None:
         try:
             begun = await asking.ask(principal, frame)
+            await self._tell("started", id=question_id, **_started(begun))
+            # Of version 0 the page has all there is: an empty article.
+            told = following.follow_here(principal, begun.answer, 0)
+            await self._tell_of(question_id, begun.answer.message_id, told)
         except Exception as error:  # noqa: BLE001 - no one else can tell the page
             await self._refuse(question_id, to_service_error(error))
-            return
-        await self._tell("started", id=question_id, **_started(begun))
-        message_id = begun.answer.message_id
-        # Of version 0 the page has all there is: an empty article.
-        told = following.follow_here(principal, begun.answer, 0)
-        await self._tell_of(question_id, message_id, told)
 
     async def _tell_of(
         self, question_id: str | None, message_id: str, told: AsyncIterator[Told]

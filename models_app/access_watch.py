@@ -21,7 +21,7 @@ from weakref import WeakKeyDictionary
 
 from asgiref.sync import sync_to_async
 from django.contrib.sessions.models import Session
-from django.db import DatabaseError, close_old_connections, connection
+from django.db import DatabaseError, InterfaceError, connection
 from django.db.models import CharField, QuerySet, Value
 from django.db.models.functions import Cast, Concat
 from django.utils import timezone
@@ -29,6 +29,8 @@ from django.utils import timezone
 from models_app.errors import AccessEnded
 from models_app.models import ApiKey, ClientKey, Membership, User
 from models_app.permissions import Principal
+from ollamasite import outages
+from ollamasite.request_threads import lent_threads
 
 logger = logging.getLogger(__name__)
 
@@ -150,8 +152,12 @@ class _Looker:
         if self._task is None or self._task.done():
             # Nothing of the request that happens to be the first: neither its thread, which ends
             # with it, nor its id.
-            self._task = asyncio.create_task(self._look(), context=Context())
+            self._task = asyncio.create_task(self._run(), context=Context())
         return watched
+
+    async def _run(self) -> None:
+        async with lent_threads():
+            await self._look()
 
     async def _look(self) -> None:
         await asyncio.sleep(LOOK_EVERY_S)
@@ -163,7 +169,6 @@ class _Looker:
                 if (watched.conditions & asked) - held:
                     watched.end()
             await asyncio.sleep(LOOK_EVERY_S)
-        await sync_to_async(close_old_connections)()
 
 
 _lookers: "WeakKeyDictionary[asyncio.AbstractEventLoop, _Looker]" = WeakKeyDictionary()
@@ -198,12 +203,15 @@ def _conditions_of(principal: Principal, namespace: str) -> frozenset[_Condition
 def _held_or_all(asked: frozenset[_Condition]) -> frozenset[_Condition]:
     """Return those that still hold; all of them where that cannot be found out just now."""
     try:
-        return _held_of(asked)
-    except DatabaseError as error:
+        held = _held_of(asked)
+    except (DatabaseError, InterfaceError) as error:
         connection.close()
-        logger.warning("whether access has ended could not be asked: %s", error)
+        outages.access.begins(error)
     except Exception:  # whatever it is, it must not be the last look
         logger.exception("whether access has ended could not be asked")
+    else:
+        outages.access.ends()
+        return held
     return asked
 
 

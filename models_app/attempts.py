@@ -12,7 +12,6 @@ import enum
 import hashlib
 import hmac
 import ipaddress
-import logging
 import math
 import time
 from dataclasses import dataclass
@@ -24,9 +23,8 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from models_app.errors import TooManyAttempts
+from ollamasite import outages
 from ollamasite.client_address import parse_address
-
-logger = logging.getLogger(__name__)
 
 _PREFIX: Final = "ollamasite:attempts:"
 _TIMEOUT_S: Final = 1.0
@@ -105,8 +103,9 @@ def _count(window: str, counter: str, lasts_s: int) -> int:
             pipeline.expire(key, 2 * lasts_s)
             found, _ = cast("tuple[int, bool]", tuple(pipeline.execute()))
     except (RedisError, OSError) as error:
-        logger.warning("tries are counted by this process alone: Redis does not answer: %s", error)
+        outages.redis.begins(error)
         return _own_counts.add(window, counter)
+    outages.redis.ends()
     return found
 
 

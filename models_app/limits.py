@@ -21,7 +21,6 @@ Knows no HTTP, no engine and no prompt.
 
 import asyncio
 import hashlib
-import logging
 import math
 import secrets
 import time
@@ -47,6 +46,7 @@ from models_app.limit_store import (
     Attempt,
     LimitStore,
     Past,
+    PastUnknown,
     Spec,
     State,
     StoreLost,
@@ -55,10 +55,8 @@ from models_app.limit_store import (
 )
 from models_app.names import ModelName
 from models_app.permissions import Principal
-from ollamasite import meters
+from ollamasite import meters, outages
 from ollamasite.error_responses import Dialect
-
-logger = logging.getLogger(__name__)
 
 # Requests in a row that a process lets through uncounted while Redis does not answer.
 GRACE_REQUESTS: Final = 16
@@ -197,7 +195,7 @@ class _Bill:
                 self.attempt, amounts, now_ms=_now_ms(), when_settled=when_settled
             )
         except StoreLost as error:
-            logger.warning("tokens are counted later: %s", error.reason, exc_info=error)
+            _note(error)  # the tokens are counted later
 
 
 async def reserve(
@@ -235,7 +233,8 @@ async def _reserve(bill: _Bill, tokens: int, now_ms: int, dialect: Dialect) -> C
     try:
         reply = await bill.store.reserve(bill.attempt, _amounts(tokens), now_ms=now_ms)
     except StoreLost as error:
-        if _grace.take(error):
+        _note(error)
+        if _grace.take():
             bill.store.let_in(bill.attempt, _amounts(tokens), now_ms=now_ms)
             return Charge({}, bill, granted_tokens=granted_tokens)
         bill.store.give_up(bill.attempt)  # whether it was reserved is not known
@@ -272,9 +271,7 @@ async def settle_record(
     try:
         await _store().settle_for(attempt, amounts, now_ms=_now_ms(), ended_ms=ended_ms)
     except StoreLost as error:
-        logger.warning(
-            "a dead process's tokens are counted later: %s", error.reason, exc_info=error
-        )
+        _note(error)  # a dead process's tokens are counted later
         return False
     return True
 
@@ -324,20 +321,27 @@ class _Grace:
     def __init__(self) -> None:
         self._used = 0
 
-    def take(self, error: StoreLost) -> bool:
+    def take(self) -> bool:
         """Return whether one more is let through."""
         if self._used >= GRACE_REQUESTS:
             return False
         self._used += 1
-        logger.warning("limits cannot be counted: %s", error.reason, exc_info=error)
         return True
 
     def restore(self) -> None:
         """Redis has answered."""
         self._used = 0
+        outages.redis.ends()
+        outages.ledger.ends()
 
 
 _grace: Final = _Grace()
+
+
+def _note(error: StoreLost) -> None:
+    """Have it told, once for each time."""
+    outage = outages.ledger if isinstance(error, PastUnknown) else outages.redis
+    outage.begins(error.__cause__ or error.reason)
 
 
 async def _rules() -> limit_book.RuleBook:

@@ -21,6 +21,7 @@ UNMATCHED: Final = "unmatched"
 # Programs ask these all the time.
 _QUIET: Final = frozenset({"healthz", "readyz", "metrics", "static", "jobs/strip"})
 _SERVER_ERROR: Final = 500
+_BEGINS: Final = frozenset({"http.response.start", "websocket.http.response.start"})
 
 
 class AccessLog:
@@ -35,7 +36,7 @@ class AccessLog:
         statuses: list[int] = []
 
         async def send_and_look(event: Any) -> None:
-            if event["type"] == "http.response.start":
+            if event["type"] in _BEGINS:
                 statuses.append(event["status"])
             await send(event)
 

@@ -7,8 +7,8 @@ thread nor the gate.
 from pathlib import Path
 from typing import Any, Final
 
-from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
+from channels.sessions import SessionMiddlewareStack
 from django.conf import settings
 from django.contrib.staticfiles.finders import get_finders
 from django.core.asgi import get_asgi_application
@@ -23,6 +23,7 @@ from ollamasite.key_handler import KeyHandler, carries_key
 from ollamasite.request_context import RequestContext
 from ollamasite.request_threads import lent_threads
 from ollamasite.security_headers import SecurityHeaders
+from ollamasite.socket_edge import SocketEdge
 
 # Apps are loaded here; what follows imports their models.
 _django = get_asgi_application()
@@ -97,7 +98,8 @@ def _with_static_files(application: Any) -> Any:
 
 _no_such_route: Any = _refuse_socket
 _routes: Any = [*inference_sockets, *registry_sockets, re_path("", _no_such_route)]
-_sockets = AuthMiddlewareStack(URLRouter(_routes))
+# Who is there is asked by the consumer, which can be refused an answer.
+_sockets = SocketEdge(SessionMiddlewareStack(URLRouter(_routes)))
 _guarded = Guard(
     _with_static_files(ProtocolTypeRouter({"http": _http, "websocket": _sockets})),
     site_hosts=settings.SITE_HOSTS,

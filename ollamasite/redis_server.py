@@ -14,6 +14,8 @@ from typing import Final
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from ollamasite import outages
+
 _PROGRAMS: Final = ("valkey-server", "redis-server")
 _PING_TIMEOUT_S: Final = 2.0
 
@@ -70,8 +72,10 @@ async def answers_ping(url: str) -> bool:
     client = Redis.from_url(url)
     try:
         async with asyncio.timeout(_PING_TIMEOUT_S):
-            return bool(await client.ping())
+            answers = bool(await client.ping())
     except (RedisError, OSError, TimeoutError):
         return False
     finally:
         await client.aclose()
+    outages.redis.ends()
+    return answers

@@ -7,6 +7,7 @@ for one call at a time. There are `settings.WEB_THREADS` of them, each keeps its
 """
 
 import asyncio
+import logging
 import threading
 import time
 from collections import deque
@@ -19,6 +20,8 @@ from typing import Any, Final
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 from django.conf import settings
 from django.db import connections
+
+logger = logging.getLogger(__name__)
 
 # A thread asks so often whether its connection is too old or gone.
 _LOOK_EVERY_S: Final = 1.0
@@ -43,7 +46,10 @@ class _Turns(Executor):
 
     def _take_turn(self) -> None:
         """Make one call. What comes behind it waits again, so that a long row holds no thread."""
-        _look_at_connections()
+        try:
+            _look_at_connections()
+        except Exception:  # whoever waits for this turn must have it all the same
+            logger.exception("a connection to the database could not be looked at")
         self._waiting.popleft()()
         with self._lock:
             self._has_turn = bool(self._waiting)

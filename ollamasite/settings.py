@@ -358,6 +358,7 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {LOG_FORMAT: _formatters[LOG_FORMAT]},
+    "filters": {"quiet_while_away": {"()": "ollamasite.outages.QuietWhileAway"}},
     "handlers": {
         "stdout": {"class": "logging.StreamHandler", "stream": sys.stdout, "formatter": LOG_FORMAT},
     },
@@ -367,6 +368,8 @@ LOGGING = {
         "django.request": {"level": "ERROR"},
         "ollamasite.access": {"level": _access_level},
         "django.channels.server": {"level": "WARNING"},
+        # Once a second, with a traceback, while Redis is away.
+        "channels_redis.pubsub": {"filters": ["quiet_while_away"]},
         # Who signed in, and who failed to, is in the audit.
         "axes": {"level": "ERROR"},
     },

@@ -9,7 +9,8 @@ where the page that opened it is another site's or the key's scope does not reac
 where the user has MOST_SOCKETS open already in this process, each of which reads rows, and with
 1011 where the site cannot tell any more for now.
 
-Knows no file and no kind of work: rows are read, and the channel layer says when that is worth it.
+Knows no file and no kind of work: rows are read, and `owner_watch` says when that is worth it: a
+socket that has nothing to tell reads none.
 """
 
 import asyncio
@@ -23,17 +24,15 @@ from msgspec import Struct
 from models_app import jobs
 from models_app.jobs import ACTIVE_STATES
 from models_app.permissions import Principal
-from models_app.sockets import CLOSE_TRY_LATER, AdmittedConsumer
+from models_app.sockets import AdmittedConsumer
 from ollamasite.error_responses import to_service_error
 from ollamasite.http import encode_json
+from ollamasite.socket_edge import CLOSE_INTERNAL_ERROR, CLOSE_TRY_LATER
 from registry.api.job_schemas import JobMessage, JobsMessage, job_reply
-from registry.jobs.notices import Listener, owner_group
+from registry.jobs.owner_watch import News, follow
 
-CLOSE_INTERNAL_ERROR: Final = 1011
 MOST_SOCKETS: Final = 32
 _PAUSE_S: Final = 0.2
-# Where news are lost, they are this late.
-_LOOK_EVERY_S: Final = 1.0
 _ADMIT_EVERY_S: Final = 10.0
 
 
@@ -69,7 +68,7 @@ class JobsConsumer(AdmittedConsumer):
 
     async def _tell(self, principal: Principal) -> None:
         try:
-            async with Listener(owner_group(principal.user_id)) as news:
+            with follow(principal.user_id) as news:
                 await self._tell_active(principal)
                 await self._tell_changes(principal, news)
         except Exception as error:  # noqa: BLE001 - a task has nobody else to tell
@@ -82,10 +81,10 @@ class JobsConsumer(AdmittedConsumer):
         active = await sync_to_async(jobs.list_jobs)(principal, states=ACTIVE_STATES)
         await self._send(JobsMessage(jobs=[job_reply(record) for record in active]))
 
-    async def _tell_changes(self, principal: Principal, news: Listener) -> None:
+    async def _tell_changes(self, principal: Principal, news: News) -> None:
         admitted_s = time.monotonic()
         while True:
-            await news.wait(_LOOK_EVERY_S)
+            await news.wait()
             if time.monotonic() - admitted_s >= _ADMIT_EVERY_S:
                 admitted_s = time.monotonic()
                 if await self.admit() is None:

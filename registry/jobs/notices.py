@@ -1,12 +1,11 @@
-"""News about jobs over the channel layer: wake-ups for those who wait, empty of content.
+"""News about jobs over the channel layer: wake-ups for those who wait, which say whose job it is.
 
 What has changed is read from the rows, and everybody who waits looks there every now and then: a
-message that is lost costs only time. A layer that does not answer is logged once. Knows no row.
+message that is lost costs only time. A layer that does not answer is told of once. Knows no row.
 """
 
 import asyncio
 import contextlib
-import logging
 import time
 from typing import Any, Final, Self
 
@@ -14,22 +13,18 @@ from channels.exceptions import ChannelFull
 from channels.layers import get_channel_layer
 from redis.exceptions import RedisError
 
-logger = logging.getLogger(__name__)
+from ollamasite import outages
 
 _FAILURES: Final = (RedisError, OSError, TimeoutError, ChannelFull)
 _SEND_TIMEOUT_S: Final = 1.0
 _PAUSE_S: Final = 10.0
-_state: Final = {"is_silent": False}
+# The group of those who look at the jobs of many.
+EVERYBODY: Final = "jobs"
 
 
 def job_group(job_id: str) -> str:
     """Return the group of those who follow one job."""
     return f"job-{job_id}"
-
-
-def owner_group(owner_id: int) -> str:
-    """Return the group of those who look at all jobs of a user."""
-    return f"jobs-{owner_id}"
 
 
 class Sender:
@@ -54,9 +49,9 @@ class Sender:
             self._runner.run(_send(job_id, owner_id))
         except _FAILURES as error:
             self._quiet_until_s = time.monotonic() + _PAUSE_S
-            _complain(error)
+            outages.redis.begins(error)
         else:
-            _state["is_silent"] = False
+            outages.redis.ends()
 
 
 def tell(job_id: str, owner_id: int | None) -> None:
@@ -78,6 +73,11 @@ class Listener:
         self._channel = ""
         self._receiving: asyncio.Task[Any] | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a layer from which news may come."""
+        return self._layer is not None
+
     async def __aenter__(self) -> Self:
         if self._layer is not None:
             try:
@@ -98,38 +98,40 @@ class Listener:
                 async with asyncio.timeout(_SEND_TIMEOUT_S):
                     await self._layer.group_discard(self._group, self._channel)
 
-    async def wait(self, timeout_s: float) -> None:
-        """Return when there are news, at the latest after the timeout."""
+    async def wait(self, timeout_s: float) -> int | None:
+        """Return when there are news, at the latest after the timeout; whose job it is about.
+
+        None: nobody's, or there are none.
+        """
         if self._layer is None:
             await asyncio.sleep(timeout_s)
-            return
+            return None
         # A layer forgets a channel whose receiving was cancelled: one goes on over many waits.
         if self._receiving is None:
             self._receiving = asyncio.create_task(self._layer.receive(self._channel))
         done, _ = await asyncio.wait([self._receiving], timeout=timeout_s)
         if not done:
-            return
-        failure = self._receiving.exception()
-        self._receiving = None
+            return None
+        received, self._receiving = self._receiving, None
+        failure = received.exception()
         if failure is not None:
             self._give_up(failure)
+            return None
+        outages.redis.ends()
+        owner_id: int | None = received.result().get("owner_id")
+        return owner_id
 
     def _give_up(self, error: BaseException) -> None:
         self._layer = None
-        _complain(error)
+        outages.redis.begins(error)
 
 
 async def _send(job_id: str, owner_id: int | None) -> None:
     layer: Any = get_channel_layer()
     if layer is None:
         return
-    groups = [job_group(job_id)] + ([] if owner_id is None else [owner_group(owner_id)])
+    news = {"type": "job.changed", "job_id": job_id, "owner_id": owner_id}
+    groups = [job_group(job_id)] + ([] if owner_id is None else [EVERYBODY])
     async with asyncio.timeout(_SEND_TIMEOUT_S):
         for group in groups:
-            await layer.group_send(group, {"type": "job.changed", "job_id": job_id})
-
-
-def _complain(error: BaseException) -> None:
-    if not _state["is_silent"]:
-        _state["is_silent"] = True
-        logger.warning("the channel layer does not answer, jobs are polled: %r", error)
+            await layer.group_send(group, news)

@@ -9,13 +9,25 @@ HOST = (b"host", b"localhost:11434")
 
 
 class Socket:
-    """One WebSocket to the whole ASGI application."""
+    """One WebSocket to the whole ASGI application.
+
+    `is_cut`: whatever is sent to it fails, as a server has it whose client has gone.
+    """
 
     def __init__(self, *headers: tuple[bytes, bytes], path: str) -> None:
         from ollamasite.asgi import application
 
+        async def cuttable(scope: Any, receive: Any, send: Any) -> None:
+            async def send_unless_cut(event: Any) -> None:
+                if self.is_cut:
+                    raise BrokenPipeError
+                await send(event)
+
+            await application(scope, receive, send_unless_cut)
+
+        self.is_cut = False
         host = [] if any(name == b"host" for name, _ in headers) else [HOST]
-        self.wire = WebsocketCommunicator(application, path, headers=[*host, *headers])
+        self.wire = WebsocketCommunicator(cuttable, path, headers=[*host, *headers])
 
     async def send(self, **message: Any) -> None:
         await self.wire.send_to(text_data=json.dumps(message))

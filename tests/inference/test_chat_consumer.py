@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import gc
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
@@ -197,6 +198,21 @@ async def test_page_that_is_closed_while_it_asks_is_answered(
     row = await ended_row((await ChatMessage.objects.aget(role="assistant")).message_id)
 
     assert (row.state, row.text) == ("done", "word")
+
+
+async def test_page_that_is_cut_while_it_asks_leaves_no_failed_task(
+    node: FakeNode, model: str, page: Socket, caplog: pytest.LogCaptureFixture
+) -> None:
+    node.scripts.append(Script(pieces=("word",)))
+    page.is_cut = True
+    await page.send(type="ask", id="q", model=model, text="Hello")
+    async with asyncio.timeout(20):
+        while not await ChatMessage.objects.filter(state="done").aexists():
+            await asyncio.sleep(0.02)
+    await page.wire.disconnect(timeout=20)
+    gc.collect()  # what asyncio has to say of a task it says when the task is collected
+
+    assert "never retrieved" not in caplog.text
 
 
 async def test_temporary_answers_asked_at_once_are_bounded(

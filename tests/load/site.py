@@ -37,6 +37,7 @@ class Held:
     threads: int
     files: int
     kinds: dict[str, int]
+    queries: int  # all that it has sent to the database so far
 
 
 class Watched:
@@ -98,6 +99,18 @@ class LoadSite:
             "OLLAMASITE_DRAIN_TIMEOUT": "1s",
             **settings,
         }
+
+    def sessions_of_others(self, count: int) -> list[str]:
+        """Sign in as many users, who have nothing yet; return their cookies' values."""
+        code = (
+            "from django.test import Client\n"
+            "from models_app.models import User\n"
+            f"for number in range({count}):\n"
+            "    client = Client()\n"
+            "    client.force_login(User.objects.create(username=f'user{number}'))\n"
+            "    print('session', client.cookies['ollamasite_session'].value)"
+        )
+        return re.findall(r"session (\w+)", self.run("django", "shell", "-c", code))
 
     def run(self, module: str, *arguments: str) -> str:
         """Run a command to its end and return what it prints."""

@@ -1,4 +1,4 @@
-"""1,000 idle WebSockets on one web process."""
+"""Idle WebSockets on one web process: what a thousand hold, and what hundreds cost."""
 
 import asyncio
 import json
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
+from bench import processes
 from tests.load.site import LoadSite, Web
 from tests.processes.running_site import wait_for
 
@@ -19,11 +20,18 @@ pytestmark = [pytest.mark.slow, pytest.mark.beside, pytest.mark.timeout(600)]
 SOCKETS = 1000
 MOST_MIB = 300
 ROUTES = ("ws/chats", "ws/chat")
+# Each of a user of their own, who looks at jobs that do not change.
+LOOKING = 300
+LOOKED_AT_S = 10
+# Whether all of them may still be there is three queries in 0.3 s, whether their jobs have changed
+# one in two seconds.
+MOST_QUERIES_A_SECOND = 15
+MOST_CPU = 0.4  # of a core; on the machine where it was written, a tenth
 # As many at a time as a page's reload brings; all at once would wait for the handshakes.
 _TOGETHER = 20
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LoadSite, Web]]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
@@ -57,15 +65,10 @@ async def _hold(site: LoadSite, web: Web, session: str) -> tuple[float, int]:
     """Open all, wait a while, look, and close."""
     sockets: list[ClientConnection] = []
     turn = asyncio.Semaphore(_TOGETHER)
-    host = f"127.0.0.1:{web.port}"
-    headers = {"Cookie": f"ollamasite_session={session}", "Origin": f"http://{host}"}
 
     async def open_one(number: int) -> None:
-        url = f"ws://{host}/{ROUTES[number % len(ROUTES)]}"
         async with turn:
-            socket = await connect(
-                url, additional_headers=headers, open_timeout=120, ping_interval=None
-            )
+            socket = await _open(web, ROUTES[number % len(ROUTES)], session)
             sockets.append(socket)
             # Idle, but not unused: what compresses messages is made with the first of them.
             await socket.send('{"type": "nothing"}')
@@ -79,3 +82,43 @@ async def _hold(site: LoadSite, web: Web, session: str) -> tuple[float, int]:
     found = web.rss_mib, await asyncio.to_thread(site.database_connections, [web])
     await asyncio.gather(*(socket.close() for socket in sockets))
     return found
+
+
+def test_hundreds_who_look_at_their_jobs_cost_next_to_nothing(web: tuple[LoadSite, Web]) -> None:
+    site, process = web
+
+    queries, cpu = asyncio.run(_look_on(process, site.sessions_of_others(LOOKING)))
+
+    print(f"{LOOKING} sockets: {queries:.1f} queries and {cpu:.3f} s of CPU a second")  # noqa: T201
+    assert queries < MOST_QUERIES_A_SECOND
+    assert cpu < MOST_CPU
+
+
+async def _look_on(web: Web, sessions: list[str]) -> tuple[float, float]:
+    """Have all look on; return the process's queries and seconds of CPU in a second."""
+    turn = asyncio.Semaphore(_TOGETHER)
+
+    async def open_one(session: str) -> ClientConnection:
+        async with turn:
+            socket = await _open(web, "ws/jobs", session)
+            assert json.loads(await socket.recv()) == {"type": "jobs", "jobs": []}
+            return socket
+
+    sockets = await asyncio.gather(*map(open_one, sessions))
+    await asyncio.sleep(5)  # what opening them has left to do
+    queries = (await asyncio.to_thread(web.held)).queries
+    began_s, cpu_s = time.monotonic(), processes.cpu_s([web.pid])
+    await asyncio.sleep(LOOKED_AT_S)
+    lasted_s = time.monotonic() - began_s
+    cpu = (processes.cpu_s([web.pid]) - cpu_s) / lasted_s
+    queries = (await asyncio.to_thread(web.held)).queries - queries
+    assert Counter(socket.close_code for socket in sockets) == {None: len(sessions)}
+    await asyncio.gather(*(socket.close() for socket in sockets))
+    return queries / lasted_s, cpu
+
+
+async def _open(web: Web, route: str, session: str) -> ClientConnection:
+    host = f"127.0.0.1:{web.port}"
+    headers = {"Cookie": f"ollamasite_session={session}", "Origin": f"http://{host}"}
+    url = f"ws://{host}/{route}"
+    return await connect(url, additional_headers=headers, open_timeout=120, ping_interval=None)

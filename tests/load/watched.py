@@ -3,24 +3,39 @@
     python -m tests.load.watched FILE [--runner RATE TOGETHER] COMMAND …
 
 On SIGUSR2 it writes what it holds to FILE, as JSON: objects that the garbage collector knows (after
-collecting, without those of sqlite3), tasks, threads, open files. With `--runner` its runners are
-scripted ones; everything else is what it always is.
+collecting, without those of sqlite3), tasks, threads, open files, and how often it has asked the
+database so far. With `--runner` its runners are scripted; everything else is what it always is.
 """
 
 import asyncio
 import collections
 import gc
+import itertools
 import json
 import signal
 import sys
 import threading
 from pathlib import Path
+from typing import Any
+
+from django.db.backends.signals import connection_created
 
 from inference.engine import runner_process
 from ollamasite.cli import main
 
 # A connection of Python's sqlite3 forgets what its cursors were only after every 200.
 _OF_SQLITE = {"ReferenceType", "Statement"}
+
+_queries = itertools.count()
+
+
+def _count(execute: Any, *asked: Any) -> Any:
+    next(_queries)
+    return execute(*asked)
+
+
+def _count_queries(connection: Any, **_: Any) -> None:
+    connection.execute_wrappers.append(_count)
 
 
 def _tell(file: Path) -> None:
@@ -34,6 +49,7 @@ def _tell(file: Path) -> None:
         "threads": threading.active_count(),
         "files": len(list(Path("/proc/self/fd").iterdir())),
         "kinds": dict(kinds.most_common(40)),
+        "queries": next(_queries),
     }
     del objects
     part = file.with_suffix(".part")
@@ -48,6 +64,7 @@ if __name__ == "__main__":
         runner = (sys.executable, "-m", "tests.load.scripted_runner", *command[1:3])
         vars(runner_process)["_COMMAND"] = runner
         command = command[3:]
+    connection_created.connect(_count_queries)
     signal.signal(signal.SIGUSR2, lambda *_: _tell(file))
     sys.argv = ["ollamasite", *command]
     main()

@@ -11,6 +11,9 @@ from ollamasite.error_responses import to_service_error
 from ollamasite.errors import DatabaseUnavailable
 from tests.fakes.http import AsgiClient
 
+# Threads that are lent may have connections of earlier tests, which are looked at.
+pytestmark = pytest.mark.django_db
+
 AWAY = "connection is bad: no such file or directory"
 
 

@@ -196,3 +196,15 @@ async def test_connection_that_the_server_has_ended_is_made_anew_for_the_next_ca
         await sync_to_async(_end_connection)()
         assert await sync_to_async(_ask)()
         await sync_to_async(_hang_up)()
+
+
+async def test_call_is_made_also_where_a_connection_cannot_be_looked_at(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        raise DatabaseError("gone")
+
+    monkeypatch.setattr(request_threads, "_look_at_connections", fail)
+    async with asyncio.timeout(30):
+        assert await _request()
+    assert "could not be looked at" in caplog.text

@@ -15,6 +15,7 @@ from django.utils import timezone
 from models_app import jobs
 from models_app.jobs import JobRecord, JobState
 from models_app.models import Job, JobWatcher, User
+from ollamasite import outages
 from registry.jobs import notices, submit, watch
 from registry.jobs.notices import Listener
 from registry.jobs.watch import follow
@@ -200,7 +201,7 @@ async def test_layer_that_is_away_is_logged_once_and_waited_for_by_the_clock(
             "CONFIG": {"hosts": ["unix:///nowhere/redis.sock"]},
         }
     }
-    monkeypatch.setitem(notices._state, "is_silent", False)
+    monkeypatch.setattr(outages.redis, "_began_s", None)
     async with asyncio.timeout(WAIT_S):
         for _ in range(2):
             async with Listener("jobs-1") as news:
