@@ -11,11 +11,12 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.test import Client
 
-from models_app import jobs, principal_cache, sockets
+from models_app import jobs, principal_cache
 from models_app.jobs import JobKind, JobRecord, JobState, NewJob, Snapshot
 from models_app.keys import KeyRules, create_key
 from models_app.models import Job, User
 from models_app.permissions import Scope
+from ollamasite.socket_edge import CLOSE_TRY_LATER
 from registry import consumers
 from registry.jobs import notices
 from tests.fakes.websocket import Socket
@@ -137,7 +138,7 @@ async def test_one_user_has_not_any_number_of_sockets(
     key = await sync_to_async(key_of)(alice)
     first = await connect(key)
     await first.receive()
-    assert await (await connect(key)).close_code() == sockets.CLOSE_TRY_LATER
+    assert await (await connect(key)).close_code() == CLOSE_TRY_LATER
     other = await connect(await sync_to_async(key_of)(bob))
     assert (await other.receive())["type"] == "jobs"
     await first.wire.disconnect(timeout=20)
