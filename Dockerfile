@@ -1,8 +1,7 @@
 # One image for every process; docker-compose.yml names the commands. Two kinds:
 #   docker build --target cpu  --tag ollamasite:cpu .     (the last stage, so also without --target)
 #   docker build --target cuda --tag ollamasite:cuda .    (NVIDIA; docs/ops.md, "GPU setup")
-# Tags name a patch release. Digests are stricter still: `docker buildx imagetools inspect TAG`
-# prints one, which goes behind the tag as @sha256:…
+# Tags name a patch release; docs/ops.md has the command that pins them by digest.
 # Debian's and Ubuntu's packages have no version here (DL3008): mirrors keep the newest one only.
 
 # ------------------------------------------------------------------ what is built
@@ -49,18 +48,21 @@ COPY static /app/static
 
 # ------------------------------------------------------------------ what is run
 FROM nvidia/cuda:12.8.1-runtime-ubuntu24.04 AS cuda
-# libgomp1: the threads of llama.cpp. Ubuntu has somebody with the id 1000 already.
+# libgomp1: the threads of llama.cpp. postgresql-client: pg_dump and pg_restore for backups, not older
+# than the server in docker-compose.yml. Ubuntu has somebody with the id 1000 already.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends libgomp1 python3 \
+    && apt-get install --yes --no-install-recommends libgomp1 postgresql-client python3 \
     && rm -rf /var/lib/apt/lists/* \
     && userdel --remove ubuntu \
     && useradd --create-home --uid 1000 site \
     && install -d -o site -g site -m 700 /data /data/run /data/blobs
 COPY --from=build-cuda /app /app
 COPY --from=site /app /app
-# Editable, because templates and static files lie beside the packages and not in them.
-RUN /app/.venv/bin/pip install --no-cache-dir --no-deps --editable /app
+# Editable, because templates and static files lie beside the packages and not in them. Compiled here,
+# because nobody can write there later.
+RUN /app/.venv/bin/pip install --no-cache-dir --no-deps --editable /app \
+    && /app/.venv/bin/python -m compileall -q /app/ollamasite /app/models_app /app/inference /app/registry
 ENV PATH=/app/.venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 OLLAMASITE_DATA_DIR=/data
 USER 1000:1000
 VOLUME /data
@@ -70,17 +72,20 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
 CMD ["ollamasite", "serve", "--host", "0.0.0.0"]
 
 FROM python:3.11.13-slim-bookworm AS cpu
-# libgomp1: the threads of llama.cpp.
+# libgomp1: the threads of llama.cpp. postgresql-client: pg_dump and pg_restore for backups, not older
+# than the server in docker-compose.yml.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends libgomp1 \
+    && apt-get install --yes --no-install-recommends libgomp1 postgresql-client \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --create-home --uid 1000 site \
     && install -d -o site -g site -m 700 /data /data/run /data/blobs
 COPY --from=build-cpu /app /app
 COPY --from=site /app /app
-# Editable, because templates and static files lie beside the packages and not in them.
-RUN /app/.venv/bin/pip install --no-cache-dir --no-deps --editable /app
+# Editable, because templates and static files lie beside the packages and not in them. Compiled here,
+# because nobody can write there later.
+RUN /app/.venv/bin/pip install --no-cache-dir --no-deps --editable /app \
+    && /app/.venv/bin/python -m compileall -q /app/ollamasite /app/models_app /app/inference /app/registry
 ENV PATH=/app/.venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 OLLAMASITE_DATA_DIR=/data
 USER 1000:1000
 VOLUME /data

@@ -26,6 +26,7 @@ VALUES: Final = {
     "OLLAMASITE_KEY_PEPPER": "c",
 }
 OWN: Final = ("migrate", "web-1", "web-2", "worker", "inference", "inference-gpu")
+DOCKERFILE: Final = compose.ROOT / "Dockerfile"
 TEMPLATE: Final = compose.ROOT / "docs" / "ops" / "nginx.conf.template"
 
 
@@ -73,11 +74,38 @@ def test_containers_can_do_little(told: dict[str, Any]) -> None:
 
 
 def test_images_are_named_by_a_release(told: dict[str, Any]) -> None:
-    bases = re.findall(r"^FROM (\S+)", (compose.ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    bases = re.findall(r"^FROM (\S+)", DOCKERFILE.read_text(), re.MULTILINE)
     pulled = [service["image"] for service in told["services"].values() if "build" not in service]
 
     for image in {*bases, *pulled} - {"scratch"}:
         assert re.search(r":\d+\.\d+(\.\d+)?-", image), image
+
+
+def copied() -> set[str]:
+    """What the image has of this tree: files and folders of its top."""
+    lines = re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE.read_text(), re.MULTILINE)
+    return {name for line in lines for name in line.split()}
+
+
+def test_image_has_what_is_copied_by_name_and_nothing_else() -> None:
+    lines = (compose.ROOT / ".dockerignore").read_text().splitlines()
+    let_in = {line.removeprefix("!") for line in lines if line.startswith("!")}
+
+    assert copied() == let_in
+    assert lines[1] == "*"
+    assert all((compose.ROOT / name).exists() for name in let_in)
+    assert not {".", ".env", "tests"} & let_in
+
+
+def test_image_can_back_up_the_database(told: dict[str, Any]) -> None:
+    server = re.search(r"postgres:(\d+)", told["services"]["postgres"]["image"])
+    finals = re.split(r"^FROM .* AS (?=cuda|cpu)", DOCKERFILE.read_text(), flags=re.MULTILINE)[1:]
+
+    assert len(finals) == 2
+    assert all("postgresql-client" in stage for stage in finals)
+    # Debian 12's; pg_dump refuses servers that are newer.
+    assert server
+    assert int(server[1]) <= 15
 
 
 def test_every_service_but_one_that_ends_is_watched(told: dict[str, Any]) -> None:

@@ -134,7 +134,7 @@ def _empty_data_dir(contents: Contents) -> Iterator[None]:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     mark = folder / data_dir.RESTORING
     if not mark.exists():
-        used = sorted(path.name for path in folder.iterdir() if path.name not in _NOTHING)
+        used = sorted(path.name for path in folder.iterdir() if not _is_nothing(path))
         if used:
             raise BackupError(
                 f"{folder} is not empty (there is {used[0]}): a restore overwrites nothing. "
@@ -166,6 +166,11 @@ def _record(contents: Contents, secrets: dict[str, str]) -> None:
     settings.KEY_PEPPER = secrets.get("key_pepper", settings.KEY_PEPPER).strip()
     made = {"made_at": contents.made_at, "version": contents.site_version}
     audit.record("site.restore", by=None, blobs=contents.has_blobs, **made)
+
+
+def _is_nothing(path: Path) -> bool:
+    # An image's volume comes with the directories, empty.
+    return path.name in _NOTHING or (path.is_dir() and not any(path.iterdir()))
 
 
 # ------------------------------------------------------------------ writing

@@ -82,13 +82,15 @@ class ManyProcesses:
         for name in ("web-1", "web-2", "inference"):
             wait_for(lambda name=name: self.is_healthy(name), START_S)  # type: ignore[misc]
 
-    def run(self, name: str, *command: str, told: str = "") -> str:
+    def run(
+        self, name: str, *command: str, told: str = "", settings: Mapping[str, str] | None = None
+    ) -> str:
         """Run a service to its end, or another command in its place; return what it printed.
 
-        `told`: what it reads.
+        `told`: what it reads. `settings`: more of its environment.
         """
         argv = self._argv(list(command) or self._services[name].command)
-        environ = self.environment(name)
+        environ = self.environment(name) | dict(settings or {})
         done = subprocess.run(
             argv, env=environ, input=told, capture_output=True, text=True, check=False
         )

@@ -207,6 +207,7 @@ def journals_of(site: RunningSite) -> list[Path]:
 
 def test_restored_site_goes_on_where_the_other_was(backed_up: BackedUp, tmp_path: Path) -> None:
     caller = backed_up.caller
+    (tmp_path / "data/blobs").mkdir(parents=True)  # as in a volume of the image
     told = done(tmp_path / "data", "restore", str(backed_up.backup))
     assert "ollamasite serve" in told
     site = RunningSite(tmp_path / "data", "--no-starter-model")

@@ -99,6 +99,7 @@ def site(registry: FakeRegistry, tmp_path_factory: pytest.TempPathFactory) -> It
     settings = {
         "OLLAMASITE_ALLOWED_REGISTRIES": f"http://{registry.host}",
         "OLLAMASITE_LOG_FORMAT": "json",
+        "OLLAMASITE_DRAIN_TIMEOUT": "60s",  # twice the file's: this machine may do much else
     }
     with many_processes(folder, **settings) as processes:
         alice = ["ollamasite", "create-user", "alice", "--admin", "--password-stdin"]
@@ -173,6 +174,18 @@ def test_foreign_host_and_too_large_body_are_refused(site: Site) -> None:
 @pytest.mark.parametrize("name", ["redis", "web-1", "worker", "inference", "proxy"])
 def test_health_is_told_as_docker_asks(site: Site, name: str) -> None:
     wait_for(lambda: site.processes.is_healthy(name), LIMIT_S)
+
+
+def test_site_is_looked_over_and_backed_up_as_docs_say(site: Site, tmp_path: Path) -> None:
+    # Of `docker compose exec web-1` and `docker compose run web-1`.
+    port = {"OLLAMASITE_PORT": str(site.processes.ports["web-1"])}
+    told = site.processes.run("web-1", "ollamasite", "check", settings=port)
+    whole = site.processes.run("web-1", "ollamasite", "backup", str(tmp_path / "one.tar"))
+
+    assert "error" not in told
+    for part in ("database", "engine", "worker", "ledger", "store"):
+        assert f"ok       {part}\n" in told, told
+    assert "is whole" in whole
 
 
 # ------------------------------------------------------------------ streams
@@ -493,7 +506,9 @@ class ChatPage:
 
     def ask(self, socket: ClientConnection) -> str:
         """Ask for a long answer; return its message when it has words."""
-        asked = {"type": "ask", "id": "q", "model": MODEL, "text": "hello", "options": ENDLESS}
+        # Seconds long where nothing else runs, and over before the drain is elsewhere.
+        options = ENDLESS | {"num_predict": 4000}
+        asked = {"type": "ask", "id": "q", "model": MODEL, "text": "hello", "options": options}
         socket.send(json.dumps(asked))
         frames = frames_of(socket)
         started = next(frames)
