@@ -22,6 +22,7 @@ VALUES: Final = {
     "TLS_DIR": "/etc/tls",
     "COMPOSE_PROFILES": "cpu",
     "POSTGRES_PASSWORD": "a",
+    "REDIS_PASSWORD": "d",
     "OLLAMASITE_SECRET_KEY": "b",
     "OLLAMASITE_KEY_PEPPER": "c",
 }

@@ -193,6 +193,7 @@ class ManyProcesses:
             "TLS_DIR": str(self.folder),
             "COMPOSE_PROFILES": "cpu",
             "POSTGRES_PASSWORD": "of-the-test-only",
+            "REDIS_PASSWORD": "redis-of-the-test-only",
             "OLLAMASITE_SECRET_KEY": "secret-key-of-the-test-only-0123456789-abcdefghij",
             "OLLAMASITE_KEY_PEPPER": "pepper-of-the-test-only",
             "PROXY_ADDRESS": PROXY_ADDRESS,
