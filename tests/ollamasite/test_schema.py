@@ -1,8 +1,11 @@
 """Databases that are older than the program, and migrations that have to wait for somebody."""
 
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from io import StringIO
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -50,6 +53,22 @@ def test_database_that_does_not_answer_is_waited_for(
     finally:
         connection.close()
     assert "does not answer yet" in caplog.text
+
+
+def test_locked_file_is_told_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    if is_postgresql():
+        pytest.skip("of SQLite")
+    connection.close()
+    options = connection.settings_dict["OPTIONS"] | {"timeout": 0.1}
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
+    monkeypatch.setitem(connection.settings_dict, "NAME", str(tmp_path / "other.sqlite3"))
+    try:
+        with closing(sqlite3.connect(tmp_path / "other.sqlite3")) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            with pytest.raises(CommandError, match="Run `ollamasite migrate` again"):
+                call_command("migrate", verbosity=0)
+    finally:
+        connection.close()
 
 
 @pytest.mark.skipif("not config.pluginmanager.hasplugin('tests.postgres')")
