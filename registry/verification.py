@@ -6,6 +6,7 @@ so that the next one who brings the same file mends it. Removes nothing. Knows n
 
 import hashlib
 import os
+import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -69,9 +70,31 @@ def verify_store(report: Report = progress.ignore, *, set_aside: bool = False) -
         # It may have been let go of since the list was made; then nobody misses it.
         if is_good or (is_good is None and not stored_files.is_needed(digest.hex)):
             continue
-        models = tuple(stored_files.models_with(digest.hex))
-        found.append(Damaged(digest=digest, is_missing=is_good is None, models=models))
+        found.append(_damaged(digest, is_missing=is_good is None))
     return found
+
+
+def verify_some(most_bytes: int) -> list[Damaged]:
+    """Read a few files, others each time and not more bytes than so many; return the damaged."""
+    store = blob_store()
+    found: list[Damaged] = []
+    digests = list(store.digests())
+    for digest in random.sample(digests, len(digests)):
+        try:
+            size_bytes = store.size_bytes(digest)
+            if size_bytes > most_bytes:
+                continue
+            most_bytes -= size_bytes
+            if not store.verify(digest):
+                found.append(_damaged(digest, is_missing=False))
+        except BlobNotFound:  # it has gone meanwhile
+            continue
+    return found
+
+
+def _damaged(digest: Digest, *, is_missing: bool) -> Damaged:
+    models = tuple(stored_files.models_with(digest.hex))
+    return Damaged(digest=digest, is_missing=is_missing, models=models)
 
 
 def _is_good(store: BlobStore, digest: Digest, report: Report, *, set_aside: bool) -> bool | None:

@@ -28,7 +28,7 @@ _LOOKS: Final[Mapping[str, tuple[Look, ...]]] = {
     "web": (processes.look_at_web, certificates.look),
     "worker": (processes.look_at_worker, processes.look_at_jobs),
     "ledger": (processes.look_at_journals,),
-    "store": (store.look,),
+    "store": (store.look, store.look_at_some_bytes),
     "machine": (machine.look_at_packages, machine.look_at_limits),
 }
 _DEEP: Final[Mapping[str, tuple[Look, ...]]] = {"files' bytes": (store.look_at_bytes,)}

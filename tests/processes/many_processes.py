@@ -94,7 +94,7 @@ class ManyProcesses:
         done = subprocess.run(
             argv, env=environ, input=told, capture_output=True, text=True, check=False
         )
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     def start(self, name: str) -> None:
@@ -195,7 +195,7 @@ class ManyProcesses:
             "POSTGRES_PASSWORD": "of-the-test-only",
             "REDIS_PASSWORD": "redis-of-the-test-only",
             "OLLAMASITE_SECRET_KEY": "secret-key-of-the-test-only-0123456789-abcdefghij",
-            "OLLAMASITE_KEY_PEPPER": "pepper-of-the-test-only",
+            "OLLAMASITE_KEY_PEPPER": "pepper-of-the-test-only-0123456789-abcdefghij",
             "PROXY_ADDRESS": PROXY_ADDRESS,
             "HTTPS_SUFFIX": f":{self.ports['https']}",
         }

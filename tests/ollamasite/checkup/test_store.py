@@ -23,6 +23,7 @@ def test_whole_store_is_well(weights: Path, store: BlobStore) -> None:
     (store.root / "partial-somewhere").touch()
     assert codes(checked.look()) == set()
     assert codes(checked.look_at_bytes()) == set()
+    assert codes(checked.look_at_some_bytes()) == set()
 
 
 def test_site_without_models_is_well(db: None) -> None:
@@ -43,13 +44,18 @@ def test_file_that_was_cut_off_is_told_by_its_size(weights: Path) -> None:
     assert codes(checked.look()) == {"store.damaged"}
 
 
-def test_changed_byte_is_found_by_reading_alone(weights: Path) -> None:
+def test_changed_byte_is_found_by_reading_alone(
+    weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = bytearray(weights.read_bytes())
     data[len(data) // 2] ^= 1
     weights.unlink()
     weights.write_bytes(data)
     assert codes(checked.look()) == set()
     assert codes(checked.look_at_bytes()) == {"store.damaged"}
+    assert codes(checked.look_at_some_bytes()) == {"store.damaged"}
+    monkeypatch.setattr(checked, "_SAMPLE_BYTES", len(data) - 1)
+    assert codes(checked.look_at_some_bytes()) == set(), "it is larger than what may be read"
 
 
 def test_files_of_nobody_and_damaged_ones_are_told(weights: Path, store: BlobStore) -> None:
