@@ -1,5 +1,7 @@
 """Which files the tables say that there are, and whose they are. Knows nothing of a disk."""
 
+from collections.abc import Collection
+
 from models_app.models import Blob, Layer, RepositoryBlob, RepositoryManifest, Tag, Upload
 
 
@@ -23,6 +25,11 @@ def is_needed(digest: str) -> bool:
         or Upload.objects.filter(digest=digest).exists()
         or RepositoryBlob.objects.filter(digest=digest).exists()
     )
+
+
+def is_layer(digest: str, media_types: Collection[str]) -> bool:
+    """Whether a manifest has the file as a layer of one of these types."""
+    return Layer.objects.filter(blob__digest=digest, media_type__in=media_types).exists()
 
 
 def models_with(digest: str) -> list[str]:

@@ -1,7 +1,8 @@
-"""`GET /api/nodes/blobs/<digest>`: any file of the store, for the site's own nodes, beside Django.
+"""`GET /api/nodes/blobs/<digest>`: files that models run from, for the site's nodes, beside Django.
 
 A node asks by digest for what a request needs that was sent to it, so there is no repository and no
-name; the gate lets in nodes alone. `Range` continues a transfer that was cut. Sends as
+name; the gate lets in nodes alone. What models say of themselves, and what somebody has sent that
+is in no model, is no business of theirs. `Range` continues a transfer that was cut. Sends as
 `registry.file_answers` does.
 """
 
@@ -12,18 +13,22 @@ from typing import Any, BinaryIO, Final
 from asgiref.sync import sync_to_async
 from django.db import DatabaseError, connections
 
+from models_app import stored_files
 from models_app.gate import admit_scope
 from ollamasite.error_responses import to_service_error
 from ollamasite.errors import ServiceError
 from ollamasite.raw_answers import refuse
+from registry import manifests
 from registry.blobs import blob_store
 from registry.byte_ranges import ByteRange, parse_range
 from registry.distribution_request import parse_digest
+from registry.errors import BlobNotFound
 from registry.file_answers import FilePart, Reply, send_reply
 
 ROUTE: Final = "api/nodes/blobs/<str:digest>"
 METHODS: Final = ("GET", "HEAD")
 _PREFIX: Final = "/api/nodes/blobs/"
+_RUN_FROM: Final = (manifests.MODEL, manifests.PROJECTOR, manifests.ADAPTER)
 _OK: Final = 200
 _PARTIAL: Final = 206
 
@@ -56,6 +61,8 @@ def _reply(scope: Any) -> Reply:
     """Raises BlobNotFound, InvalidDigest, RangeNotSatisfiable, and what the gate raises."""
     admit_scope(scope, ROUTE)
     digest = parse_digest(scope["path"].removeprefix(_PREFIX))
+    if not stored_files.is_layer(digest.hex, _RUN_FROM):
+        raise BlobNotFound(str(digest))
     opened = blob_store().open(digest)
     try:
         return _reply_with(opened, scope)

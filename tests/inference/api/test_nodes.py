@@ -1,6 +1,7 @@
 """`POST /api/nodes/join` and `GET /api/nodes/blobs/…`: what a node may, and nobody else."""
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from inference.messages import PROTOCOL_VERSION
 from models_app import nodes
 from models_app.models import AuditEntry, Node, NodeState
 from registry.blobs import blob_store
+from registry.digest import Digest
+from tests.conftest import MakeModel
 from tests.fakes.http import AsgiClient
 
 GOOD: dict[str, Any] = {
@@ -170,17 +173,33 @@ async def test_a_users_key_does_not_join(api: AsgiClient) -> None:
     assert (await api.get(f"/api/nodes/blobs/sha256:{'0' * 64}")).status == 403
 
 
-async def test_a_node_reads_a_file_whole_and_from_where_it_was_cut(gpu1: AsgiClient) -> None:
-    data = bytes(range(256)) * 40
-    await sync_to_async(blob_store().write)([data])
+async def test_a_node_reads_a_file_whole_and_from_where_it_was_cut(
+    gpu1: AsgiClient, make_model: MakeModel, tiny_gguf: Path
+) -> None:
+    await sync_to_async(make_model)("tiny")
+    data = tiny_gguf.read_bytes()
     path = f"/api/nodes/blobs/sha256:{hashlib.sha256(data).hexdigest()}"
     whole = await gpu1.get(path)
     assert (whole.status, whole.body) == (200, data)
     rest = await gpu1.request("GET", path, headers={"range": "bytes=10000-"})
     assert (rest.status, rest.body) == (206, data[10000:])
-    assert rest.headers["content-range"] == f"bytes 10000-10239/{len(data)}"
-    beyond = await gpu1.request("GET", path, headers={"range": "bytes=99999-"})
+    assert rest.headers["content-range"] == f"bytes 10000-{len(data) - 1}/{len(data)}"
+    beyond = await gpu1.request("GET", path, headers={"range": f"bytes={len(data)}-"})
     assert beyond.status == 416
+
+
+async def test_a_node_reads_nothing_but_what_models_run_from(
+    gpu1: AsgiClient, make_model: MakeModel
+) -> None:
+    """Neither what one is told to say nor what somebody has sent that is in no model."""
+    system = "You keep a secret."
+    await sync_to_async(make_model)("tiny", system=system)
+    sent = b"not in a model yet"
+    await sync_to_async(blob_store().write)([sent])
+    for data in (system.encode(), sent):
+        digest = Digest.of(data)
+        assert await sync_to_async(blob_store().exists)(digest)
+        assert (await gpu1.get(f"/api/nodes/blobs/sha256:{digest.hex}")).status == 404
 
 
 @pytest.mark.parametrize("name", ["0" * 64, "../secret_key", "sha256:" + "g" * 64, "%2e%2e"])
