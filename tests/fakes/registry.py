@@ -19,6 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 
 MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
+MODEL_TYPE = "application/vnd.ollama.image.model"
 TOKEN = "a-good-token"
 
 
@@ -69,7 +70,7 @@ class FakeRegistry:
     stalls: list[int] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
     ignores_ranges: bool = False
-    is_slow_s: float = 0.0  # before every 64 KiB of a blob
+    pause_s: float = 0.0  # before every 64 KiB of a blob
     challenge: str = ""  # what those without the token are told; empty: nobody needs one
     logins: tuple[str, ...] = ()  # Authorization headers that get the token; empty: any
 
@@ -102,6 +103,11 @@ class FakeRegistry:
         }
         self.set_manifest(repository, manifest, tag=tag)
         return manifest
+
+    def add_model(self, repository: str, gguf: bytes) -> dict[str, Any]:
+        """Have a model of one file; return its manifest."""
+        config = b'{"model_format":"gguf","model_family":"llama"}'
+        return self.add_manifest(repository, [(MODEL_TYPE, gguf)], config=config)
 
     def set_manifest(self, repository: str, manifest: object, *, tag: str = "latest") -> None:
         """Have a manifest as it is."""
@@ -229,8 +235,8 @@ async def _reply(registry: FakeRegistry, asked: Asked, writer: asyncio.StreamWri
         place for place in (answer.cut_at, answer.stall_at, len(answer.body)) if place is not None
     )
     for start in range(0, last, 65536):
-        if registry.is_slow_s and "/blobs/" in asked.path:
-            await asyncio.sleep(registry.is_slow_s)
+        if registry.pause_s and "/blobs/" in asked.path:
+            await asyncio.sleep(registry.pause_s)
         writer.write(answer.body[start : min(start + 65536, last)])
         await writer.drain()
     if answer.stall_at is not None:

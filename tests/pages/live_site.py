@@ -6,7 +6,6 @@ Knows the commands and the environment; nothing of what pages look like.
 import asyncio
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -19,7 +18,7 @@ from tests.databases import database_settings
 from tests.fakes.engine import FakeNode
 from tests.pages.catalogue import STARTER
 from tests.prepared_sites import Kind, copy_prepared
-from tests.processes.running_site import free_port, wait_for
+from tests.processes.running_site import free_port, listens, wait_for
 
 _START_TIMEOUT_S = 60.0
 
@@ -48,7 +47,7 @@ def live_site(folder: Path) -> Iterator[LiveSite]:
         with (folder / "web.log").open("w") as log:
             web = subprocess.Popen(command, env=environ, stdout=log, stderr=subprocess.STDOUT)
         try:
-            wait_for(lambda: web.poll() is not None or _listens(site.port), _START_TIMEOUT_S)
+            wait_for(lambda: web.poll() is not None or listens(site.port), _START_TIMEOUT_S)
             assert web.poll() is None, (folder / "web.log").read_text()
             yield site
         finally:
@@ -58,14 +57,6 @@ def live_site(folder: Path) -> Iterator[LiveSite]:
 
 def _command(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", module, *arguments]
-
-
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=2).close()
-    except OSError:
-        return False
-    return True
 
 
 @contextlib.contextmanager

@@ -56,7 +56,7 @@ def test_pull_is_seen_cancelled_and_resumed(
 ) -> None:
     repository = f"lab/walk-{chromium.look.width}"
     digest = add_model(registry, repository, 11 + chromium.look.width, tmp_path)
-    registry.is_slow_s = 0.7
+    registry.pause_s = 0.7
     name = f"{registry.host}/{repository}"
     for visit in served.visit(chromium, path="/models/pull"):
         page = visit.page
@@ -75,7 +75,7 @@ def test_pull_is_seen_cancelled_and_resumed(
         page.get_by_role("button", name="Cancel").click()
         expect_state(page, "Cancelled")
 
-        registry.is_slow_s = 0
+        registry.pause_s = 0
         before = len(registry.gets_of(digest))
         page.get_by_role("button", name="Resume").click()
         expect_state(page, "Done")
@@ -90,7 +90,7 @@ def test_line_tells_on_other_pages_and_moves_nothing(
 ) -> None:
     repository = f"lab/line-{chromium.look.width}"
     add_model(registry, repository, 12 + chromium.look.width, tmp_path)
-    registry.is_slow_s = 1.0
+    registry.pause_s = 1.0
     for visit in served.visit(chromium, path="/models/pull"):
         page = visit.page
         page.get_by_label("Name of the model").fill(f"{registry.host}/{repository}")
@@ -108,7 +108,7 @@ def test_line_tells_on_other_pages_and_moves_nothing(
         assert page.evaluate(PLACES) == before
         visit.check()
 
-        registry.is_slow_s = 0
+        registry.pause_s = 0
         expect(line).to_contain_text("Done", timeout=JOB_TIMEOUT_MS)
         page.get_by_role("button", name="Close this line").click()
         expect(line).to_have_count(0)

@@ -24,7 +24,7 @@ from ollamasite.data_dir import run_dir
 from tests import compose
 from tests.certificates import make_certificate
 from tests.databases import postgres_program, postgres_user
-from tests.processes.running_site import free_port, wait_for
+from tests.processes.running_site import free_port, listens, wait_for
 
 START_S: Final = 120.0
 STOP_S: Final = 75.0
@@ -73,12 +73,12 @@ class ManyProcesses:
         """Start everything in the order in which the file says that it depends on each other."""
         self._start_postgres()
         self.start("redis")
-        wait_for(lambda: _listens(self.ports["redis"]), START_S)
+        wait_for(lambda: listens(self.ports["redis"]), START_S)
         self.run("migrate")
         for name in ("inference", "web-1", "web-2", "worker", "proxy"):
             self.start(name)
         for name in ("web-1", "web-2", "https"):
-            wait_for(lambda name=name: _listens(self.ports[name]), START_S)  # type: ignore[misc]
+            wait_for(lambda name=name: listens(self.ports[name]), START_S)  # type: ignore[misc]
         for name in ("web-1", "web-2", "inference"):
             wait_for(lambda name=name: self.is_healthy(name), START_S)  # type: ignore[misc]
 
@@ -303,14 +303,6 @@ def many_processes(folder: Path, **settings: str) -> Iterator[ManyProcesses]:
         yield site
     finally:
         site.stop_all()
-
-
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=2).close()
-    except OSError:
-        return False
-    return True
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -119,6 +119,15 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
+def listens(port: int) -> bool:
+    """Whether somebody listens on a port of this machine."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=2).close()
+    except OSError:
+        return False
+    return True
+
+
 def wait_for(is_true: Callable[[], bool], timeout_s: float = 30.0) -> None:
     """Wait until something holds; fail when it does not in time."""
     deadline_s = time.monotonic() + timeout_s

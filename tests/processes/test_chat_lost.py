@@ -16,9 +16,9 @@ from websockets.sync.client import ClientConnection, connect
 
 from tests.databases import database_settings
 from tests.pages.catalogue import STARTER
-from tests.pages.live_site import _command, _listens, _node_in_thread
+from tests.pages.live_site import _command, _node_in_thread
 from tests.prepared_sites import Kind, copy_prepared
-from tests.processes.running_site import free_port, wait_for
+from tests.processes.running_site import free_port, listens, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.beside]
 
@@ -46,7 +46,7 @@ class Site:
                 command, env=self._environ, stdout=written, stderr=subprocess.STDOUT
             )
         try:
-            wait_for(lambda: process.poll() is not None or _listens(port), 60)
+            wait_for(lambda: process.poll() is not None or listens(port), 60)
             assert process.poll() is None, log.read_text()
             yield Web(process, port, self._session)
         finally:

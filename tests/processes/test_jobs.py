@@ -20,18 +20,13 @@ from tests.processes.running_site import RunningSite, wait_for
 pytestmark = [pytest.mark.slow, pytest.mark.beside]
 
 DONE_S = 90
-MODEL_TYPE = "application/vnd.ollama.image.model"
 
 
 @pytest.fixture
 def registry(tiny_gguf: Path) -> Iterator[FakeRegistry]:
     with fake_registry() as registry:
-        registry.add_manifest(
-            "them/slow",
-            [(MODEL_TYPE, tiny_gguf.read_bytes())],
-            config=b'{"model_format":"gguf","model_family":"llama"}',
-        )
-        registry.is_slow_s = 0.5
+        registry.add_model("them/slow", tiny_gguf.read_bytes())
+        registry.pause_s = 0.5
         yield registry
 
 

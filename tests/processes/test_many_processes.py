@@ -40,7 +40,6 @@ PIECES: Final = 200
 LIMIT_S: Final = 90.0
 # What the tiny model always goes on from, for longer than somebody waits.
 ENDLESS: Final[dict[str, Any]] = {"temperature": 0, "repeat_penalty": 1, "num_predict": 7000}
-MODEL_TYPE: Final = "application/vnd.ollama.image.model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -465,10 +464,9 @@ def test_job_goes_on_while_its_worker_is_restarted(
 ) -> None:
     # SIGTERM waits for it; SIGQUIT is what is done when the drain time is over.
     path = write_tiny_model(tmp_path / "slow.gguf", seed=seed)
-    config = b'{"model_format":"gguf","model_family":"llama"}'
     name = f"them/{signal.lower()}"
-    manifest = registry.add_manifest(name, [(MODEL_TYPE, path.read_bytes())], config=config)
-    registry.is_slow_s = 0.5
+    manifest = registry.add_model(name, path.read_bytes())
+    registry.pause_s = 0.5
     told: list[dict[str, Any]] = []
     pulled = {"model": f"http://{registry.host}/{name}"}
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 
 from tests.processes.many_processes import ManyProcesses
-from tests.processes.running_site import wait_for
+from tests.processes.running_site import listens, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.beside, pytest.mark.timeout(120)]
 
@@ -92,21 +92,13 @@ def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
     thread.start()
     try:
         processes.start("proxy")
-        wait_for(lambda: _listens(processes.ports["https"]), LIMIT_S)
+        wait_for(lambda: listens(processes.ports["https"]), LIMIT_S)
         yield Proxied(processes, web)
     finally:
         processes.stop_all()
         web.shutdown()
         web.server_close()
         thread.join()
-
-
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=2).close()
-    except OSError:
-        return False
-    return True
 
 
 def test_what_a_client_says_of_itself_is_dropped(proxied: Proxied) -> None:

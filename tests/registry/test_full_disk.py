@@ -76,7 +76,7 @@ def test_pull_keeps_what_has_come_and_goes_on_with_more_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("registry.remote.download._SAVED_EVERY_S", 0.0)
-    remote.is_slow_s = 0.02
+    remote.pause_s = 0.02
     arguments = PullArguments(name=f"{remote.host}/ns/large")
 
     def pull() -> None:
@@ -88,7 +88,7 @@ def test_pull_keeps_what_has_come_and_goes_on_with_more_room(
     assert not Blob.objects.exists()
     came = max(path.stat().st_blocks * 512 for path in store.root.glob("partial-*"))
     assert came > 4 * MiB
-    remote.is_slow_s = 0.0
+    remote.pause_s = 0.0
     before = len(remote.gets_of(str(DIGEST)))
 
     grow()

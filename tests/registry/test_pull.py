@@ -469,7 +469,7 @@ def test_credentials_of_the_request_are_sent_to_the_registry_alone(
 def test_two_who_pull_the_same_share_the_bytes(
     remote: FakeRegistry, alice: User, bob: User
 ) -> None:
-    remote.is_slow_s = 0.2
+    remote.pause_s = 0.2
     both = [Pulling(alice, remote), Pulling(bob, remote)]
 
     def pull(pulling: Pulling) -> None:

@@ -177,7 +177,7 @@ async def test_password_is_stored_so_that_only_the_site_can_read_it(
 
 async def pulling(api: AsgiClient, remote: FakeRegistry, **fields: Any) -> Any:
     """Begin a pull that takes long, and return the call when its first line is there."""
-    remote.is_slow_s = 30.0
+    remote.pause_s = 30.0
     call = api.open("POST", "/api/pull", data={"model": "tiny", **fields})
     await call.wait_for_text("pulling manifest")
     return call

@@ -427,7 +427,7 @@ async def test_cancelled_fetch_keeps_what_has_come(
     remote: FakeRegistry, fetching: Fetching
 ) -> None:
     digest = remote.add_blob(DATA)
-    remote.is_slow_s = 0.05
+    remote.pause_s = 0.05
 
     def tell(completed: int) -> None:
         if completed > 100_000:
@@ -437,7 +437,7 @@ async def test_cancelled_fetch_keeps_what_has_come(
         with pytest.raises(JobCancelled):
             await fetch(client, fetching.store, Digest.parse(digest), len(DATA), tell)
     assert partial.completed_bytes(fetching.partial(digest)) > 100_000
-    remote.is_slow_s = 0
+    remote.pause_s = 0
 
     assert await fetching.fetch(digest) == DATA
 
@@ -446,7 +446,7 @@ async def test_state_is_saved_while_the_file_comes(
     remote: FakeRegistry, fetching: Fetching
 ) -> None:
     digest = remote.add_blob(DATA)
-    remote.is_slow_s = 0.3
+    remote.pause_s = 0.3
     policy = RetryPolicy(part_bytes=200 * KIB)
     going = asyncio.create_task(fetching.fetch(digest, policy=policy))
     path = fetching.partial(digest)
@@ -456,7 +456,7 @@ async def test_state_is_saved_while_the_file_comes(
     # What a killed process leaves: nothing is saved at its end.
     state = json.loads(path.with_name(f"{path.name}.json").read_bytes())
     assert 0 < state["completed"] < len(DATA)
-    remote.is_slow_s = 0
+    remote.pause_s = 0
     assert await going == DATA
 
 
@@ -467,7 +467,7 @@ async def test_second_who_wants_a_file_waits_for_the_first(
     remote: FakeRegistry, fetching: Fetching
 ) -> None:
     digest = remote.add_blob(DATA)
-    remote.is_slow_s = 0.05
+    remote.pause_s = 0.05
     second = Fetching(remote, fetching.store)
 
     one, other = await asyncio.gather(fetching.fetch(digest), second.fetch(digest))
@@ -480,7 +480,7 @@ async def test_second_takes_over_when_the_first_leaves(
     remote: FakeRegistry, fetching: Fetching
 ) -> None:
     digest = remote.add_blob(DATA)
-    remote.is_slow_s = 0.1
+    remote.pause_s = 0.1
     first = asyncio.create_task(fetching.fetch(digest))
     while not remote.gets_of(digest):
         await asyncio.sleep(0.01)
@@ -488,7 +488,7 @@ async def test_second_takes_over_when_the_first_leaves(
     await asyncio.sleep(0.3)
     first.cancel()
     await asyncio.wait([first])
-    remote.is_slow_s = 0
+    remote.pause_s = 0
 
     assert await second == DATA
     assert fetching.files() == [Digest.parse(digest).file_name]
