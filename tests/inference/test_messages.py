@@ -32,6 +32,10 @@ def _example(annotation: Any) -> Any:
         return EXAMPLES[annotation]
     arguments = typing.get_args(annotation)
     origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        value = _example(arguments[0])
+        is_run = isinstance(value, tuple)
+        return value * (arguments[1].min_length or 1) if is_run else value
     if origin is tuple:
         is_run = len(arguments) == 2 and arguments[1] is Ellipsis
         return tuple(map(_example, arguments[:1] if is_run else arguments))
@@ -39,7 +43,7 @@ def _example(annotation: Any) -> Any:
         return {"key": [1, None, "x"] if arguments[1] is Any else _example(arguments[1])}
     if arguments:
         return _example(arguments[0])
-    hints = typing.get_type_hints(annotation)
+    hints = typing.get_type_hints(annotation, include_extras=True)
     return annotation(**{name: _example(hint) for name, hint in hints.items()})
 
 
