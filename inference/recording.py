@@ -38,7 +38,8 @@ from inference.requests import Caller
 from inference.telling import Telling
 from models_app import ledger_writer
 from models_app.ledger import Outcome
-from models_app.ledger_journal import Begin, End, Figures, sum_of
+from models_app.ledger_journal import Begin, End, Figures, Placed, sum_of
+from models_app.ledger_recovery import LOCAL
 from ollamasite.client_address import current_address
 from ollamasite.error_responses import to_service_error
 from registry.library import ResolvedModel
@@ -54,8 +55,10 @@ _BY_WEIGHT: Final = (Outcome.FAILED, Outcome.LEFT, Outcome.DONE)
 class Part:
     """What one message of a call uses. Everything happens on the event loop of the call."""
 
-    def __init__(self, call: "_Call", share: Share) -> None:
+    def __init__(self, call: "_Call", share: Share, message_id: str) -> None:
         self._call = call
+        self._message_id = message_id
+        self._node = LOCAL
         self._share = share
         self._has_ended = False
         self.figures = Figures()
@@ -88,6 +91,9 @@ class Part:
     def submitted(self, node: str) -> None:
         """The message is on its way to a node."""
         self._call.node = node
+        if node != self._node:
+            self._node = node
+            self._call.placed(self._message_id, node)
 
     def give_up(self, error: BaseException) -> None:
         """The message was not submitted: the call has failed before, or its client has left."""
@@ -114,13 +120,18 @@ class _Call:
         self._telling = Telling(begun)
         self.node = ""
         self._unended = len(shares)
-        self.parts = [Part(self, share) for share in shares]
+        parts = zip(shares, begun.messages, strict=True)
+        self.parts = [Part(self, share, message_id) for share, message_id in parts]
 
     def figures(self) -> Figures:
         """Return what was used so far. For any thread."""
         if len(self.parts) == 1:
             return self.parts[0].figures
         return sum_of([part.figures for part in self.parts])
+
+    def placed(self, message_id: str, node: str) -> None:
+        """A message has gone to a node, and the one before it was another."""
+        ledger_writer.placed(Placed(self._request_id, message_id, node))
 
     def part_has_ended(self) -> None:
         """One more has; the last writes the row."""

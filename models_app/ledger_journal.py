@@ -5,7 +5,8 @@
     └── web-<pid>-<random>.jsonl.new   being written in its place; left behind only by a crash
 
 A request that is let in has one `Begin` and in the end one `End`; while it runs, `Progress` says
-now and then what it has used. Where it had a bill, `Settled` says that the limits know the end.
+now and then what it has used, and `Placed` which other machine has it. Where it had a bill,
+`Settled` says that the limits know the end.
 Appending is one write to a file of this machine (about 10 µs), so that a process may be killed at
 any time and another can take up what it had begun: whoever gets the lock. A torn line is skipped.
 After a power cut the last seconds may be missing, as with the database itself, and what was
@@ -21,7 +22,7 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -91,6 +92,17 @@ class Begin(msgspec.Struct, frozen=True, omit_defaults=True, tag="begin", kw_onl
     bill: dict[str, Any] | None = None
 
 
+class Placed(msgspec.Struct, frozen=True, tag="placed"):
+    """A message of a request has gone to a node; of several the last one counts.
+
+    Those that are not told of are on this machine's.
+    """
+
+    request_id: str
+    message_id: str
+    node: str
+
+
 class Progress(msgspec.Struct, frozen=True, omit_defaults=True, tag="progress"):
     """What a request has used so far."""
 
@@ -115,7 +127,7 @@ class Settled(msgspec.Struct, frozen=True, tag="settled"):
     request_id: str
 
 
-Record = Begin | Progress | End | Settled
+Record = Begin | Placed | Progress | End | Settled
 _encoder: Final = msgspec.json.Encoder()
 _decoder: Final[msgspec.json.Decoder[Record]] = msgspec.json.Decoder(Record)
 
@@ -168,6 +180,7 @@ class OpenRequests:
     def __init__(self) -> None:
         self._begun: dict[str, Begin] = {}
         self._used: dict[str, Figures] = {}
+        self._nodes: dict[str, dict[str, str]] = {}  # of requests' messages
         self.unsettled: dict[str, tuple[Begin, End]] = {}
 
     def feed(self, records: Iterable[Record]) -> list[tuple[Begin, End]]:
@@ -177,17 +190,30 @@ class OpenRequests:
             match record:
                 case Begin(request_id=request_id):
                     self._begun[request_id] = record
+                case Placed():
+                    self._place(record)
                 case Progress(request_id=request_id, figures=figures):
                     if request_id in self._begun:  # it may be told a moment after its end
                         self._used[request_id] = figures
-                case End(request_id=request_id):
-                    self._used.pop(request_id, None)
-                    if begin := self._begun.pop(request_id, None):
-                        ended.append((begin, record))
-                        self._keep_unsettled(begin, record)
+                case End():
+                    ended += self._end(record)
                 case Settled(request_id=request_id):
                     self._settle(request_id)
         return ended
+
+    def _place(self, record: Placed) -> None:
+        if record.request_id in self._begun:
+            nodes = self._nodes.setdefault(record.request_id, {})
+            nodes[record.message_id] = record.node
+
+    def _end(self, record: End) -> list[tuple[Begin, End]]:
+        self._used.pop(record.request_id, None)
+        self._nodes.pop(record.request_id, None)
+        begin = self._begun.pop(record.request_id, None)
+        if begin is None:
+            return []
+        self._keep_unsettled(begin, record)
+        return [(begin, record)]
 
     def _keep_unsettled(self, begin: Begin, end: End) -> None:
         if begin.bill is not None:
@@ -207,6 +233,10 @@ class OpenRequests:
         for request_id, begin in self._begun.items():
             yield begin, self._used.get(request_id, Figures())
 
+    def nodes_of(self, request_id: str) -> Mapping[str, str]:
+        """Return which of a request's messages have gone to which node of another machine."""
+        return self._nodes.get(request_id, {})
+
     @property
     def is_idle(self) -> bool:
         """Whether there is nothing that a journal would have to hold."""
@@ -218,6 +248,8 @@ class OpenRequests:
             yield from pair
         for begin, figures in self:
             yield begin
+            for message_id, node in self.nodes_of(begin.request_id).items():
+                yield Placed(begin.request_id, message_id, node)
             if figures != Figures():
                 yield Progress(begin.request_id, figures)
 

@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 # How long a node may take to notice that a web process is gone, and to end its requests.
 GRACE_S: Final = 10.0
+# What this machine's node is called.
+LOCAL: Final = "local"
 # And how long one may be away that does not answer: restarted perhaps, or behind a cable.
 SILENT_GRACE_S: Final = 90.0
 
@@ -37,22 +39,18 @@ SILENT_GRACE_S: Final = 90.0
 _SETTLED_AT_ONCE: Final = 16
 
 
-class ToldEnd(NamedTuple):
-    """What a message to a node has used until its end, and which node says so."""
-
-    figures: Figures
-    node: str = ""
-
-
 class Told(NamedTuple):
-    """What nodes have told: ends by the messages' ids, and the nodes that did not answer."""
+    """What nodes have told: what those messages have used that have ended, by their ids.
 
-    ends: Mapping[str, ToldEnd]
-    silent: Sequence[str] = ()
+    `silent` are the nodes that did not answer.
+    """
+
+    ends: Mapping[str, Figures]
+    silent: Collection[str] = ()
 
 
-# Ids of messages to nodes → what those have used that have ended.
-FindEnds = Callable[[Collection[str]], Told]
+# Nodes' names → ids of messages that each of them was sent.
+FindEnds = Callable[[Mapping[str, Collection[str]]], Told]
 
 
 class _Unsettled(NamedTuple):
@@ -129,25 +127,40 @@ def _lost(
     """Return the requests that have no end, with one; and whether that is all of them."""
     if not still_open:
         return [], True
-    told = find_ends([message for begin, _ in still_open for message in begin.messages])
-    limit_s = max(grace_s, SILENT_GRACE_S) if told.silent else grace_s
-    is_patient = _age_s(journal) < limit_s
+    told = find_ends(_by_node(still_open))
+    age_s = _age_s(journal)
     died_at_us = journal.written_at_us()
     lost: list[ledger.Ended] = []
     for begin, used in still_open:
+        nodes = _nodes_of(still_open, begin)
         known = [told.ends[message] for message in begin.messages if message in told.ends]
         is_known = len(known) == len(begin.messages)
-        if is_known or not is_patient:
-            figures = sum_of([end.figures for end in known]) if is_known else used
+        is_silent = any(node in told.silent for node in nodes)
+        if is_known or age_s >= (max(grace_s, SILENT_GRACE_S) if is_silent else grace_s):
+            figures = sum_of(known) if is_known else used
             end = End(
                 request_id=begin.request_id,
                 at_us=died_at_us,
                 outcome=Outcome.LOST,
                 figures=figures,
-                node=known[-1].node if known else "",
+                node=nodes[-1] if nodes else "",
             )
             lost.append((begin, end))
     return lost, len(lost) == len(still_open)
+
+
+def _nodes_of(still_open: OpenRequests, begin: Begin) -> list[str]:
+    """Return the nodes of a request's messages."""
+    elsewhere = still_open.nodes_of(begin.request_id)
+    return [elsewhere.get(message, LOCAL) for message in begin.messages]
+
+
+def _by_node(still_open: OpenRequests) -> dict[str, list[str]]:
+    asked: dict[str, list[str]] = {}
+    for begin, _ in still_open:
+        for node, message in zip(_nodes_of(still_open, begin), begin.messages, strict=True):
+            asked.setdefault(node, []).append(message)
+    return asked
 
 
 def _settle(unsettled: Sequence[_Unsettled]) -> bool:

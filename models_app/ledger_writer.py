@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +31,7 @@ from models_app.ledger_journal import (
     Figures,
     Journal,
     OpenRequests,
+    Placed,
     Progress,
     Settled,
 )
@@ -64,6 +66,11 @@ class LedgerWriter:
             logger.exception("the ledger's journal cannot be written; requests are refused")
             raise LedgerUnavailable from error
         self._running[record.request_id] = figures
+
+    def placed(self, record: Placed) -> None:
+        """Write down where a message has gone; a full disk costs who asks after it, no request."""
+        with suppress(OSError):
+            self._journal.append([record])
 
     def end(self, record: End) -> None:
         """Write down that a request has ended."""
@@ -149,6 +156,11 @@ def begin(record: Begin, figures: Callable[[], Figures]) -> None:
     `figures` says what it has used so far; it is called from another thread.
     """
     _writer().begin(record, figures)
+
+
+def placed(record: Placed) -> None:
+    """Write down to which node a message of a request has gone. Never fails."""
+    _writer().placed(record)
 
 
 def end(record: End) -> None:

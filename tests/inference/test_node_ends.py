@@ -9,7 +9,6 @@ from inference.messages import Usage
 from inference.node_ends import find_ends
 from inference.node_journal import NodeEnd, NodeJournal
 from models_app.ledger_journal import Figures
-from models_app.ledger_recovery import ToldEnd
 from tests.inference.engine.far_node import far_house, joined
 
 pytestmark = pytest.mark.django_db
@@ -29,27 +28,28 @@ def _own_journal(settings: Settings, tmp_path: Path) -> None:
 
 
 def test_without_other_machines_the_own_journal_is_read() -> None:
-    told = find_ends(["a", "unknown"])
-    assert told.ends == {"a": ToldEnd(Figures(tokens_in=1), "local")}
+    told = find_ends({"local": ["a", "unknown"]})
+    assert told.ends == {"a": Figures(tokens_in=1)}
     assert not told.silent
 
 
-def test_nodes_on_other_machines_are_asked(tmp_path: Path) -> None:
-    ended(tmp_path / "far", b=3, moved=4, others=5)
+def test_each_node_is_believed_about_what_it_was_sent(tmp_path: Path) -> None:
+    ended(tmp_path / "far", a=9, b=3, moved=4)
     with far_house(tmp_path / "far") as house:
         joined(house, "far")
-        told = find_ends(["a", "b", "moved", "unknown"])
+        told = find_ends({"local": ["a"], "far": ["b", "moved", "unknown"]})
     assert told.ends == {
-        "a": ToldEnd(Figures(tokens_in=1), "local"),
-        "b": ToldEnd(Figures(tokens_in=3), "far"),
-        "moved": ToldEnd(Figures(tokens_in=4), "far"),
+        "a": Figures(tokens_in=1),
+        "b": Figures(tokens_in=3),
+        "moved": Figures(tokens_in=4),
     }
     assert not told.silent
 
 
-def test_node_that_does_not_answer_is_named(tmp_path: Path) -> None:
+def test_node_that_does_not_answer_is_named_if_it_was_asked(tmp_path: Path) -> None:
     with far_house(tmp_path / "far") as house:
         joined(house, "far")
-    told = find_ends(["a", "b"])
+    told = find_ends({"local": ["a"], "far": ["b"], "removed": ["c"]})
     assert set(told.ends) == {"a"}
-    assert told.silent == ("far",)
+    assert told.silent == ["far"]
+    assert not find_ends({"local": ["a"]}).silent

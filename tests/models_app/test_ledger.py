@@ -11,8 +11,17 @@ from msgspec import structs
 
 from models_app import ledger, ledger_recovery
 from models_app.errors import LedgerUnavailable
-from models_app.ledger_journal import PATTERN, Begin, End, Figures, Journal, Progress
-from models_app.ledger_recovery import Told, ToldEnd, recover
+from models_app.ledger_journal import (
+    PATTERN,
+    Begin,
+    End,
+    Figures,
+    Journal,
+    OpenRequests,
+    Placed,
+    Progress,
+)
+from models_app.ledger_recovery import Told, recover
 from models_app.ledger_writer import LedgerWriter
 from models_app.models import LedgerEntry, LedgerHour, Outcome, User
 
@@ -55,12 +64,12 @@ def ended(request_id: str, outcome: Outcome = Outcome.DONE, **fields: Any) -> le
     return begin(request_id, **fields), end(request_id, outcome)
 
 
-def nobody_knows(request_ids: Any) -> Told:
-    del request_ids
+def nobody_knows(asked: Any) -> Told:
+    del asked
     return Told({})
 
 
-def left_behind(folder: Path, *records: Begin | End) -> None:
+def left_behind(folder: Path, *records: Begin | Placed | End) -> None:
     """A journal whose process is gone."""
     journal = Journal(folder)
     journal.append(records)
@@ -251,13 +260,45 @@ def test_request_that_had_ended_is_written_as_it_ended(tmp_path: Path) -> None:
 
 def test_lost_request_has_what_the_node_has_counted(tmp_path: Path) -> None:
     left_behind(tmp_path, begin("a", messages=("m1", "m2")))
-    figures = {"m1": Figures(tokens_in=5, tokens_out=1), "m2": Figures(tokens_in=6, tokens_out=2)}
-    known = Told({message: ToldEnd(used, "gpu1") for message, used in figures.items()})
+    known = {"m1": Figures(tokens_in=5, tokens_out=1), "m2": Figures(tokens_in=6, tokens_out=2)}
 
-    assert recover(tmp_path, lambda _: known) is False
+    assert recover(tmp_path, lambda _: Told(known)) is False
     row = LedgerEntry.objects.get()
-    assert (row.outcome, row.node) == (Outcome.LOST, "gpu1")
+    assert (row.outcome, row.node) == (Outcome.LOST, "local")
     assert (row.tokens_in, row.tokens_out) == (11, 3)
+
+
+def test_node_is_asked_for_what_it_was_sent_last(tmp_path: Path) -> None:
+    left_behind(
+        tmp_path,
+        begin("a"),
+        begin("b", messages=("m1", "m2")),
+        Placed("b", "m1", "gpu1"),
+        Placed("b", "m2", "gpu1"),
+        Placed("b", "m2", "gpu2"),
+        begin("c"),
+        Placed("c", "m-c", "gpu1"),
+        end("c"),
+    )
+    asked = []
+
+    def find(ids_by_node: Any) -> Told:
+        asked.append(ids_by_node)
+        return Told({"m-a": USED, "m1": USED, "m2": USED})
+
+    assert recover(tmp_path, find) is False
+    assert asked == [{"local": ["m-a"], "gpu1": ["m1"], "gpu2": ["m2"]}]
+    rows = dict(LedgerEntry.objects.values_list("request_id", "node"))
+    assert (rows["a"], rows["b"]) == ("local", "gpu2")
+
+
+def test_where_requests_have_gone_outlives_a_journal_that_is_written_anew(tmp_path: Path) -> None:
+    still_open = OpenRequests()
+    records: list[Record] = [begin("a"), Placed("a", "m-a", "gpu1"), Progress("a", USED)]
+    still_open.feed(records)
+    assert list(still_open.records()) == records
+    still_open.feed([end("a")])
+    assert still_open.nodes_of("a") == {}
 
 
 def test_node_is_waited_for_and_then_the_last_progress_holds(tmp_path: Path) -> None:
@@ -276,13 +317,13 @@ def test_node_is_waited_for_and_then_the_last_progress_holds(tmp_path: Path) -> 
 def test_node_that_does_not_answer_is_waited_for_longer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    left_behind(tmp_path, begin("a"))
+    left_behind(tmp_path, begin("a"), Placed("a", "m-a", "gpu1"), begin("b"))
 
     assert recover(tmp_path, lambda _: Told({}, silent=["gpu1"]), grace_s=0.0) is True
-    assert LedgerEntry.objects.count() == 0
+    assert LedgerEntry.objects.get().request_id == "b"  # which was not sent there
     monkeypatch.setattr(ledger_recovery, "SILENT_GRACE_S", 0.0)
     assert recover(tmp_path, lambda _: Told({}, silent=["gpu1"]), grace_s=0.0) is False
-    assert LedgerEntry.objects.get().outcome == Outcome.LOST
+    assert LedgerEntry.objects.get(request_id="a").outcome == Outcome.LOST
 
 
 def test_recovery_that_died_in_the_middle_is_done_again(tmp_path: Path) -> None:

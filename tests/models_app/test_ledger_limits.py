@@ -8,7 +8,7 @@ from django.test import override_settings
 
 from models_app import limits
 from models_app.ledger_journal import End, Figures, Journal, Settled
-from models_app.ledger_recovery import Told, ToldEnd, recover
+from models_app.ledger_recovery import Told, recover
 from models_app.ledger_writer import LedgerWriter
 from models_app.models import User
 from tests.conftest import principal_for
@@ -57,7 +57,7 @@ async def test_lost_request_counts_as_what_it_has_used_and_once(
     await leave_behind(tmp_path, alice)
 
     for _ in range(2):
-        await sync_to_async(recover)(tmp_path, lambda _: Told({"m": ToldEnd(USED)}))
+        await sync_to_async(recover)(tmp_path, lambda _: Told({"m": USED}))
         assert await left_of_the_day(alice) == A_DAY - 42
 
 
