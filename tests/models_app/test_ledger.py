@@ -20,6 +20,7 @@ from models_app.ledger_journal import (
     OpenRequests,
     Placed,
     Progress,
+    Record,
 )
 from models_app.ledger_recovery import Told, recover
 from models_app.ledger_writer import LedgerWriter
