@@ -26,7 +26,7 @@ _NS_PER_US: Final = 1000
 _SERVER_ERROR: Final = 500
 NOT_INSTALLED: Final = (
     "OLLAMASITE_OTLP_ENDPOINT is set and OpenTelemetry is not installed: "
-    "pip install 'ollamasite[otel]', or unset it."
+    "`pip install --editable '.[otel]'` in the site's folder, or unset it."
 )
 
 
