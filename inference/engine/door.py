@@ -23,6 +23,8 @@ MOST_STRANGERS: Final = 32
 GREETING_S: Final = 10.0
 _GREETING_BYTES: Final = 4096
 _BUFFER_BYTES: Final = 1024 * 1024
+# A web process says something every five seconds. Its requests end when it has been gone so long.
+_SILENCE_S: Final = 24
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Guest = Callable[[asyncio.StreamReader, asyncio.StreamWriter, Sequence[Wire]], Awaitable[None]]
@@ -109,7 +111,7 @@ class Door:
         reader = asyncio.StreamReader(limit=_BUFFER_BYTES)
         protocol = asyncio.StreamReaderProtocol(reader)
         try:
-            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            _look_after(accepted)
             transport, _ = await loop.connect_accepted_socket(
                 lambda: protocol,
                 accepted,
@@ -120,6 +122,19 @@ class Door:
             accepted.close()
             raise
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+
+def _look_after(accepted: socket.socket) -> None:
+    """Have a web process be noticed whose machine or network is gone without a word."""
+    accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        (socket.TCP_NODELAY, 1),
+        (socket.TCP_KEEPIDLE, _SILENCE_S // 2),
+        (socket.TCP_KEEPINTVL, _SILENCE_S // 8),
+        (socket.TCP_KEEPCNT, 4),
+        (socket.TCP_USER_TIMEOUT, _SILENCE_S * 1000),  # of what was sent and not received
+    ):
+        accepted.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 async def _first_words(reader: asyncio.StreamReader) -> list[Wire]:

@@ -40,6 +40,7 @@ class House:
         )
         self.node = Node(config)
         self.guests = 0
+        self.writers: list[asyncio.StreamWriter] = []
         self._ahead_s = ahead_s
         self.door = Door(listener, server_context(certificate), self._guest)
         self.door.secret = SECRET
@@ -69,6 +70,7 @@ class House:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, first: Sequence[Wire]
     ) -> None:
         self.guests += 1
+        self.writers.append(writer)
         if self._ahead_s is None:
             await self.node.serve_connection(reader, writer, first)
             return

@@ -178,6 +178,22 @@ async def test_what_was_overheard_opens_nothing(house: House) -> None:
     assert house.guests == 1
 
 
+async def test_web_process_whose_machine_is_gone_is_given_up_by_the_kernel(house: House) -> None:
+    """What its loss looks like cannot be made here; that somebody looks can be asked."""
+    client = EngineClient(house.where)
+    await client.connect()
+    guest = house.writers[0].get_extra_info("socket")
+
+    def told(option: int) -> int:
+        return int(guest.getsockopt(socket.IPPROTO_TCP, option))
+
+    assert guest.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    asked_s = told(socket.TCP_KEEPCNT) * told(socket.TCP_KEEPINTVL)
+    assert told(socket.TCP_KEEPIDLE) + asked_s <= 30
+    assert 0 < told(socket.TCP_USER_TIMEOUT) <= 30_000
+    client.close()
+
+
 async def test_strangers_have_few_places_and_little_time(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
