@@ -5,6 +5,7 @@ blob store of its own.
 """
 
 import gc
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,10 +13,11 @@ from typing import Any, Protocol
 import hypothesis
 import pytest
 from asgiref.sync import sync_to_async
+from channels.layers import channel_layers
 from django.contrib.contenttypes.management import create_contenttypes
 from django.db import connections
 from django.db.models.signals import post_migrate
-from django.test import AsyncClient
+from django.test import AsyncClient, TransactionTestCase, override_settings
 from pytest_django.fixtures import Settings
 
 from inference import roster
@@ -29,6 +31,7 @@ from ollamasite.celery import app as celery
 from registry.blobs import BlobStore, blob_store
 from registry.create import CreateModel, create_model
 from registry.library import ResolvedModel
+from tests.emptying import empty_databases
 from tests.gguf_files import write_tiny_model
 from tests.job_worker import running_worker
 
@@ -115,51 +118,67 @@ def django_db_modify_db_settings(
     database["OPTIONS"] = {**database["OPTIONS"], "init_command": commands}
 
 
-@pytest.fixture(autouse=True)
-def _quick_passwords(settings: Settings) -> None:
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+@pytest.fixture(autouse=True, scope="session")
+def _settings_of_all_tests() -> Iterator[None]:
+    """What no test depends on; one that does sets its own."""
+    with override_settings(
+        PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"],
+        # All tests come from one address, and some are wrong on purpose.
+        WRONG_KEYS_PER_MINUTE=0,
+        SIGN_UPS_PER_HOUR=0,
+        SIGN_INS_PER_MINUTE=0,
+        # No test asks a registry that it has not made.
+        ALLOWED_REGISTRIES=[],
+        CHANNEL_LAYERS={"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}},
+    ):
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _databases_are_emptied_quickly() -> Iterator[None]:
+    """Behind a test whose transactions are real."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionTestCase, "_fixture_teardown", empty_databases)
+        yield
+
+
+@pytest.fixture(scope="session")
+def _folders_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return a folder for each test. Twelve thousand tests share the work, so they do little of it.
+
+    Pytest's own `tmp_path` reads the names of all that there are already, for each.
+    """
+    folder = tmp_path_factory.mktemp("t")
+    return (folder / str(number) for number in itertools.count())
+
+
+@pytest.fixture
+def tmp_path(_folders_of_tests: Iterator[Path]) -> Path:
+    """A folder of the test's own, empty."""
+    path = next(_folders_of_tests)
+    path.mkdir()
+    return path
 
 
 @pytest.fixture(autouse=True)
-def _one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There are no further nodes, and nobody looks: that depends on the clock."""
-    monkeypatch.setattr(roster._roster, "read_at", float("inf"))
-    monkeypatch.setattr(roster._roster, "nodes", [])
-
-
-@pytest.fixture(autouse=True)
-def _guesses_are_free(settings: Settings) -> None:
-    """All tests come from one address, and some are wrong on purpose."""
-    settings.WRONG_KEYS_PER_MINUTE = 0
-    settings.SIGN_UPS_PER_HOUR = 0
-    settings.SIGN_INS_PER_MINUTE = 0
-
-
-@pytest.fixture(autouse=True)
-def _no_key_is_known() -> None:
-    """Rows that another test has had are gone."""
+def _site_anew(settings: Settings, tmp_path: Path) -> Iterator[None]:
+    """A test knows nothing of another, and its blob store and its ledger are empty."""
+    # There are no further nodes, and nobody looks: that depends on the clock.
+    roster._roster.read_at, roster._roster.nodes = float("inf"), []
     principal_cache.forget_all()
     key_uses.forget()
-
-
-@pytest.fixture(autouse=True)
-def _limits_are_looked_up() -> None:
-    """No test knows the rules of another."""
     forget_rules()
-
-
-@pytest.fixture(autouse=True)
-def _own_ledger_journal(settings: Settings, tmp_path: Path) -> Iterator[None]:
-    """What a test has served becomes rows only where the test says so."""
+    channel_layers.backends.clear()
+    settings.BLOBS_DIR = tmp_path / "blobs"
+    # What a test has served becomes rows only where the test says so.
     settings.LEDGER_DIR = tmp_path / "ledger"
     yield
     ledger_writer.finish()
 
 
-@pytest.fixture(autouse=True)
-def store(settings: Settings, tmp_path: Path) -> BlobStore:
+@pytest.fixture
+def store() -> BlobStore:
     """The site's blob store, empty."""
-    settings.BLOBS_DIR = tmp_path / "blobs"
     return blob_store()
 
 
@@ -168,11 +187,6 @@ def _jobs_at_once() -> None:
     """Whoever submits a job does it on the spot: no broker and no worker are there."""
     celery.loader.import_default_modules()
     celery.conf.update(task_always_eager=True, task_eager_propagates=True, broker_url="memory://")
-
-
-@pytest.fixture(autouse=True)
-def _notices_in_memory(settings: Settings) -> None:
-    settings.CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 
 
 @pytest.fixture
@@ -188,12 +202,6 @@ def job_worker(transactional_db: None, jobs_wait: None) -> Iterator[None]:
     """Jobs are done by a thread, as by a worker, and not by whoever submits them."""
     with running_worker():
         yield
-
-
-@pytest.fixture(autouse=True)
-def _no_registries(settings: Settings) -> None:
-    """No test asks a registry that it has not made."""
-    settings.ALLOWED_REGISTRIES = []
 
 
 @pytest.fixture
