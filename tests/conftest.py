@@ -6,6 +6,7 @@ blob store of its own.
 
 import gc
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -139,6 +140,14 @@ def _databases_are_emptied_quickly() -> Iterator[None]:
     """Behind a test whose transactions are real."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TransactionTestCase, "_fixture_teardown", empty_databases)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _nothing_survives_a_power_cut() -> Iterator[None]:
+    """No test waits for the disk; making a model for one would do so a dozen times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
         yield
 
 
