@@ -7,6 +7,7 @@ names of all tables each time, and deletes from each. Knows no table.
 from functools import cache
 from typing import Any
 
+from django.core.management.color import no_style
 from django.db import connections
 
 
@@ -18,7 +19,8 @@ def empty_databases(_: Any) -> None:
         names = [connection.ops.quote_name(name) for name in tables]
         _empty_sqlite(connection, names)
     else:
-        connection.ops.execute_sql_flush(connection.ops.sql_flush(None, list(tables)))
+        statements = connection.ops.sql_flush(no_style(), list(tables))
+        connection.ops.execute_sql_flush(statements)
 
 
 @cache
