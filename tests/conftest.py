@@ -32,7 +32,7 @@ from ollamasite.celery import app as celery
 from registry.blobs import BlobStore, blob_store
 from registry.create import CreateModel, create_model
 from registry.library import ResolvedModel
-from tests.emptying import empty_databases
+from tests.emptying import empty_databases, has_broken_connection
 from tests.gguf_files import write_tiny_model
 from tests.job_worker import running_worker
 
@@ -140,6 +140,8 @@ def _databases_are_emptied_quickly() -> Iterator[None]:
     """Behind a test whose transactions are real."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TransactionTestCase, "_fixture_teardown", empty_databases)
+        # Connections stay: a new one learns the whole schema again.
+        patch.setattr(TransactionTestCase, "_should_reload_connections", has_broken_connection)
         yield
 
 

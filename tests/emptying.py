@@ -23,6 +23,15 @@ def empty_databases(_: Any) -> None:
         connection.ops.execute_sql_flush(statements)
 
 
+def has_broken_connection(_: Any) -> bool:
+    """Whether a test has left a connection in a state in which the next should not have it."""
+    return any(
+        connection.in_atomic_block or connection.needs_rollback or not connection.get_autocommit()
+        for connection in connections.all(initialized_only=True)
+        if connection.connection is not None
+    )
+
+
 @cache
 def _tables() -> tuple[str, ...]:
     names = connections["default"].introspection.django_table_names(
