@@ -87,17 +87,19 @@ class Guard:
         limit = self._body_limit(scope)
         declared = _header(scope, b"content-length")
         if _is_over(declared, limit):
-            await _refuse_body(scope, receive, send)
+            await _refuse_body(scope, receive, send, is_on_its_way=True)
             return
         received = 0
+        is_on_its_way = True
         is_too_large = False
         has_started = False
 
         async def counted() -> ASGIReceiveEvent:
-            nonlocal received, is_too_large
+            nonlocal received, is_on_its_way, is_too_large
             event = await receive()
             if event["type"] == "http.request":
                 received += len(event["body"])
+                is_on_its_way = event.get("more_body", False)
                 is_too_large = received > limit
             # To the application it looks as if the client had left: it cleans up and says nothing.
             return {"type": "http.disconnect"} if is_too_large else event
@@ -109,11 +111,11 @@ class Guard:
 
         await self._application(scope, counted, noted)
         if is_too_large and not has_started:
-            await _refuse_body(scope, receive, send)
+            await _refuse_body(scope, receive, send, is_on_its_way=is_on_its_way)
 
 
-async def _refuse_body(scope: Any, receive: Any, send: Any) -> None:
-    """Refuse a body, and let it come for a moment before the connection ends.
+async def _refuse_body(scope: Any, receive: Any, send: Any, *, is_on_its_way: bool) -> None:
+    """Refuse a body, and let what is on its way come for a moment before the connection ends.
 
     Who is cut off while sending, a proxy among them, often does not get to read why.
     """
@@ -125,8 +127,8 @@ async def _refuse_body(scope: Any, receive: Any, send: Any) -> None:
     await refuse(send_unfinished, BodyTooLarge(), scope, closes=True)
     with suppress(TimeoutError):
         async with asyncio.timeout(_LISTEN_S):
-            while (await receive()).get("more_body"):
-                pass
+            while is_on_its_way:
+                is_on_its_way = (await receive()).get("more_body", False)
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
