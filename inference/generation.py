@@ -103,8 +103,11 @@ async def start_all(caller: Caller, requests: Sequence[GenerationRequest]) -> li
     """
     started_ns = time.perf_counter_ns()
     model = await sync_to_async(library.resolve)(caller.principal, requests[0].model, Verb.USE)
-    messages = [engine_message(new_request_id(), caller, model, request) for request in requests]
+    messages: list[Submittable] = [
+        engine_message(new_request_id(), caller, model, request) for request in requests
+    ]
     shares = await charging.reserve(caller, messages, model.full_name)
+    messages = await _completed(caller, model, requests, messages, shares)
     kind = "chat" if isinstance(requests[0], ChatRequest) else "generate"
     parts = recording.begin(caller, model, kind, messages, shares)
     streams = await _submit_all(messages, parts)
@@ -121,6 +124,25 @@ async def start_all(caller: Caller, requests: Sequence[GenerationRequest]) -> li
         )
         for request, stream, share in zip(requests, streams, shares, strict=True)
     ]
+
+
+async def _completed(
+    caller: Caller,
+    model: ResolvedModel,
+    requests: Sequence[GenerationRequest],
+    messages: list[Submittable],
+    shares: Sequence[Share],
+) -> list[Submittable]:
+    """Return a call's messages with what is fetched only for who has been let in."""
+    if not any(request.complete for request in requests):
+        return messages
+    try:
+        whole = [await request.complete() if request.complete else request for request in requests]
+        named = zip(messages, whole, strict=True)
+        return [engine_message(one.request_id, caller, model, request) for one, request in named]
+    except BaseException:  # also where the client has left meanwhile
+        shares[0].charge.give_back()
+        raise
 
 
 async def _submit_all(messages: Sequence[Submittable], parts: Sequence[Part]) -> list[EngineStream]:

@@ -5,12 +5,15 @@ into what the engine is told (`inference.messages`). Knows no HTTP and no wire s
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from inference.messages import ChatMessage, Priority
 from models_app.permissions import Principal
 from ollamasite.error_responses import Dialect
 from ollamasite.errors import ServiceError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +51,9 @@ class AskedGeneration:
     `renders_only`: the prompt as the model would get it, and no answer; with `counts_tokens` the
     number of its tokens as well. `refusal` is what is wrong
     with the request and counts only once the model is known and something is to be generated.
-    `prompt_field` is what the body calls the prompt, for an error that is about it.
+    `prompt_field` is what the body calls the prompt, for an error that is about it. `complete`, if
+    any, is called once when the request has been let in and returns it with all that only then may
+    be fetched: until then there are stand-ins.
     """
 
     model: str
@@ -66,6 +71,7 @@ class AskedGeneration:
     renders_only: bool = False
     counts_tokens: bool = False
     refusal: ServiceError | None = None
+    complete: "Callable[[], Awaitable[GenerationRequest]] | None" = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

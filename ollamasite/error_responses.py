@@ -99,6 +99,17 @@ _REGISTRY_STATUS_CODES: Final = {
     413: "SIZE_INVALID",
     429: "TOOMANYREQUESTS",
 }
+# What is wrong with who asks, by whether a key was presented at all. Of one that was, nobody is
+# told whether there is such a key.
+_NO_KEY: Final = {
+    Dialect.OPENAI: "You didn't provide an API key: send it as `Authorization: Bearer KEY`.",
+    Dialect.ANTHROPIC: "x-api-key header is required",
+}
+_WRONG_KEY: Final = {
+    Dialect.OPENAI: "Incorrect API key provided. It does not exist, or not hold any longer here.",
+    Dialect.ANTHROPIC: "invalid x-api-key",
+}
+_KEY_HEADERS: Final = ("authorization", "x-api-key")
 _SERVER_ERRORS: Final = 500
 _DATABASE_AWAY: Final = (OperationalError, InterfaceError)  # gone, locked, on a full disk
 # Ollama's router answers these in plain text everywhere; under /v1 SDKs read their own shape.
@@ -202,6 +213,7 @@ def _openai_code(error: errors.ServiceError) -> str | None:
 def to_response(error: errors.ServiceError, request: HttpRequest) -> HttpResponse:
     """Return the whole answer for an error raised before the first byte."""
     dialect = dialect_of(request.path_info)
+    _say_what_of_the_key(error, request, dialect)
     meters.error_told(error.code, dialect.value)
     headers = dict(error.headers)
     own_type = headers.pop("Content-Type", "")
@@ -225,6 +237,16 @@ def to_response(error: errors.ServiceError, request: HttpRequest) -> HttpRespons
         newline=is_late,
         headers=headers,
     )
+
+
+def _say_what_of_the_key(
+    error: errors.ServiceError, request: HttpRequest, dialect: Dialect
+) -> None:
+    """Put more words to a plain refusal, in the dialects whose clients show it to people."""
+    if type(error) is not errors.Unauthenticated or error.message != error.default_message:
+        return
+    has_key = any(name in request.headers for name in _KEY_HEADERS)
+    error.message = (_WRONG_KEY if has_key else _NO_KEY).get(dialect, error.message)
 
 
 def _wants_page(request: HttpRequest, dialect: Dialect) -> bool:

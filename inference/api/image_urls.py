@@ -2,17 +2,20 @@
 
 Off unless OLLAMASITE_IMAGE_HOSTS names hosts. What an answer tells of a failure is the same for an
 address that is refused and one where nobody answers, so that nothing can be found out about what
-is inside. Knows no model and no message.
+is inside. Nothing is fetched for somebody who may not use the model, or whose limits are reached.
+Knows no model and no message.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from django.conf import settings
 
 from inference.image_headers import MAX_FILE_BYTES, ImageHeaderError, read_header
 from inference.images import MAX_IMAGES
+from inference.requests import ChatRequest
 from ollamasite.errors import BadRequest, OutboundFailed, OutboundRefused, OutboundTooLarge
 from ollamasite.outbound.client import Answer, Caps, OutboundClient
 from ollamasite.outbound.hosts import AllowedHosts
@@ -22,6 +25,32 @@ FETCH_TIMEOUT_S: Final = 10.0
 _CONNECT_TIMEOUT_S: Final = 5.0
 _OK: Final = 200
 _ACCEPT: Final = {"accept": "image/jpeg, image/png, image/webp, image/gif"}
+# A PNG of one grey pixel, up to where its pixels would begin (W3C PNG, 5 and 11.2.1).
+_PIXEL: Final = bytes.fromhex("89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b55")
+_PIXELS_FOLLOW: Final = b"\x00\x00\x00\x00IDAT"
+
+
+async def with_images(
+    urls: Iterable[str],
+    read: Callable[[Mapping[str, bytes]], Awaitable[ChatRequest]],
+    *,
+    param: str = "messages",
+) -> ChatRequest:
+    """Return a request whose images are fetched when it is let in (`complete`).
+
+    `read` makes it out of images by their URLs; until then each has a stand-in, and no two the
+    same. Raises BadRequest for URLs that this site fetches nothing from, and what `read` raises.
+    """
+    wanted = list(dict.fromkeys(urls))
+    if not wanted:
+        return await read({})
+    _check_urls(wanted, param)
+    asked = await read({url: _PIXEL + _PIXELS_FOLLOW + url.encode() for url in wanted})
+
+    async def complete() -> ChatRequest:
+        return await read(await fetch_images(wanted, param=param))
+
+    return replace(asked, complete=complete)
 
 
 async def fetch_images(urls: Iterable[str], *, param: str = "messages") -> dict[str, bytes]:
@@ -33,17 +62,7 @@ async def fetch_images(urls: Iterable[str], *, param: str = "messages") -> dict[
     wanted = list(dict.fromkeys(urls))
     if not wanted:
         return {}
-    if not settings.IMAGE_HOSTS:
-        raise BadRequest(
-            "image URLs are not currently supported, please use base64 encoded data instead",
-            param=param,
-        )
-    if len(wanted) > MAX_IMAGES:
-        message = f"the request has {len(wanted)} image URLs; {MAX_IMAGES} are the most"
-        raise BadRequest(message, param=param)
-    hosts = AllowedHosts.parse(settings.IMAGE_HOSTS, private=settings.PRIVATE_HOSTS)
-    for url in wanted:
-        _check_url(hosts, url, param)
+    hosts = _check_urls(wanted, param)
     caps = Caps(body_bytes=MAX_FILE_BYTES, connect_s=_CONNECT_TIMEOUT_S, total_s=FETCH_TIMEOUT_S)
     budget = _Budget(settings.MAX_BODY_BYTES)
     async with OutboundClient(hosts, caps) as client:
@@ -56,6 +75,22 @@ async def fetch_images(urls: Iterable[str], *, param: str = "messages") -> dict[
             raise image
         images[url] = image
     return images
+
+
+def _check_urls(wanted: Sequence[str], param: str) -> AllowedHosts:
+    """Return the hosts that may be asked. Raises BadRequest where one of the URLs is another's."""
+    if not settings.IMAGE_HOSTS:
+        raise BadRequest(
+            "image URLs are not currently supported, please use base64 encoded data instead",
+            param=param,
+        )
+    if len(wanted) > MAX_IMAGES:
+        message = f"the request has {len(wanted)} image URLs; {MAX_IMAGES} are the most"
+        raise BadRequest(message, param=param)
+    hosts = AllowedHosts.parse(settings.IMAGE_HOSTS, private=settings.PRIVATE_HOSTS)
+    for url in wanted:
+        _check_url(hosts, url, param)
+    return hosts
 
 
 class _Budget:

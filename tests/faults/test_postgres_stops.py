@@ -39,3 +39,5 @@ def test_requests_end_and_go_on_while_postgresql_is_away(faulty: Faulty, cluster
         assert {faulty.site.pid_of(name) for name in ("web", "worker", "inference")} <= pids
     print(faulty.users.summary())  # noqa: T201 - shown where the test fails
     assert_all_has_ended(faulty)
+    # Each request leaves a line at most, and nobody a traceback.
+    assert "Traceback" not in faulty.site.output

@@ -181,6 +181,10 @@ class Web(Watched):
         super().__init__(name, folder, environ, *command)
 
     @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
     def database_files(self) -> int:
         """How often it has its SQLite database open."""
         links = [

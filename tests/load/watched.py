@@ -35,7 +35,8 @@ def _count(execute: Any, *asked: Any) -> Any:
 
 
 def _count_queries(connection: Any, **_: Any) -> None:
-    connection.execute_wrappers.append(_count)
+    if _count not in connection.execute_wrappers:  # it has been connected before
+        connection.execute_wrappers.append(_count)
 
 
 def _tell(file: Path) -> None:

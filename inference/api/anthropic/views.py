@@ -4,6 +4,7 @@ Knows no engine, no socket and no row of the database.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 from django.http import HttpResponse
@@ -13,7 +14,7 @@ from inference import generation
 from inference.api.anthropic.schemas import CountTokensBody, MessagesBody
 from inference.api.anthropic.writer import MessageWriter
 from inference.api.caller import caller_of
-from inference.api.image_urls import fetch_images
+from inference.api.image_urls import with_images
 from inference.api.streams import respond
 from ollamasite.api_views import OPENAI_EMPTY_BODY, CallView, read_body, work_through
 from ollamasite.errors import BadRequest
@@ -35,8 +36,8 @@ class MessagesView(CallView):
         body = await read_body(
             request, MessagesBody, "anthropic.MessagesRequest", empty_message=OPENAI_EMPTY_BODY
         )
-        fetched = await fetch_images(body.image_urls)
-        asked = await work_through(request, body.to_request, fetched)
+        read = partial(work_through, request, body.to_request)
+        asked = await with_images(body.image_urls, read)
         writer = MessageWriter(
             body.model, stop_sequences=body.stop_sequences, hides_thinking=body.hides_thinking
         )
@@ -55,8 +56,8 @@ class CountTokensView(CallView):
             "anthropic.CountTokensRequest",
             empty_message=OPENAI_EMPTY_BODY,
         )
-        fetched = await fetch_images(body.image_urls)
-        asked = await work_through(request, body.to_request, fetched)
+        read = partial(work_through, request, body.to_request)
+        asked = await with_images(body.image_urls, read)
         count = await generation.count_tokens(caller_of(request), asked)
         return json_response({"input_tokens": count}, content_type=JSON)
 

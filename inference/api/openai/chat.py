@@ -6,6 +6,7 @@ Knows no engine, no socket and no row of the database.
 import secrets
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
@@ -14,7 +15,7 @@ from django.http.response import HttpResponseBase
 
 from inference.api.answers import Answer, Said, last_words, token_entry
 from inference.api.caller import caller_of
-from inference.api.image_urls import fetch_images
+from inference.api.image_urls import with_images
 from inference.api.openai.chat_schemas import ChatCompletionBody
 from inference.api.openai.fields import usage_of
 from inference.api.streams import respond
@@ -47,8 +48,8 @@ class ChatCompletionsView(CallView):
             empty_message=OPENAI_EMPTY_BODY,
         )
         caller = caller_of(request)
-        fetched = await fetch_images(body.web_images())
-        asked = await work_through(request, body.to_request, fetched)
+        read = partial(work_through, request, body.to_request)
+        asked = await with_images(body.web_images(), read)
         writer = ChatCompletionWriter(
             body.model,
             choice_count=asked.choices,

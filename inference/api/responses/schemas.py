@@ -4,6 +4,7 @@ Every field of the SDK's `ResponseCreateParamsBase` works, or is only taken note
 changes no answer here, or is refused by name. Knows no item, no model and no database.
 """
 
+from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
@@ -186,3 +187,8 @@ class InputTokensBody(ResponseBody):
         if self.personality is not None:
             raise not_supported("personality")
         super().check()
+
+    def to_request(self, messages: tuple[ChatMessage, ...]) -> ChatRequest:
+        """Return a request for the prompt alone, counted and uncut. Raises as ResponseBody."""
+        asked = super().to_request(messages)
+        return replace(asked, renders_only=True, counts_tokens=True, truncate=False)

@@ -6,8 +6,8 @@ asked for it. Knows no engine, no event and no row of the database.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -19,8 +19,7 @@ from django.http.response import HttpResponseBase
 from inference import generation
 from inference import responses as conversations
 from inference.api.caller import caller_of
-from inference.api.image_urls import fetch_images
-from inference.api.openai.fields import NOTHING_FETCHED
+from inference.api.image_urls import with_images
 from inference.api.responses.fields import ENCRYPTED_REASONING, check_include
 from inference.api.responses.items import image_addresses, named_items, read_input
 from inference.api.responses.listing import read_page
@@ -29,7 +28,7 @@ from inference.api.responses.schemas import InputTokensBody, ResponseBody
 from inference.api.responses.writer import ResponseWriter
 from inference.api.schemas import not_supported
 from inference.api.streams import respond
-from inference.messages import ChatMessage
+from inference.requests import ChatRequest
 from inference.responses import Item, ItemIds
 from models_app import responses as stored
 from models_app.permissions import Principal
@@ -47,7 +46,6 @@ class ResponsesView(CallView):
         """Go on with a conversation, or begin one."""
         body = await read_body(request, ResponseBody, _GO_NAME, empty_message=OPENAI_EMPTY_BODY)
         asked = await _read(request.user, body)
-        chat = body.to_request(asked.messages)
         frame = body.to_response(
             asked.ids.response_id, int(time.time()), is_kept=asked.kept_input is not None
         )
@@ -55,7 +53,7 @@ class ResponsesView(CallView):
         writer = ResponseWriter(frame, asked.ids, includes_encrypted=includes_encrypted)
         keep = _keeper(request.user, asked, writer)
         return await respond(
-            caller_of(request), chat, writer, is_streamed=body.stream, before_end=keep
+            caller_of(request), asked.chat, writer, is_streamed=body.stream, before_end=keep
         )
 
 
@@ -67,10 +65,7 @@ class InputTokensView(CallView):
         body = await read_body(request, InputTokensBody, _GO_NAME, empty_message=OPENAI_EMPTY_BODY)
         body.store = False
         asked = await _read(request.user, body)
-        chat = replace(
-            body.to_request(asked.messages), renders_only=True, counts_tokens=True, truncate=False
-        )
-        count = await generation.count_tokens(caller_of(request), chat)
+        count = await generation.count_tokens(caller_of(request), asked.chat)
         return _reply({"object": "response.input_tokens", "input_tokens": count})
 
 
@@ -118,7 +113,7 @@ class _Asked:
     """A conversation that is to go on. `kept_input` is JSON text, None where nothing is stored."""
 
     ids: ItemIds
-    messages: tuple[ChatMessage, ...]
+    chat: ChatRequest
     previous_id: str
     model: str
     kept_input: str | None
@@ -138,13 +133,16 @@ async def _read(principal: Principal, body: ResponseBody) -> _Asked:
     # Decoding and encoding megabytes of images takes longer than others' streams may stand still.
     aside = asyncio.to_thread if before or isinstance(body.input, list) else _here
     items = await aside(read_input, body.input, ids, named)
-    urls = image_addresses([*before, *items])
-    fetched = await fetch_images(urls, param="input") if urls else NOTHING_FETCHED
-    messages = await aside(to_messages, body.instructions, [*before, *items], fetched)
+    told = [*before, *items]
+
+    async def read(fetched: Mapping[str, bytes]) -> ChatRequest:
+        return body.to_request(await aside(to_messages, body.instructions, told, fetched))
+
+    chat = await with_images(image_addresses(told), read, param="input")
     is_kept = body.store and stored.keeps_responses()
     return _Asked(
         ids=ids,
-        messages=messages,
+        chat=chat,
         previous_id=previous_id,
         model=body.model,
         kept_input=await aside(_kept_input, items, body) if is_kept else None,

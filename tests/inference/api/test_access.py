@@ -243,20 +243,20 @@ async def test_signed_request_may_be_sent_again_where_it_changes_nothing(
         assert statuses[1] == again, route
 
 
-async def test_signature_of_a_stranger_gets_the_answer_of_no_key(
+async def test_signature_of_a_stranger_gets_the_answer_of_a_wrong_key(
     node: FakeNode, model: str
 ) -> None:
     for route in CLOSED:
-        none, answer = await call(route, {}), await call_signed(route, OllamaKey())
+        none, answer = await call(route, bearer("x")), await call_signed(route, OllamaKey())
 
         assert (answer.status, _without_id(answer)) == (none.status, _without_id(none)), route
 
 
-async def test_registry_token_gets_the_answer_of_no_key(
+async def test_registry_token_gets_the_answer_of_a_wrong_key(
     node: FakeNode, model: str, registry_token: str
 ) -> None:
     for route in CLOSED:
-        none, answer = await call(route, {}), await call(route, bearer(registry_token))
+        none, answer = await call(route, bearer("x")), await call(route, bearer(registry_token))
 
         assert (answer.status, _without_id(answer)) == (none.status, _without_id(none)), route
 
@@ -271,19 +271,28 @@ async def test_no_credential_is_a_401_in_the_dialects_shape(node: FakeNode, mode
         assert answer.json() == unauthorized(route, answer), route
 
 
+async def test_wrong_key_is_told_as_such_where_people_read_it(node: FakeNode, model: str) -> None:
+    for route in CLOSED:
+        none, wrong = await call(route, {}), await call(route, bearer("x"))
+        is_native = route.startswith("api/")
+
+        assert (_without_id(none) == _without_id(wrong)) is is_native, route
+        assert is_native or any(word in wrong.text for word in ("Incorrect", "invalid x")), route
+
+
 def unauthorized(route: str, answer: Answer) -> dict[str, Any]:
-    """Return how a route's dialect says it."""
+    """Return how a route's dialect says that there is no key."""
     if route.startswith("api/"):
         return {"error": "unauthorized"}
     if route.startswith("v1/messages"):
         return {
             "type": "error",
-            "error": {"type": "authentication_error", "message": "unauthorized"},
+            "error": {"type": "authentication_error", "message": "x-api-key header is required"},
             "request_id": answer.headers["request-id"],
         }
     return {
         "error": {
-            "message": "unauthorized",
+            "message": "You didn't provide an API key: send it as `Authorization: Bearer KEY`.",
             "type": "authentication_error",
             "param": None,
             "code": "invalid_api_key",
@@ -296,11 +305,11 @@ def _without_id(answer: Answer) -> str:
 
 
 @pytest.mark.parametrize("way", GOOD_WAYS)
-async def test_every_bad_key_gets_the_answer_of_no_key(
+async def test_every_bad_key_gets_the_same_answer(
     node: FakeNode, model: str, bad_keys: dict[str, str], way: str
 ) -> None:
     for route in CLOSED:
-        none = await call(route, {})
+        none = await call(route, bearer("x"))
         for name, secret in bad_keys.items():
             answer = await call(route, GOOD_WAYS[way](secret))
 

@@ -17,8 +17,11 @@ from tests.conftest import MakeModel
 from tests.fakes.engine import FakeNode
 from tests.fakes.http import AsgiClient
 from tests.fakes.peer import Asked, answer, head, peer, redirect
+from tests.limited import SetLimits, redis_socket, redis_url, set_limits
 from tests.model_layers import add_layer
 from tests.vision_files import write_image
+
+__all__ = ["redis_socket", "redis_url", "set_limits"]
 
 HERE = "127.0.0.1"
 
@@ -238,3 +241,74 @@ async def test_refusal_of_a_url_names_the_field(
         },
     )
     assert node.got(Generate) == []
+
+
+def ways_to_ask(model: str, url: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return every route that takes images by URL, with a body that has one."""
+    source = {"type": "image", "source": {"type": "url", "url": url}}
+    turn = [{"role": "user", "content": [source]}]
+    item = {"role": "user", "content": [{"type": "input_image", "image_url": url}]}
+    return [
+        ("/v1/chat/completions", {"model": model, **chat_about(url)}),
+        ("/v1/responses", {"model": model, "input": [item]}),
+        ("/v1/responses/input_tokens", {"model": model, "input": [item]}),
+        ("/v1/messages", {"model": model, "max_tokens": 5, "messages": turn}),
+        ("/v1/messages/count_tokens", {"model": model, "messages": turn}),
+    ]
+
+
+@pytest.mark.usefixtures("allow", "node")
+async def test_nothing_is_fetched_for_a_model_that_one_may_not_use(
+    model: str, api: AsgiClient, settings: Settings, picture: bytes
+) -> None:
+    async with peer(answer(picture)) as one:
+        settings.IMAGE_HOSTS = [f"http://{HERE}:{one.port}"]
+        for name, status in (("bob/secret", 404), (model, 400)):  # the other one is blind
+            for path, body in ways_to_ask(name, one.url("/x.png", host=HERE)):
+                answered = await api.post(path, body)
+                assert answered.status == status, (path, answered.text)
+        assert one.asked == []
+
+
+@pytest.mark.usefixtures("allow", "node")
+async def test_nothing_is_fetched_for_whose_limits_are_reached(
+    seeing: str,
+    api: AsgiClient,
+    settings: Settings,
+    picture: bytes,
+    set_limits: SetLimits,
+) -> None:
+    set_limits(requests=1)
+    async with peer(answer(picture)) as one:
+        settings.IMAGE_HOSTS = [f"http://{HERE}:{one.port}"]
+        await api.post("/api/chat", {"model": seeing, "messages": [], "stream": False})
+        for path, body in ways_to_ask(seeing, one.url("/x.png", host=HERE)):
+            assert (await api.post(path, body)).status == 429, path
+        assert one.asked == []
+
+
+@pytest.mark.usefixtures("allow", "node")
+async def test_request_whose_image_does_not_come_is_not_counted(
+    seeing: str, api: AsgiClient, settings: Settings, set_limits: SetLimits
+) -> None:
+    set_limits(requests=1)
+    async with peer(answer(status=404)) as one:
+        settings.IMAGE_HOSTS = [f"http://{HERE}:{one.port}"]
+        for path, body in ways_to_ask(seeing, one.url("/x.png", host=HERE)):
+            answered = await api.post(path, body)
+            assert (answered.status, "could not be fetched" in answered.text) == (400, True), path
+
+
+@pytest.mark.usefixtures("allow")
+async def test_images_of_every_dialect_reach_the_engine(
+    node: FakeNode, seeing: str, api: AsgiClient, settings: Settings, picture: bytes
+) -> None:
+    async with peer(answer(picture)) as one:
+        settings.IMAGE_HOSTS = [f"http://{HERE}:{one.port}"]
+        for path, body in ways_to_ask(seeing, one.url("/x.png", host=HERE)):
+            await api.post(path, body)
+    asked: list[Any] = [generate.prompt for generate in node.got(Generate)]
+
+    assert [
+        [image for message in prompt.messages for image in message.images] for prompt in asked
+    ] == 5 * [[picture]]
