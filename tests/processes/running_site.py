@@ -48,7 +48,9 @@ class RunningSite:
         environ = {
             name: value for name, value in os.environ.items() if not name.startswith("OLLAMASITE_")
         }
-        environ |= database_settings(data_dir) | dict(settings or {})
+        # Threads of a model meet at barriers: beside other tests, two wait for each other's turns.
+        environ |= {"OLLAMASITE_NUM_THREAD": "1"} | database_settings(data_dir)
+        environ |= dict(settings or {})
         self.environ = environ  # of its processes, for a command beside them
         with self._log.open("w") as log:
             self.process = subprocess.Popen(

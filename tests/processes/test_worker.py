@@ -13,6 +13,7 @@ from redis import Redis
 
 from ollamasite import data_dir, redis_server
 from tests.databases import database_settings
+from tests.prepared_sites import Kind, copy_prepared
 from tests.processes.running_site import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.beside]
@@ -25,6 +26,9 @@ import django
 django.setup()
 from django.core.management import call_command
 from ollamasite.celery import app
+from registry.jobs import recovery
+
+recovery.keep_recovering = lambda *_: None  # no chores: the one child is for the test's jobs
 
 @app.task(name="tests.sleep")
 def sleep(seconds):
@@ -47,7 +51,7 @@ class Worker:
     """A worker with a Redis of its own, and the means to give it a job."""
 
     def __init__(self, folder: Path, *, drain: str) -> None:
-        data_dir.prepare(folder)
+        copy_prepared(Kind.BARE, folder)
         socket = data_dir.run_dir(folder) / "redis.sock"
         self._environ = (
             os.environ
@@ -80,7 +84,7 @@ class Worker:
         """Hand a job out and return its id once the worker has it."""
         command = [sys.executable, "-c", SEND, str(seconds)]
         job_id = subprocess.check_output(command, env=self._environ, text=True).strip()
-        wait_for(lambda: f"{job_id}] received" in self.output)
+        wait_for(lambda: f"{job_id}] received" in self.output, 120)
         return job_id
 
     def children(self) -> list[int]:
@@ -128,7 +132,7 @@ def test_job_that_takes_too_long_goes_back_into_the_queue(worker: Worker) -> Non
 
 @pytest.mark.parametrize("worker", ["1s"], indirect=True)
 def test_job_that_its_child_has_not_begun_does_not_hold_up_the_stop(worker: Worker) -> None:
-    wait_for(lambda: "ready." in worker.output)
+    wait_for(lambda: "ready." in worker.output, 120)
     [child] = worker.children()
     os.kill(child, signal.SIGSTOP)  # a machine that is too busy to run it
     worker.begin_job(120.0)
@@ -143,6 +147,6 @@ def test_job_that_its_child_has_not_begun_does_not_hold_up_the_stop(worker: Work
 
 @pytest.mark.parametrize("worker", ["30s"], indirect=True)
 def test_worker_does_not_complain_about_its_user(worker: Worker) -> None:
-    wait_for(lambda: "ready." in worker.output)
+    wait_for(lambda: "ready." in worker.output, 120)
 
     assert "superuser" not in worker.output
