@@ -67,6 +67,8 @@ def main() -> None:
     # Whatever is written (the database, uploads, backups) is for its owner alone.
     os.umask(_OWNER_ONLY)
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ollamasite.settings")
+    # A worker would have Django check all routes, and so load every page and the admin.
+    os.environ.setdefault("CELERY_SKIP_CHECKS", "1")
     if sys.argv[1:] in ([], ["help"], ["--help"], ["-h"]):
         sys.stdout.write(_HELP)
         return

@@ -36,6 +36,8 @@ from tests.emptying import empty_databases, has_broken_connection
 from tests.gguf_files import write_tiny_model
 from tests.job_worker import running_worker
 
+# Sites, load, browsers.
+_LONG_FIRST = ("processes", "load", "pages")
 PASSWORD = "correct horse battery staple"
 
 
@@ -78,13 +80,21 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     """See that no slow test is lost by that: its file must say so in its own text.
 
-    Those that wait for whole sites come first, so that no other process waits for them at the end.
+    Files that take long come first, so that no other process waits for one of them at the end.
     """
     for path in {item.path for item in items if item.get_closest_marker("slow")}:
         if not _speaks_of_slow(path):
             raise pytest.UsageError(f"{path}: its slow tests would not run, it never says `.slow`")
     yield
-    items.sort(key=lambda item: "processes" not in item.path.parts)
+    items.sort(key=lambda item: _place(item.path))
+
+
+def _place(path: Path) -> int:
+    """Return the place of a file's folder among those whose files take long."""
+    return next(
+        (place for place, folder in enumerate(_LONG_FIRST) if folder in path.parts),
+        len(_LONG_FIRST),
+    )
 
 
 def _speaks_of_slow(path: Path) -> bool:

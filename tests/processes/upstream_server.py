@@ -45,7 +45,8 @@ def main() -> None:
     params.use_jinja = True
     params.n_parallel = 2
     params.n_ctx = 2 * 1024
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 2
+    # Two would wait for each other at barriers, busily, beside whatever else runs here.
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     params.hostnames = ["127.0.0.1"]
     params.port = int(port)
     params.api_keys = [key]

@@ -45,8 +45,6 @@ class Command(BaseCommand):
         # Celery warns everybody who runs it as root, in a container say. The danger it means is
         # pickle, which this site does not accept.
         warnings.filterwarnings("ignore", message="You're running the worker with superuser")
-        # Celery would have Django check all routes, and so load every page and the admin.
-        os.environ["CELERY_SKIP_CHECKS"] = "1"
         worker_shutting_down.connect(_limit_shutdown)
         # Once the children are there: what a thread holds at a fork, they would hold for ever.
         worker_ready.connect(_look_at_jobs)
