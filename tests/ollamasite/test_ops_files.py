@@ -125,6 +125,46 @@ def test_dashboard_has_what_grafana_wants() -> None:
         assert len(references) == len(set(references))
 
 
+def unit_by_name(expression: str) -> str:
+    """Return Grafana's word for the unit that the names of series tell; empty: they tell none."""
+    if re.search(r"_bytes / ollamasite_\w+_bytes|\) / sum\(.*_requests_total", expression):
+        return "percentunit"
+    if re.search(r"_seconds(_bucket|_sum)?\b(?!_count)", expression):
+        return "s"
+    return "bytes" if "_bytes" in expression else ""
+
+
+def test_panels_show_the_units_that_series_are_in() -> None:
+    seen = set()
+    for panel in panels():
+        # The first stands for the axis on the left.
+        if unit := unit_by_name(panel["targets"][0]["expr"]):
+            assert panel["fieldConfig"]["defaults"]["unit"] == unit, panel["title"]
+            seen.add(unit)
+
+    assert seen == {"s", "bytes", "percentunit"}
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_every_histogram_has_the_bounds_that_its_rules_ask_about(
+    node: FakeNode, model: str, api: AsgiClient, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quantile that lies behind the last bound is told as the bound, whatever it is."""
+    told = await whole_scrape(node, model, api, settings, monkeypatch)
+    for rule in rules():
+        quantile = re.search(r"(\w+)_bucket.*> ([0-9.]+)", rule["expr"])
+        if quantile is None:
+            continue
+        name, limit = quantile[1], float(quantile[2])
+        bounds = {
+            float(dict(labels)["le"])
+            for series, labels in told.series
+            if series == f"{name}_bucket"
+        }
+        assert max(bounds) == float("inf"), name
+        assert max(bounds - {float("inf")}) > limit, rule["alert"]
+
+
 def test_panels_do_not_lie_on_each_other_and_not_beside_the_page() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in DASHBOARD["panels"]:

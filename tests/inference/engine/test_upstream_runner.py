@@ -327,6 +327,13 @@ async def test_a_refusal_is_told_in_its_own_short_words_without_the_key(
     assert len(failed.message) < 400
 
 
+def test_a_request_is_written_down_without_the_engines_key() -> None:
+    """Wherever one is put into a message or a traceback."""
+    ref = UpstreamRef(name="g", url="http://g/v1", kind="vllm", model="m", key=KEY)
+    assert KEY not in repr(generate(ref))
+    assert KEY not in f"{ref} {generate(ref).model}"
+
+
 async def test_a_busy_engine_is_asked_again_and_then_given_up() -> None:
     tries = 0
 
