@@ -10,6 +10,7 @@ import hmac
 import logging
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
@@ -20,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 # Of whoever has not shown a secret yet.
 MOST_STRANGERS: Final = 32
+MOST_OF_ONE: Final = 8  # address: nobody alone keeps web processes out
 GREETING_S: Final = 10.0
 _GREETING_BYTES: Final = 4096
 _BUFFER_BYTES: Final = 1024 * 1024
@@ -46,7 +48,7 @@ class Door:
         self._listener = listener
         self._context = context
         self._guest = guest
-        self._strangers = 0
+        self._strangers: Counter[str] = Counter()  # by address
         self._greetings: set[asyncio.Task[None]] = set()
         self._accepting = asyncio.create_task(self._accept())
 
@@ -61,26 +63,30 @@ class Door:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                accepted, _address = await loop.sock_accept(self._listener)
+                accepted, (host, *_) = await loop.sock_accept(self._listener)
             except OSError as error:  # out of file descriptors, or it has left again
                 logger.warning("a connection could not be accepted: %s", error)
                 await asyncio.sleep(0.1)
                 continue
-            if self._strangers >= MOST_STRANGERS:
+            if not self._has_place_for(host):
                 accepted.close()
                 continue
-            self._strangers += 1
-            task = asyncio.create_task(self._receive(accepted))
+            self._strangers[host] += 1
+            task = asyncio.create_task(self._receive(accepted, host))
             self._greetings.add(task)
             task.add_done_callback(self._greetings.discard)
 
-    async def _receive(self, accepted: socket.socket) -> None:
+    def _has_place_for(self, host: str) -> bool:
+        is_full = self._strangers.total() >= MOST_STRANGERS
+        return not is_full and self._strangers[host] < MOST_OF_ONE
+
+    async def _receive(self, accepted: socket.socket, host: str) -> None:
         try:
             try:
                 async with asyncio.timeout(GREETING_S):
                     (reader, writer), first = await self._greet(accepted)
             finally:
-                self._strangers -= 1
+                self._strangers -= Counter((host,))  # and forget it at 0
         except (OSError, TimeoutError, ProtocolError) as error:
             # TLS errors are OSErrors. Strangers are usual in a network: no line for each of them.
             logger.debug("a connection was refused: %s", error)

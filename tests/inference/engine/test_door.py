@@ -215,6 +215,18 @@ async def test_strangers_have_few_places_and_little_time(
         one.close()
 
 
+async def test_one_address_alone_keeps_nobody_out(house: House) -> None:
+    silent = [
+        await asyncio.open_connection("127.0.0.1", house.port, local_addr=("127.0.0.2", 0))
+        for _ in range(door_module.MOST_STRANGERS)
+    ]
+    client = EngineClient(house.where)
+    assert (await client.get_memory()).node == "far"
+    client.close()
+    for _reader, writer in silent:
+        writer.close()
+
+
 def test_key_and_certificate_are_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
     path = own_certificate(tmp_path)
     before = path.read_bytes()
