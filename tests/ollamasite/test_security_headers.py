@@ -245,4 +245,4 @@ async def test_session_opens_no_socket_from_another_site(
     socket = Socket(*said, path=f"/{route}")
     await socket.wire.connect(timeout=5)
     assert await socket.close_code() == CLOSE_FORBIDDEN
-    await socket.wire.wait()
+    await socket.wire.disconnect()

@@ -15,7 +15,7 @@ from tests.ollamasite.load_test.chat_server import ChatServer
 
 
 def load_of(server: ChatServer, **changes: Any) -> Load:
-    values = {"think_s": 0.02, "duration_s": 1.5, "keys": ["a", "b"], **changes}
+    values = {"think_s": 0.02, "duration_s": 0.8, "keys": ["a", "b"], **changes}
     return Load(url=server.url, model="m", **values)
 
 
@@ -46,8 +46,8 @@ async def test_users_have_the_keys_in_turn_and_no_two_questions_alike() -> None:
 
 async def test_who_thinks_asks_less() -> None:
     eager, thoughtful = ChatServer(), ChatServer()
-    await run_of(eager, 3, think_s=0.0)
-    await run_of(thoughtful, 3, think_s=0.7)
+    await run_of(eager, 3, think_s=0.0, duration_s=1.5)
+    await run_of(thoughtful, 3, think_s=0.7, duration_s=1.5)
 
     assert len(thoughtful.asked) * 4 < len(eager.asked)
 
@@ -62,7 +62,7 @@ async def test_who_is_refused_does_not_hammer() -> None:
 
 
 async def test_last_answers_are_heard_to_their_end() -> None:
-    server = ChatServer(pieces=2, gap_s=2.0)
+    server = ChatServer(pieces=2, gap_s=1.2)
 
     run = await run_of(server, 3)
 
@@ -72,7 +72,7 @@ async def test_last_answers_are_heard_to_their_end() -> None:
 async def test_waiting_for_a_slot_is_seen_in_the_first_token() -> None:
     server = ChatServer(pieces=2, first_s=0.1, slots=1)
 
-    found = summarize(await run_of(server, 4, think_s=0.0, duration_s=2.5))
+    found = summarize(await run_of(server, 4, think_s=0.0, duration_s=1.5))
 
     assert found.ttft_s.p50 is not None
     assert found.ttft_s.p50 > 0.25
@@ -98,7 +98,7 @@ async def test_site_that_refuses_a_first_question_is_told() -> None:
 async def _bench(server: ChatServer, *options: str) -> str:
     out = io.StringIO()
     always = ["--url", server.url, "--model", "m", "--key-stdin", "--think-time", "0.05"]
-    run = [*always, "--duration", "1.5", *options]
+    run = [*always, "--duration", "1", *options]
     async with asyncio.timeout(120):
         await asyncio.to_thread(call_command, "bench", *run, stdout=out, stderr=io.StringIO())
     return out.getvalue()
@@ -123,8 +123,8 @@ async def test_command_prints_a_table_and_one_sentence() -> None:
 async def test_command_finds_the_limit_and_writes_json() -> None:
     # One at a time, 0.3 s each: four who wait for each other are too many for 0.9 s.
     async with ChatServer(pieces=1, first_s=0.3, slots=1).running() as server:
-        options = ["--users", "1", "--most-users", "8", "--ttft", "0.75s", "--itl", "30s"]
-        text = await _bench(server, "--find-limit", "--json", "--duration", "4s", *options)
+        options = ["--users", "1", "--most-users", "4", "--ttft", "0.75s", "--itl", "30s"]
+        text = await _bench(server, "--find-limit", "--json", "--duration", "2s", *options)
 
     told = json.loads(text)
     assert told["runs"][0]["users"] == 1
