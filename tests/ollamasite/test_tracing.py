@@ -198,7 +198,7 @@ class _Collector(http.server.BaseHTTPRequestHandler):
 
 async def test_collector_is_sent_the_spans(node: FakeNode, model: str, api: AsgiClient) -> None:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Collector) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         tracing.begin(f"http://127.0.0.1:{server.server_port}/v1/traces")
         await chat(api, model)
         await asyncio.to_thread(tracing.finish)

@@ -88,7 +88,7 @@ class Proxied:
 def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
     processes = ManyProcesses(tmp_path_factory.mktemp("proxy"), {})
     web = _Web(processes.ports["web-1"])
-    thread = threading.Thread(target=web.serve_forever)
+    thread = threading.Thread(target=web.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
         processes.start("proxy")

@@ -211,11 +211,11 @@ def test_no_code_takes_long_in_any_language(language: str) -> None:
     render_blocks(f"```{language}\na\n```")  # its expressions are compiled now
     for piece in ("a ", '\\"', "1", "("):
         line = (piece * 500)[:500]
-        code = "\n".join([line] * 100)
+        code = "\n".join([line] * 25)
         began_s = time.thread_time()
         [html] = render_blocks(f"```{language}\n{code}\n```")
-        assert time.thread_time() - began_s < 1, piece
-        assert words_of(html).count(line) == 100
+        assert time.thread_time() - began_s < 0.4, piece
+        assert words_of(html).count(line) == 25
 
 
 def test_many_blocks_of_code_take_no_longer_than_one() -> None:

@@ -68,7 +68,7 @@ def served() -> Served:
 @pytest.fixture
 def site(served: Served) -> Iterator[Site]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(served))
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     yield Site(f"http://127.0.0.1:{server.server_port}", TOKEN)
     server.shutdown()
