@@ -71,6 +71,12 @@ class DrainingProtocol(LargeBodyProtocol):
 class DrainingWebSocket(WebSocketsSansIOProtocol):
     """A WebSocket that is not cut: its consumer hears that the process goes, and closes it."""
 
+    async def send(self, message: Any) -> None:
+        """Send an event. A refusal in words is a whole answer: uvicorn misses a handshake."""
+        await super().send(message)
+        if self.initial_response is not None and self.close_sent:
+            self.handshake_complete = True
+
     def shutdown(self) -> None:
         """Leave it to the consumer; what does not end within the drain time, uvicorn cuts."""
         if self.close_sent:

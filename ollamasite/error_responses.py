@@ -303,7 +303,7 @@ def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def page_server_error(request: HttpRequest) -> HttpResponse:
-    """`handler500`: for what no view has raised, such as sessions; Django has logged it already."""
-    if isinstance(sys.exc_info()[1], _DATABASE_AWAY):
-        return to_response(errors.DatabaseUnavailable(), request)
-    return to_response(errors.ServiceError(), request)
+    """`handler500`: for what no view has raised, such as sessions."""
+    error = sys.exc_info()[1]
+    told = to_service_error(error) if isinstance(error, Exception) else errors.ServiceError()
+    return to_response(told, request)

@@ -364,8 +364,8 @@ LOGGING = {
     },
     "root": {"handlers": ["stdout"], "level": _log_level},
     "loggers": {
-        # Each refused request would be a line: error_responses logs what deserves one.
-        "django.request": {"level": "ERROR"},
+        # Each refused request would be a line with its path: error_responses logs what is worth it.
+        "django.request": {"level": "CRITICAL"},
         "ollamasite.access": {"level": _access_level},
         "django.channels.server": {"level": "WARNING"},
         # Once a second, with a traceback, while Redis is away.

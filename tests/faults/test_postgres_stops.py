@@ -41,3 +41,4 @@ def test_requests_end_and_go_on_while_postgresql_is_away(faulty: Faulty, cluster
     assert_all_has_ended(faulty)
     # Each request leaves a line at most, and nobody a traceback.
     assert "Traceback" not in faulty.site.output
+    assert "without completing handshake" not in faulty.site.output

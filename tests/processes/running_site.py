@@ -41,6 +41,8 @@ class RunningSite:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         data_dir.mkdir(parents=True, exist_ok=True)
+        # What is copied has its own database: of another one it would know no key.
+        from_nothing = from_nothing or "OLLAMASITE_DATABASE_URL" in (settings or {})
         if not from_nothing and not any(data_dir.iterdir()):
             kind = Kind.BARE if "--no-starter-model" in options else Kind.STARTER
             self._prepared_key = copy_prepared(kind, data_dir).api_key
