@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 
-from models_app import policy, principal_cache
+from models_app import nodes, policy, principal_cache
 from models_app.demands import Demand, Thing, refusal
 from models_app.permissions import Principal
 from ollamasite.error_responses import Dialect, dialect_of
@@ -201,6 +201,28 @@ def test_the_matrix_has_every_row_of_the_table() -> None:
     grouped = {cell.route for parts in GROUPS.values() for part in parts for cell in of_part(part)}
 
     assert grouped == policy.ROUTES.keys()
+
+
+async def test_token_of_a_node_opens_its_own_two_routes_and_no_other(
+    transactional_db: None, no_log: None
+) -> None:
+    """Wherever one is let in without a credential, it is as good as none."""
+    token = await sync_to_async(nodes.allow)("gpu1", by=None)
+    node = AsgiClient({"authorization": f"Bearer {token}"})
+    let_in, wrong = set(), {}
+    for cell in ALL:
+        answer = await node.request(cell.method, cell.path_for("gpu1"), body=b"")
+        rule = policy.rule_of(cell.route)
+        if rule.access is policy.Access.NODE:
+            let_in.add(cell.route)
+            is_right = refused(answer) is None
+        else:
+            is_right = rule.is_open(cell.method) or refused(answer) is not None
+        if not is_right or is_broken(answer):
+            wrong[cell.method, cell.path] = answer.status
+
+    assert wrong == {}
+    assert let_in == {"api/nodes/join", "api/nodes/blobs/<str:digest>"}
 
 
 async def test_only_staff_that_has_signed_in_gets_into_the_admin_panel(
