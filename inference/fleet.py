@@ -107,12 +107,17 @@ class _Member:
         return self._opening
 
     def is_coming_back(self, now: float) -> bool:
-        """Whether it is away and expected: it was there, or joined, a moment before `now`."""
-        if self.is_cordoned or self.is_local:
+        """Whether it is away and expected: it was there a moment before `now`.
+
+        Or it has joined, and this process has not known of it for longer.
+        """
+        if self.is_cordoned:
             return False
         if self.is_open:
             return not self.view().takes_requests  # it is on its way down
         lost_at = self.client.lost_at
+        if lost_at is None and self.announced is None:
+            return False
         return now - (self._known_since if lost_at is None else lost_at) < _LOST_LATELY_S
 
     def could_hold(self, model: ModelRef) -> bool:

@@ -278,18 +278,25 @@ async def only_the_second_can_hold_it(two: Two) -> None:
     assert two.placed == ["second"]
 
 
-async def test_what_fits_on_no_other_node_waits_for_the_one_that_comes_back(two: Two) -> None:
-    await only_the_second_can_hold_it(two)
-    await two.second.stop()
-    await until(lambda: two.fleet.seen()[1].lost_s is not None)
+@pytest.mark.parametrize("large", ["first", "second"])
+async def test_what_fits_on_no_other_node_waits_for_the_one_that_comes_back(
+    two: Two, large: str
+) -> None:
+    nodes = {"first": two.first, "second": two.second}
+    small = next(name for name in nodes if name != large)
+    nodes[large].report = sized(nodes[large], 10_000)
+    nodes[small].report = sized(nodes[small], 100)
+    assert await two.text(await two.submit(model=LARGE)) == "Hello."
+    await nodes[large].stop()
+    await until(lambda: any(seen.lost_s is not None for seen in two.fleet.seen()))
     waiting = asyncio.create_task(two.submit(model=LARGE))
     await asyncio.sleep(0.3)
     assert not waiting.done()
     assert await two.text(await two.submit()) == "Hello."  # what fits does not wait
-    await two.second.start()
+    await nodes[large].start()
     async with asyncio.timeout(30):
         assert await two.text(await waiting) == "Hello."
-    assert two.placed == ["second", "first", "second"]
+    assert two.placed == [large, small, large]
 
 
 async def test_node_that_does_not_come_back_is_named(
