@@ -4,6 +4,7 @@ Official clients ask the site; the engine itself is asked beside it, so that cou
 be compared. `xllamacpp` is a prebuilt wheel with that server.
 """
 
+import base64
 import concurrent.futures
 import contextlib
 import http.client
@@ -25,6 +26,7 @@ import pytest
 
 from registry.starter import starter_file
 from tests.processes.running_site import RunningSite, free_port, wait_for
+from tests.vision_files import PATCHES, write_image, write_projector, write_text_model
 
 pytestmark = [
     pytest.mark.slow,
@@ -38,22 +40,43 @@ PATIENCE_S: Final = 180.0
 # Each test has people of its own: their order is another one each time.
 USERS: Final = (
     *("reader", "writer", "seer", "leaver", "patient", "poor"),
-    *("heavy", "light1", "light2", "light3"),
+    *("heavy", "light1", "light2", "light3", "caller", "thinker", "looker", "maker"),
 )
 _RULES_KNOWN_S: Final = 2.0  # web reads rules twice a second
 COUNT: Final = "1, 2, 3, 4, 5,"
+# Each model's name here, its engine and what it can do.
+MODELS: Final = (
+    ("far-chat", "chat", ("completion",)),
+    ("far-tools", "chat", ("completion", "tools")),
+    ("far-thinks", "chat", ("completion", "thinking")),
+    ("far-embed", "embed", ("embedding",)),
+    ("far-sees", "see", ("completion", "vision")),
+)
+WEATHER: Final = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "weather of a city",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}},
+            "required": ["city"],
+        },
+    },
+}
 # What an administrator does on pages, in one process.
 SET_UP: Final = """
 from models_app import accounts, keys, limit_rules
 from models_app.models import User
 from models_app.upstreams import UpstreamSettings
 from registry.upstreams import NewServed, add_upstream, serve_model
-for name, port, can in (("chat", {chat}, "completion"), ("embed", {embed}, "embedding")):
+for name, port in {ports}:
     url = f"http://127.0.0.1:{{port}}/v1"
     settings = UpstreamSettings(url=url, kind="llama.cpp", concurrency=2, key="{key}")
     add_upstream(None, name, settings)
-    serve_model(None, NewServed(upstream=name, model="smol", name=f"far-{{name}}",
-                                capabilities=[can], context_length=1024))
+for name, engine, can in {models}:
+    serve_model(None, NewServed(upstream=engine, model="smol", name=name,
+                                capabilities=can, context_length=1024))
 for name in {users}:
     accounts.create_user(name, "a quiet evening walk")
     print("key", name, keys.create_key(User.objects.get(username=name), "test")[1])
@@ -63,17 +86,18 @@ limit_rules.put_rule(None, limit_rules.NewRule(
 
 
 class Engine:
-    """llama.cpp's server with SmolLM2."""
+    """llama.cpp's server with SmolLM2, or another model."""
 
-    def __init__(self, log: Path, *flags: str, port: int | None = None) -> None:
-        self.port = port or free_port()
+    def __init__(self, log: Path, *flags: str, model: Path | None = None) -> None:
+        self.port = free_port()
         self._log = log
+        self._model = model or starter_file()
         self._flags = flags
         self.start()
 
     def start(self) -> None:
         """Start the process; it answers when its model is loaded."""
-        command = [sys.executable, str(SERVER), str(starter_file()), str(self.port), KEY]
+        command = [sys.executable, str(SERVER), str(self._model), str(self.port), KEY]
         with self._log.open("a") as log:
             self.process = subprocess.Popen(
                 [*command, *self._flags], stdout=log, stderr=subprocess.STDOUT
@@ -102,9 +126,9 @@ class Engine:
             connection.close()
 
     @property
-    def is_idle(self) -> bool:
-        """Whether no slot computes."""
-        return not any(slot["is_processing"] for slot in self.ask("GET", "/slots"))
+    def busy_slots(self) -> int:
+        """How many requests it computes."""
+        return sum(slot["is_processing"] for slot in self.ask("GET", "/slots"))
 
     def kill(self) -> None:
         """End it as a crash does."""
@@ -119,6 +143,7 @@ class Place:
     site: RunningSite
     chat: Engine
     embed: Engine
+    see: Engine
     keys: dict[str, str]
     clients: contextlib.ExitStack
 
@@ -157,24 +182,30 @@ class Place:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("upstreams")
-    chat, embed = Engine(folder / "chat.log"), Engine(folder / "embed.log", "embed")
+    seeing = write_text_model(folder / "text.gguf"), write_projector(folder / "mmproj.gguf")
+    engines = {
+        "chat": Engine(folder / "chat.log"),
+        "embed": Engine(folder / "embed.log", "embed"),
+        "see": Engine(folder / "see.log", f"see={seeing[1]}", model=seeing[0]),
+    }
     site = RunningSite(folder / "data", "--no-starter-model")
     try:
         site.wait_until_started()
-        for engine in (chat, embed):
+        for engine in engines.values():
             engine.wait_until_up()
-        keys = _set_up(site, chat, embed)
+        keys = _set_up(site, engines)
         with contextlib.ExitStack() as clients:
-            yield Place(site, chat, embed, keys, clients)
+            yield Place(site=site, keys=keys, clients=clients, **engines)
         assert site.end() == 0
     finally:
         site.clean_up()
-        for engine in (chat, embed):
+        for engine in engines.values():
             engine.kill()
 
 
-def _set_up(site: RunningSite, chat: Engine, embed: Engine) -> dict[str, str]:
-    text = SET_UP.format(chat=chat.port, embed=embed.port, key=KEY, users=USERS)
+def _set_up(site: RunningSite, engines: dict[str, Engine]) -> dict[str, str]:
+    ports = [(name, engine.port) for name, engine in engines.items()]
+    text = SET_UP.format(ports=ports, models=MODELS, key=KEY, users=USERS)
     command = [sys.executable, "-m", "ollamasite", "shell", "-c", text]
     told = subprocess.run(
         [*command, "--data-dir", str(site.data_dir)],
@@ -257,29 +288,161 @@ def test_who_leaves_frees_the_engine_and_pays_what_was_said(place: Place) -> Non
         "far-chat", COUNT, raw=True, stream=True, options=options
     )
     next(iter(stream))
-    assert not place.chat.is_idle
+    assert place.chat.busy_slots == 1
     stream.close()  # type: ignore[attr-defined] # it is a generator
-    wait_for(lambda: place.chat.is_idle, PATIENCE_S)
+    wait_for(lambda: not place.chat.busy_slots, PATIENCE_S)
     row = place.newest_row("leaver", 1)
     assert row["outcome"] == "left"
     assert 0 < row["tokens_out"] < 900
     assert row["tokens_in"] > 0
 
 
-def test_two_at_a_time_in_fair_turns(place: Place) -> None:
-    def ask(user: str) -> float:
+def test_tools_are_called_in_either_dialect_and_their_results_are_read(place: Place) -> None:
+    messages = [message for city in ("Rome", "Berlin", "Madrid") for message in _asked_of(city)]
+    messages.append({"role": "user", "content": "Weather in Paris?"})
+    options = {"num_predict": 80, "temperature": 0}
+    client = place.ollama("caller")
+    answer = client.chat("far-tools", _natively(messages), tools=[WEATHER], options=options)
+    [call] = answer.message.tool_calls or []
+    assert (call.function.name, call.function.arguments) == ("get_weather", {"city": "Paris"})
+
+    body: Any = {"messages": messages, "tools": [WEATHER], "max_tokens": 80, "temperature": 0}
+    itself = place.chat.ask("POST", "/v1/chat/completions", body)
+    [theirs] = itself["choices"][0]["message"]["tool_calls"]
+    named: Any = {"type": "function", "function": {"name": "get_weather"}}
+    for choice in ("required", named):
+        stream = place.openai("caller").chat.completions.create(
+            model="far-tools",
+            stream=True,
+            tool_choice=choice,
+            stream_options={"include_usage": True},
+            **body,
+        )
+        chunks = list(stream)
+        parts = [part for c in chunks if c.choices for part in c.choices[0].delta.tool_calls or []]
+        told = "".join(p.function.arguments or "" for p in parts if p.function)
+        assert json.loads(told) == json.loads(theirs["function"]["arguments"])
+        assert parts[0].id
+        assert "tool_calls" in {c.choices[0].finish_reason for c in chunks if c.choices}
+        usage = chunks[-1].usage
+        assert usage is not None
+        assert usage.prompt_tokens == itself["usage"]["prompt_tokens"]
+
+
+def _asked_of(city: str) -> list[dict[str, Any]]:
+    """Return a conversation that a small model goes on with in the same way."""
+    arguments = json.dumps({"city": city})
+    function = {"name": "get_weather", "arguments": arguments}
+    call = {"id": f"call-{city}", "type": "function", "function": function}
+    return [
+        {"role": "user", "content": f"Weather in {city}?"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": call["id"], "content": "sunny"},
+        {"role": "assistant", "content": "Sunny."},
+    ]
+
+
+def _natively(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the messages as Ollama's dialect has them: arguments are objects, calls need no id."""
+    shaped = []
+    for message in messages:
+        one = {name: value for name, value in message.items() if name != "tool_call_id"}
+        if calls := message.get("tool_calls"):
+            function = calls[0]["function"]
+            arguments = json.loads(function["arguments"])
+            one["tool_calls"] = [{"function": {**function, "arguments": arguments}}]
+        shaped.append(one)
+    return shaped
+
+
+def test_thinking_comes_apart_from_the_answer_and_is_left_out_where_nobody_wants_it(
+    place: Place,
+) -> None:
+    client = place.ollama("thinker")
+    options = {"num_predict": 6, "temperature": 0}
+    messages = [{"role": "user", "content": "Say hello"}]
+    # SmolLM2 has never learnt to end its thoughts.
+    stream = client.chat("far-thinks", messages, think=True, stream=True, options=options)
+    chunks = list(stream)
+    assert "".join(chunk.message.thinking or "" for chunk in chunks)
+    assert not "".join(chunk.message.content or "" for chunk in chunks)
+    plain = client.chat("far-thinks", messages, think=False, options=options)
+    assert plain.message.content
+    assert not plain.message.thinking
+    spoken = place.openai("thinker").chat.completions.create(
+        model="far-thinks",
+        messages=[{"role": "user", "content": "Say hello"}],
+        reasoning_effort="none",
+        max_tokens=6,
+        temperature=0,
+    )
+    assert spoken.choices[0].message.content == plain.message.content
+
+
+def test_images_are_seen_by_the_engine(place: Place) -> None:
+    picture = write_image("PNG")
+    options = {"num_predict": 3, "temperature": 0}
+    client = place.ollama("looker")
+    message: dict[str, Any] = {"role": "user", "content": "What is it?"}
+    blind = client.chat("far-sees", [message], options=options)
+    seen = client.chat("far-sees", [{**message, "images": [picture]}], options=options)
+    assert blind.prompt_eval_count is not None
+    assert (seen.prompt_eval_count or 0) >= blind.prompt_eval_count + PATCHES
+    url = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
+    parts: Any = [
+        {"type": "image_url", "image_url": {"url": url}},
+        {"type": "text", "text": "What is it?"},
+    ]
+    spoken = place.openai("looker").chat.completions.create(
+        model="far-sees", messages=[{"role": "user", "content": parts}], max_tokens=3
+    )
+    assert spoken.usage is not None
+    assert spoken.usage.prompt_tokens >= blind.prompt_eval_count + PATCHES
+    with pytest.raises(ollama.ResponseError, match="image"):
+        client.chat("far-chat", [{**message, "images": [picture]}])
+
+
+def test_a_model_is_made_of_one_that_the_engine_serves(place: Place) -> None:
+    client = place.ollama("maker")
+    client.create(
+        "short", from_="far-chat", system="You count.", parameters={"num_predict": 3, "seed": 1}
+    )
+    answer = client.chat("short", [{"role": "user", "content": COUNT}])
+    assert answer.eval_count == 3
+    plain = client.chat(
+        "far-chat", [{"role": "user", "content": COUNT}], options={"num_predict": 3}
+    )
+    assert (answer.prompt_eval_count or 0) > (plain.prompt_eval_count or 0)
+    shown = client.show("short")
+    assert shown.capabilities == ["completion"]
+    assert {model.model: model.size for model in client.list().models}["maker/short:latest"] == 0
+    with pytest.raises(ollama.ResponseError, match="TEMPLATE is not possible") as refused:
+        client.create("other", from_="far-chat", template="{{ .Prompt }}")
+    assert refused.value.status_code == 400
+    running = {model.model for model in client.ps().models}
+    assert {"maker/short:latest", "far-chat:latest"} <= running
+
+
+def test_an_engine_has_two_at_a_time_over_its_models_in_fair_turns(place: Place) -> None:
+    def ask(user: str, model: str) -> float:
         options = {"num_predict": 8, "temperature": 0}
-        place.ollama(user).generate("far-chat", COUNT, raw=True, options=options)
+        place.ollama(user).generate(model, COUNT, raw=True, options=options)
         return time.monotonic()
 
+    most_busy = 0
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        heavy = [pool.submit(ask, "heavy") for _ in range(6)]
+        models = ("far-chat", "far-tools", "far-thinks") * 2
+        heavy = [pool.submit(ask, "heavy", model) for model in models]
         # Two of them run and the others wait when the rest come.
         wait_for(lambda: any(future.done() for future in heavy), PATIENCE_S)
-        light = [pool.submit(ask, user) for user in ("light1", "light2", "light3")]
+        lights = zip(("light1", "light2", "light3"), models, strict=False)
+        light = [pool.submit(ask, user, model) for user, model in lights]
+        while not all(future.done() for future in (*heavy, *light)):
+            most_busy = max(most_busy, place.chat.busy_slots)
         last_light = max(future.result() for future in light)
         ends = sorted(future.result() for future in heavy)
     assert sum(end > last_light for end in ends) >= 2
+    assert most_busy == 2  # of its three slots
 
 
 def test_limits_hold_for_what_is_computed_elsewhere(place: Place) -> None:

@@ -76,6 +76,9 @@ class Asker:
                         return
             for data in events.close():
                 take(data)
+            if not events.count:
+                what = "answered with something else than a stream of events"
+                raise failures.failed(upstream, what)
 
         await self._tried(upstream, route, body, read)
 

@@ -59,13 +59,19 @@ class FunctionDelta(msgspec.Struct, frozen=True):
     """A part of a call."""
 
     name: str | None = None
-    arguments: str | None = None
+    arguments: str | dict[str, Any] | None = None  # OpenAI's are text
+
+    @property
+    def text(self) -> str:
+        """The arguments, or a part of them, as JSON text."""
+        told = self.arguments or ""
+        return told if isinstance(told, str) else msgspec.json.encode(told).decode()
 
 
 class CallDelta(msgspec.Struct, frozen=True):
-    """A part of a call; the parts of one have the same index."""
+    """A part of a call; the parts of one have the same index, where there are indices."""
 
-    index: Index = 0
+    index: Index | None = None
     id: str | None = None
     function: FunctionDelta | None = None
 
@@ -118,7 +124,7 @@ class Choice(msgspec.Struct, frozen=True):
 class Chunk(msgspec.Struct, frozen=True):
     """One event's data."""
 
-    choices: list[Choice] = []
+    choices: list[Choice] | None = None
     usage: UsageTold | None = None
     timings: Timings | None = None
     error: Any = None

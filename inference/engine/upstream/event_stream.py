@@ -13,9 +13,10 @@ class EventTooLarge(Exception):
 
 
 class EventStream:
-    """The events of one answer."""
+    """The events of one answer. `count`: those that were complete so far."""
 
     def __init__(self) -> None:
+        self.count = 0
         self._line = bytearray()  # the beginning of a line whose end has not come
         self._data: list[bytes] = []
         self._data_bytes = 0
@@ -49,6 +50,7 @@ class EventStream:
             self._data.append(data)
             self._data_bytes += len(data)
         elif not line and self._data:
+            self.count += 1
             found.append(b"\n".join(self._data))
             self._data = []
             self._data_bytes = 0

@@ -38,17 +38,32 @@ from inference.messages import (
 _BYTES_PER_TOKEN: Final = 4
 _TOKENS_PER_IMAGE: Final = 256
 _MOST_CALL_BYTES: Final = 4 * 1024 * 1024
+_GIVEN_UP: Final = frozenset({"abort", "error"})  # vLLM and SGLang, when they shut down or fail
 
 
 @dataclass(slots=True)
 class _OpenCall:
     """A call whose parts are still coming."""
 
-    index: int
+    index: int | None
     id: str = ""
     name: str = ""
     arguments: list[str] = field(default_factory=list)
     size_bytes: int = 0
+
+    def ends_before(self, part: CallDelta) -> bool:
+        """Whether a part belongs to another call.
+
+        Its index tells; some engines have none, or the same for all, and begin another call with a
+        name and an id, or with a call that is whole. Others say name and id of one call again.
+        """
+        if part.index != self.index:
+            return True
+        function = part.function
+        if function is None or not function.name or (part.id and part.id == self.id):
+            return False
+        is_whole = bool(function.text) and _arguments(function.text) is not None
+        return bool(part.id or is_whole) and _arguments("".join(self.arguments)) is not None
 
 
 @dataclass(slots=True)
@@ -93,7 +108,7 @@ class Reading:
             raise of_error(self._upstream, chunk.error or chunk.message)
         self._note_usage(chunk)
         events: list[Event] = []
-        for choice in chunk.choices:
+        for choice in chunk.choices or ():
             events += self._grown(choice)
         if events and not self._is_started:
             events.insert(0, self._start())
@@ -203,7 +218,7 @@ class Reading:
         return Token(request_id=self._request.request_id, choice=index, **said)
 
     def _called(self, index: int, part: CallDelta, answer: _Answer) -> Iterator[Token]:
-        if answer.call is not None and answer.call.index != part.index:
+        if answer.call is not None and answer.call.ends_before(part):
             yield from self._close_call(index, answer)
         call = answer.call = answer.call or _OpenCall(part.index)
         call.id = call.id or part.id or ""
@@ -211,9 +226,9 @@ class Reading:
         if function is None:
             return
         call.name = call.name or function.name or ""
-        if function.arguments:
-            call.arguments.append(function.arguments)
-            call.size_bytes += len(function.arguments)
+        if text := function.text:
+            call.arguments.append(text)
+            call.size_bytes += len(text)
         if call.size_bytes > _MOST_CALL_BYTES:
             raise failed(self._upstream, "sent a call that is too large")
 
@@ -233,6 +248,8 @@ class Reading:
         yield self._token(index, tool_calls=(told,))
 
     def _ended(self, choice: Choice, answer: _Answer, reason: str) -> Iterator[Event]:
+        if reason in _GIVEN_UP:
+            raise failed(self._upstream, "gave its answer up")
         yield from self._close_call(choice.index, answer)
         answer.reason = DoneReason.LENGTH if reason == "length" else DoneReason.STOP
         stops = (choice.stop_reason, choice.matched_stop)

@@ -212,7 +212,7 @@ def test_who_asks_for_another_model_of_a_flooded_engine_is_served_soon() -> None
     while ann in engines.waiting:
         engines.act_finish(0)
         finished += 1
-    assert finished <= 2  # as many as run when it comes
+        assert finished <= 2  # as many as run when it comes
     engines.settle()
 
 
