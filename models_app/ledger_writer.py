@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from django.conf import settings
-from django.db import connections
+from django.db import DatabaseError, InterfaceError, connections
 
 from models_app import ledger
 from models_app.errors import LedgerUnavailable
@@ -36,6 +36,7 @@ from models_app.ledger_journal import (
     Settled,
 )
 from models_app.ledger_recovery import FindEnds
+from ollamasite import outages
 
 logger = logging.getLogger(__name__)
 
@@ -234,6 +235,9 @@ def _write_always(writer: LedgerWriter, find_ends: FindEnds) -> None:
             if not is_last:
                 recover_in_time(find_ends)
             failures = 0
+            outages.ledger_rows.ends()
+        except (DatabaseError, InterfaceError) as error:
+            outages.ledger_rows.begins(error)
         except Exception:  # whatever it was, later it may work: the journal waits
             failures += 1
             if failures.bit_count() == 1:  # less and less often

@@ -59,6 +59,8 @@ ledger: Final = Outage(
     "the ledger", "what has limits is refused, as nobody knows what had been used of them"
 )
 access: Final = Outage("the database", "whether access has ended is asked again until it does")
+ledger_rows: Final = Outage("the database", "what has ended waits in the journal for its row")
+answers: Final = Outage("the database", "answers of chats go on and are written when it does")
 job_rows: Final = Outage("the database", "jobs are told of when it does")
 
 

@@ -29,6 +29,7 @@ from models_app import chat_messages
 from models_app.chat_messages import MAX_RUNNING, AnswerSoFar
 from models_app.chats import new_id
 from models_app.errors import TooManyAnswers
+from ollamasite import outages
 from ollamasite.error_responses import to_service_error
 from ollamasite.request_context import current_request_id
 
@@ -238,9 +239,9 @@ class Answer:
         while True:
             try:
                 return await database_sync_to_async(_write_end)(self.so_far())
-            except (DatabaseError, InterfaceError):
+            except (DatabaseError, InterfaceError) as error:
                 if time.monotonic() >= until:  # it is found without its process later
-                    logger.exception("the end of an answer could not be written")
+                    logger.warning("the end of an answer could not be written: %s", error)
                     return True
             await asyncio.sleep(SAVE_EVERY_S)
 
@@ -309,6 +310,9 @@ class Keeper:
             self._drop_ended()
             try:
                 await self._keep()
+                outages.answers.ends()
+            except (DatabaseError, InterfaceError) as error:
+                outages.answers.begins(error)
             except Exception:  # whatever it is, it must not be the last look
                 logger.exception("answers could not be looked after")
 
