@@ -44,6 +44,7 @@ def _first_start(kind: Kind) -> Facts:
     if kind is Kind.PEOPLE:
         create_user("alice", PASSWORD, is_admin=True)
         create_user("bob", PASSWORD)
+        create_user("carla", PASSWORD)
     return Facts(api_key=admin.api_key)
 
 

@@ -25,7 +25,7 @@ class Kind(StrEnum):
     # As `serve --no-starter-model` leaves it, and as `serve` does.
     BARE = "bare"
     STARTER = "starter"
-    # That, with alice, who runs the site, and bob.
+    # That, with alice, who runs the site, bob, and carla.
     PEOPLE = "people"
     # Their catalogue of models without files, under the secrets of the tests' own settings.
     CATALOGUE = "catalogue"

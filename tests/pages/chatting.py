@@ -20,7 +20,7 @@ def chat(
     served: ServedSite, chromium: Chromium, path: str = "/chat", **options: Any
 ) -> Iterator[Visit]:
     """Open the page; what it complains about is looked at when the test is over."""
-    for visit in served.visit(chromium, "bob", path=path, **options):
+    for visit in served.visit(chromium, "carla", path=path, **options):
         wait_until_ready(visit.page)
         yield visit
 

@@ -1,9 +1,9 @@
 """A whole `ollamasite serve` with the starter model, for tests in a browser. Knows no page.
 
-alice runs the site, bob works with it. Every file's tests share it: each works with what it has
-made itself, under names of its own, and leaves the starter model and the two people as they are.
-The site also goes to a registry at `registry_port`, where a test may run one
-(`tests.fakes.registry`).
+alice runs the site, bob works with it, carla chats: nobody makes models of hers, so a new chat is
+with the starter model. Every file's tests share it: each works with what it has made itself, under
+names of its own, and leaves the starter model and these people as they are. The site also goes to a
+registry at `registry_port`, where a test may run one (`tests.fakes.registry`).
 """
 
 import contextlib
