@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 import environ
@@ -151,7 +151,7 @@ class Environment:
         text = self.text(name)
         return Path(text).expanduser().resolve() if text else default.expanduser().resolve()
 
-    def database(self, name: str, default: str) -> dict[str, object]:
+    def database(self, name: str, default: str) -> dict[str, Any]:
         """Return a DATABASES entry from a URL such as `postgres://user@host/name`.
 
         The URL may hold a password, so the refusal does not repeat it.

@@ -232,6 +232,9 @@ if _database["ENGINE"] == "django.db.backends.sqlite3":
         "timeout": 20,
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
     }
+else:
+    # One behind a firewall that drops what it does not let in would be waited for without an end.
+    _database.setdefault("OPTIONS", {}).setdefault("connect_timeout", 10)
 # Requests borrow threads (`ollamasite.request_threads`), which keep their connections so long.
 WEB_THREADS = env.integer("OLLAMASITE_WEB_THREADS", 20, minimum=2)
 _database["CONN_MAX_AGE"] = 60

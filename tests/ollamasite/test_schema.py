@@ -1,5 +1,6 @@
 """Databases that are older than the program, and migrations that have to wait for somebody."""
 
+import socket
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -52,6 +53,24 @@ def test_database_that_does_not_answer_is_waited_for(
         schema.refuse_unmigrated()
     finally:
         connection.close()
+    assert "does not answer yet" in caplog.text
+
+
+def test_database_that_says_nothing_is_not_waited_for_without_an_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    if not is_postgresql():
+        pytest.skip("of PostgreSQL")
+    assert connection.get_connection_params()["connect_timeout"] == 10
+    connection.close()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place = {"HOST": "127.0.0.1", "PORT": silent.getsockname()[1]}
+        for name, value in {**place, "OPTIONS": {"connect_timeout": 2}}.items():
+            monkeypatch.setitem(connection.settings_dict, name, value)
+        try:
+            schema.refuse_unmigrated()
+        finally:
+            connection.close()
     assert "does not answer yet" in caplog.text
 
 
