@@ -8,6 +8,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pytest_django.fixtures import Settings
 
+from ollamasite import guard
 from tests.fakes.engine import FakeNode
 from tests.fakes.http import AsgiClient
 
@@ -153,6 +154,16 @@ async def test_chunks_over_the_limit_are_refused(
 
     assert answer.status == 413
     assert "error" in answer.json()
+
+
+async def test_body_that_has_come_whole_is_refused_at_once(
+    api: AsgiClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "_LISTEN_S", 3600.0)
+    settings.MAX_BODY_BYTES = 1024
+    answer = await api.request("POST", NATIVE[0], body=[b" " * 1000] * 2)
+
+    assert answer.status == 413
 
 
 @pytest.mark.parametrize("path", ["/", "/api/tags", "/api/chat", "/v1/models", "/nope"])
