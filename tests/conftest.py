@@ -28,6 +28,7 @@ from models_app.keys import create_key
 from models_app.limit_book import forget_rules
 from models_app.models import User
 from models_app.permissions import CredentialKind, Principal
+from ollamasite import outages
 from ollamasite.celery import app as celery
 from registry.blobs import BlobStore, blob_store
 from registry.create import CreateModel, create_model
@@ -189,6 +190,9 @@ def _site_anew(settings: Settings, tmp_path: Path) -> Iterator[None]:
     principal_cache.forget_all()
     key_uses.forget()
     forget_rules()
+    for outage in vars(outages).values():
+        if isinstance(outage, outages.Outage):
+            outage._began_s = None
     channel_layers.backends.clear()
     settings.BLOBS_DIR = tmp_path / "blobs"
     # What a test has served becomes rows only where the test says so.

@@ -318,7 +318,7 @@ async def test_log_tells_that_it_was_the_ledger_that_could_not_be_read(
     monkeypatch.setattr(limit_rebuild, "_read", fail)
     await limits.reserve(CALLER, tokens=1)
 
-    assert "the ledger has not told" in caplog.text
+    assert "the ledger does not answer" in caplog.text
     assert "Redis does not answer" not in caplog.text
 
 
