@@ -44,4 +44,6 @@ class Socket:
     async def close_code(self) -> Any:
         event = await self.wire.receive_output(timeout=20)
         assert event["type"] == "websocket.close", event
+        # Whoever has been told goes; a socket that is left to the garbage fails another test.
+        await self.wire.disconnect(timeout=20)
         return event["code"]
