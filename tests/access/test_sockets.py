@@ -30,10 +30,8 @@ async def closing_code(path: str, headers: dict[str, str]) -> int | None:
     await wire.connect()
     await wire.send_to(text_data="{}")
     event: dict[str, Any] = await wire.receive_output(timeout=20)
-    if event["type"] == "websocket.close":
-        return int(event["code"])
-    await wire.disconnect()
-    return None
+    await wire.disconnect(timeout=20)
+    return int(event["code"]) if event["type"] == "websocket.close" else None
 
 
 @pytest.mark.parametrize("role", Role)
