@@ -4,6 +4,7 @@ Every request that needs it would say so otherwise, and libraries say it with a 
 Knows no database and no Redis: who asks them tells.
 """
 
+import asyncio
 import logging
 import threading
 import time
@@ -68,8 +69,10 @@ class QuietWhileAway(logging.Filter):
     """Makes one outage of Redis out of what a library says of it again and again."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Keep a line out of the log where it is about Redis, which is told of once."""
+        """Keep a line out of the log where it is about Redis, told of once, or about no failure."""
         error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, asyncio.CancelledError):
+            return False  # it was told to stop once more while it was leaving: nothing is wrong
         is_redis = any(kind.__module__ == _REDIS_ERRORS for kind in type(error).__mro__)
         if not (is_redis or isinstance(error, OSError)):
             return True
