@@ -188,6 +188,10 @@ def _is_right(heard: Heard, rows: list[dict[str, Any]]) -> bool:
         return bool(told == ("done", heard.tokens_in, heard.tokens_out))
     if heard.end == "done":  # on the page, which tells no figures here
         return bool(row["outcome"] == "done")
+    if heard.kind == "page" and heard.end == "refused":
+        # The engine is asked before the question is stored. Where that fails, an answer as short as
+        # these may have been computed: the row tells of it, and nobody was shown anything.
+        return True
     if heard.end in {"failed", "refused"}:
         return bool(row["outcome"] != "done" and row["tokens_out"] >= heard.pieces)
     return bool(row["tokens_out"] >= heard.pieces)
