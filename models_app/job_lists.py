@@ -6,15 +6,17 @@ jobs there are; knows no page.
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
-from django.db.models import Q
+from django.db.models import Count, Max, Q, Sum
+from django.utils import timezone
 
 from models_app.jobs import ACTIVE_STATES, JobRecord, record_of, visible
 from models_app.models import Job, JobState
 from models_app.permissions import Principal
 
+_JUST_ENDED: Final = timedelta(minutes=1)
 _MOST_ACTIVE: Final = 100
 _MOST_ENDED: Final = 50
 _MOST_TOLD: Final = 20
@@ -70,3 +72,24 @@ def list_to_tell(principal: Principal, known: Collection[str]) -> list[JobRecord
     rows = visible(principal).defer("events")
     rows = rows.filter(Q(state__in=ACTIVE_STATES) | Q(job_id__in=ids))
     return [record_of(row, has_events=False) for row in rows[:_MOST_TOLD]]
+
+
+def read_versions(principal: Principal) -> dict[str, int]:
+    """Return the versions of the principal's jobs that have not ended, or only just have."""
+    rows = visible(principal).filter(_recent(), owner_id=principal.user_id)
+    return dict(rows.order_by("created_at", "pk").values_list("job_id", "version"))
+
+
+def read_marks(owner_ids: Collection[int]) -> dict[int, object]:
+    """Return, for each owner with jobs that `read_versions` tells of, what any change changes.
+
+    One query, however many there are.
+    """
+    rows = Job.objects.filter(_recent(), owner_id__in=owner_ids).order_by()
+    marks = rows.values_list("owner_id").annotate(Count("pk"), Max("pk"), Sum("version"))
+    return {owner_id: mark for owner_id, *mark in marks}
+
+
+def _recent() -> Q:
+    just_now = timezone.now() - _JUST_ENDED
+    return Q(state__in=ACTIVE_STATES) | Q(ended_at__gte=just_now)

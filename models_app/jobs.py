@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from django.db import IntegrityError, transaction
-from django.db.models import Count, F, Max, Q, QuerySet, Sum
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from models_app.job_cancel import cancel_held
@@ -31,7 +31,6 @@ __all__ = ["ACTIVE_STATES", "JobKind", "JobState"]
 EXPECTED: Final = "~"
 _MAX_NAME: Final = 700
 _MAX_ID: Final = 32
-_JUST_ENDED: Final = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,22 +166,6 @@ def read_job(job_id: str) -> JobRecord | None:
 def read_version(job_id: str) -> int | None:
     """Return the version of a job, which grows with every change; None: it is gone."""
     return Job.objects.filter(job_id=_id(job_id)).values_list("version", flat=True).first()
-
-
-def read_versions(principal: Principal) -> dict[str, int]:
-    """Return the versions of the principal's jobs that have not ended, or only just have."""
-    rows = visible(principal).filter(_recent(), owner_id=principal.user_id)
-    return dict(rows.order_by("created_at", "pk").values_list("job_id", "version"))
-
-
-def read_marks(owner_ids: Collection[int]) -> dict[int, object]:
-    """Return, for each owner with jobs that `read_versions` tells of, what any change changes.
-
-    One query, however many there are.
-    """
-    rows = Job.objects.filter(_recent(), owner_id__in=owner_ids).order_by()
-    marks = rows.values_list("owner_id").annotate(Count("pk"), Max("pk"), Sum("version"))
-    return {owner_id: mark for owner_id, *mark in marks}
 
 
 def last_created(kind: JobKind) -> datetime | None:
@@ -475,11 +458,6 @@ def visible(principal: Principal) -> QuerySet[Job]:
     # A key for some models knows of what such keys have asked for.
     patterns = list(principal.model_patterns)
     return own.filter(model_patterns=patterns) if patterns else own
-
-
-def _recent() -> Q:
-    just_now = timezone.now() - _JUST_ENDED
-    return Q(state__in=ACTIVE_STATES) | Q(ended_at__gte=just_now)
 
 
 def _id(job_id: str) -> str:

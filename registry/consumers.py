@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Final
 from asgiref.sync import sync_to_async
 from msgspec import Struct
 
-from models_app import jobs
+from models_app import job_lists, jobs
 from models_app.jobs import ACTIVE_STATES
 from models_app.permissions import Principal
 from models_app.sockets import AdmittedConsumer
@@ -77,7 +77,7 @@ class JobsConsumer(AdmittedConsumer):
 
     async def _tell_active(self, principal: Principal) -> None:
         # The versions first: what changes in between is told once more, and not lost.
-        self._versions = await sync_to_async(jobs.read_versions)(principal)
+        self._versions = await sync_to_async(job_lists.read_versions)(principal)
         active = await sync_to_async(jobs.list_jobs)(principal, states=ACTIVE_STATES)
         await self._send(JobsMessage(jobs=[job_reply(record) for record in active]))
 
@@ -93,7 +93,7 @@ class JobsConsumer(AdmittedConsumer):
             await asyncio.sleep(_PAUSE_S)
 
     async def _tell_changed(self, principal: Principal) -> None:
-        versions = await sync_to_async(jobs.read_versions)(principal)
+        versions = await sync_to_async(job_lists.read_versions)(principal)
         known, self._versions = self._versions, versions
         for job_id, version in versions.items():
             if known.get(job_id) == version:

@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary
 from asgiref.sync import sync_to_async
 from django.db import DatabaseError, InterfaceError, connection
 
-from models_app import jobs
+from models_app import job_lists
 from ollamasite import outages
 from ollamasite.request_threads import lent_threads
 from registry.jobs.notices import EVERYBODY, Listener
@@ -115,7 +115,7 @@ class _Watch:
 def _read(owner_ids: Collection[int]) -> _Marks | None:
     """Return what owners' jobs are like now; None where nobody can tell."""
     try:
-        found = jobs.read_marks(owner_ids)
+        found = job_lists.read_marks(owner_ids)
     except (DatabaseError, InterfaceError) as error:
         connection.close()
         outages.job_rows.begins(error)

@@ -188,7 +188,7 @@ def _is_right(heard: Heard, rows: list[dict[str, Any]]) -> bool:
         return bool(told == ("done", heard.tokens_in, heard.tokens_out))
     if heard.end == "done":  # on the page, which tells no figures here
         return bool(row["outcome"] == "done")
-    if heard.kind == "page" and heard.end == "refused":
+    if heard.kind == "page" and "the database does not answer" in heard.detail:
         # The engine is asked before the question is stored. Where that fails, an answer as short as
         # these may have been computed: the row tells of it, and nobody was shown anything.
         return True
