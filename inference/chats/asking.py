@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from channels.db import database_sync_to_async
+from django.db import transaction
 
 from inference import generation
 from inference.chats import questions
@@ -92,8 +93,10 @@ async def _begin(principal: Principal, question: Question) -> Begun:
 def _store(
     principal: Principal, new: NewMessages
 ) -> tuple[Added, MessageRecord | None, MessageRecord]:
-    added = chat_messages.add_messages(principal, new)
-    asked = None
-    if new.role == "user":
-        asked = chat_messages.find_message(principal, added.question_id)
-    return added, asked, chat_messages.find_message(principal, added.answer_id)
+    # All or nothing: a database that goes away here must not leave a row that nobody answers.
+    with transaction.atomic():
+        added = chat_messages.add_messages(principal, new)
+        asked = None
+        if new.role == "user":
+            asked = chat_messages.find_message(principal, added.question_id)
+        return added, asked, chat_messages.find_message(principal, added.answer_id)

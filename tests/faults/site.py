@@ -140,14 +140,23 @@ def assert_all_has_ended(faulty: Faulty) -> None:
     assert not slow, slow
     # Whoever finds a journal without its process writes it down, within half a minute or so.
     wait_for(lambda: len(faulty.journals()) <= 0, AFTERWARDS_S)
-    told = faulty.told()
-    # An answer whose process is gone is ended by whoever looks at it next.
-    look_at_chats(faulty, {chat for chat, state in told["answers"] if state == "running"})
+    wait_for(lambda: not chats_that_are_answered(faulty), AFTERWARDS_S)
     told = faulty.told()
     assert_ledger_is_exact(users, told["rows"])
     assert {state for _, state in told["answers"]} <= {"done", "failed", "interrupted"}
     assert_sums_are_those_of_rows(faulty, told["rows"])
     assert_nothing_is_held(faulty)
+
+
+def chats_that_are_answered(faulty: Faulty) -> set[str]:
+    """The chats in which an answer runs still, when somebody has looked at each.
+
+    An answer whose process is gone, or was told an error though its rows were committed, is ended
+    by whoever looks at it, once it has been silent for a while.
+    """
+    found = {chat for chat, state in faulty.told()["answers"] if state == "running"}
+    look_at_chats(faulty, found)
+    return found
 
 
 def look_at_chats(faulty: Faulty, chat_ids: Iterable[str]) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import gc
+import itertools
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.sessions.models import Session
+from django.db import OperationalError
 from django.test import Client
 from django.utils import timezone
 
@@ -151,16 +153,19 @@ async def test_blocks_that_have_not_changed_are_not_sent_again(
     node: FakeNode, model: str, page: Socket
 ) -> None:
     text = "One.\n\nTwo.\n\n```python\nx = 1\n```\n\nThree *is* long."
-    node.scripts.append(
-        Script(pieces=tuple(text[at : at + 3] for at in range(0, len(text), 3)), pause_s=0.03)
-    )
+    pieces = tuple(text[at : at + 3] for at in range(0, len(text), 3))
+    node.scripts.append(Script(pieces=pieces, pause_s=0.03))
     await ask(page, model)
     frames = await told_until_end(page)
     growth = [frame for frame in frames if frame["type"] == "growth"]
 
-    assert len(growth) > 3
+    # A busy machine puts several pieces into one frame, but not what was to come a second later.
+    assert len(growth) > 1
     assert grown(frames)[:2] == ["<p>One.</p>", "<p>Two.</p>"]
-    assert all(frame["from"] > 0 for frame in growth if frame["version"] > 12)
+    # What the page had before a frame is not in it, but for the last block, which may grow.
+    for before, frame in itertools.pairwise(growth):
+        had = len(render_blocks("".join(pieces[: before["version"]])))
+        assert had - 1 <= frame["from"]
     assert [frame["version"] for frame in growth] == sorted({f["version"] for f in growth})
     assert (await row_of(frames[-1]["message"])).text == text
 
@@ -213,6 +218,23 @@ async def test_page_that_is_cut_while_it_asks_leaves_no_failed_task(
     gc.collect()  # what asyncio has to say of a task it says when the task is collected
 
     assert "never retrieved" not in caplog.text
+
+
+async def test_question_that_cannot_be_stored_whole_leaves_nothing(
+    node: FakeNode, model: str, page: Socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def go_away(*args: Any) -> Any:
+        raise OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(chat_messages, "find_message", go_away)
+    node.default = Script(pieces=("word",), is_held=True)
+    refused = await ask(page, model)
+    await node.wait_for(Cancel)
+
+    assert refused["type"] == "error"
+    assert "the database does not answer" in refused["error"]
+    assert not await ChatMessage.objects.aexists()
+    assert not await Chat.objects.aexists()
 
 
 async def test_temporary_answers_asked_at_once_are_bounded(
