@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from django.core.management import get_commands, load_command_class
 
 from ollamasite.cli import read_command_line
 
@@ -112,3 +113,15 @@ def test_only_serve_makes_secrets(tmp_path: Path) -> None:
     run("migrate", "--data-dir", str(tmp_path))
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_command_loads_every_page_before_it_begins() -> None:
+    ours = {"ollamasite", "models_app", "registry", "inference"}
+    commands = {
+        name: load_command_class(app, name) for name, app in get_commands().items() if app in ours
+    }
+
+    slow = {name for name, command in commands.items() if command.requires_system_checks}
+
+    assert len(commands) > 25
+    assert slow <= {"check", "migrate"}  # Django's own: the one is about them, the other is seldom

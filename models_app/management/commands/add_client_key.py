@@ -4,13 +4,14 @@ import sys
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from models_app.client_keys import add_client_key
 from models_app.models import User
+from ollamasite.commands import SiteCommand
 
 
-class Command(BaseCommand):
+class Command(SiteCommand):
     """Register an ed25519 public key."""
 
     help = "Have requests signed with an ed25519 key, as the ollama CLI signs them, be a user's."

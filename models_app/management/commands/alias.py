@@ -3,12 +3,13 @@
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from models_app.aliases import remove_alias, set_alias
+from ollamasite.commands import SiteCommand
 
 
-class Command(BaseCommand):
+class Command(SiteCommand):
     """Set or remove an alias."""
 
     help = "Make a name stand for a model, for everybody who may see that model."

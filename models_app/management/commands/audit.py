@@ -5,15 +5,16 @@ import sys
 from datetime import datetime
 from typing import Any, Final
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from models_app.audit_log import AuditQuestion, AuditRecord, find_entries, verify
+from ollamasite.commands import SiteCommand
 from ollamasite.moments import parse_moment
 
 _DIGEST_HEX: Final = 64
 
 
-class Command(BaseCommand):
+class Command(SiteCommand):
     """Look at the audit."""
 
     help = (

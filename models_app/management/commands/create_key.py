@@ -3,17 +3,18 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 
 from models_app.keys import KeyRules, create_key
 from models_app.models import User
 from models_app.permissions import Scope
+from ollamasite.commands import SiteCommand
 from ollamasite.durations import parse_duration_s
 from ollamasite.errors import ServiceError
 
 
-class Command(BaseCommand):
+class Command(SiteCommand):
     """Create an API key."""
 
     help = "Create an API key and print its secret, alone, on standard output."

@@ -6,12 +6,13 @@ from typing import Any
 
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from models_app.accounts import create_user
+from ollamasite.commands import SiteCommand
 
 
-class Command(BaseCommand):
+class Command(SiteCommand):
     """Create an account."""
 
     help = "Create a user. Asks for the password, or reads it from standard input."

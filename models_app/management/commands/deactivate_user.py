@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from models_app import people
+from ollamasite.commands import SiteCommand
 from ollamasite.errors import ServiceError
 
 
-class Command(BaseCommand):
+class Command(SiteCommand):
     """Close an account, or open it again."""
 
     help = "End an account's use at once: its keys, sessions, open streams and jobs."

@@ -3,15 +3,16 @@
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from models_app.invites import create_invite
 from models_app.permissions import TeamRole
+from ollamasite.commands import SiteCommand
 from ollamasite.durations import parse_duration_s
 from ollamasite.errors import ServiceError
 
 
-class Command(BaseCommand):
+class Command(SiteCommand):
     """Invite somebody."""
 
     help = "Print the path of a page of this site on which one person makes an account, once."

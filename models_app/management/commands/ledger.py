@@ -3,11 +3,12 @@
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from models_app import usage
 from models_app.ledger_export import Exported, Form, pieces
 from models_app.usage import GROUPS, RequestRecord, Usage, UsageQuestion
+from ollamasite.commands import SiteCommand
 from ollamasite.errors import ServiceError
 from ollamasite.moments import parse_moment
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 
-class Command(BaseCommand):
+class Command(SiteCommand):
     """Look at the ledger."""
 
     help = "Write what was used to the output: a line for each request, or sums of groups."

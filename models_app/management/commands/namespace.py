@@ -5,15 +5,16 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from models_app.namespaces import NamespaceRules, quota_of, rules_of, set_rules, stored_bytes
+from ollamasite.commands import SiteCommand
 from ollamasite.sizes import parse_size, print_size
 
 _MAX_DIGITS: Final = 9
 
 
-class Command(BaseCommand):
+class Command(SiteCommand):
     """Change what holds in a namespace."""
 
     help = "Change what holds in a namespace, a user's or the library, and tell what holds now."

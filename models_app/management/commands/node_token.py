@@ -3,12 +3,13 @@
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from models_app import nodes
+from ollamasite.commands import SiteCommand
 
 
-class Command(BaseCommand):
+class Command(SiteCommand):
     """Let a machine join as a node."""
 
     help = "Let a machine join as a node of this name; prints its token, alone, once."

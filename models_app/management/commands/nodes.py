@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 
 from models_app import nodes
 from models_app.models import NodeState
 from models_app.nodes import NodeRow
+from ollamasite.commands import SiteCommand
 
 _ACTS: Final[dict[str, Callable[[str], bool]]] = {
     "cordon": lambda name: nodes.set_state(name, NodeState.CORDONED, by=None),
@@ -18,7 +19,7 @@ _ACTS: Final[dict[str, Callable[[str], bool]]] = {
 }
 
 
-class Command(BaseCommand):
+class Command(SiteCommand):
     """List the nodes, or say what is wanted of one."""
 
     help = "The machines that run models for this site."

@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from models_app.people import password_link
+from ollamasite.commands import SiteCommand
 from ollamasite.errors import ServiceError
 
 
-class Command(BaseCommand):
+class Command(SiteCommand):
     """Let somebody choose a new password."""
 
     help = "Print the path of a page of this site on which a user chooses a new password, once."

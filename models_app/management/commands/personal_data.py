@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from models_app import audit, own_data
+from ollamasite.commands import SiteCommand
 from ollamasite.errors import ServiceError
 
 
-class Command(BaseCommand):
+class Command(SiteCommand):
     """Take along or forget what is known of a person."""
 
     help = (

@@ -2,12 +2,11 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand
-
 from models_app.policy_table import to_markdown
+from ollamasite.commands import SiteCommand
 
 
-class Command(BaseCommand):
+class Command(SiteCommand):
     """Print the policy table."""
 
     help = "Print who may use which route, as a Markdown table."

@@ -7,17 +7,18 @@ ollamasite set-model alice/tuned --visibility everyone --grant bob=push --revoke
 from collections.abc import Iterable
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from models_app.grants import AccessChange, Granted, ModelAccess, change_access
 from models_app.model_access import GRANTED_VERBS
 from models_app.models import CacheScope, Visibility
 from models_app.names import ModelName
 from models_app.permissions import Verb
+from ollamasite.commands import SiteCommand
 from ollamasite.errors import ServiceError
 
 
-class Command(BaseCommand):
+class Command(SiteCommand):
     """Change how a model is served and who may use it."""
 
     help = "Change how a model is served and who may use it, and tell what holds now."

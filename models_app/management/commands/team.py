@@ -3,16 +3,17 @@
 from typing import Any, Final
 
 from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from models_app import directory, teams
 from models_app.permissions import TeamRole
+from ollamasite.commands import SiteCommand
 from ollamasite.errors import ServiceError
 
 _MOST_LISTED: Final = 10_000
 
 
-class Command(BaseCommand):
+class Command(SiteCommand):
     """Look after teams."""
 
     help = "Make, change and list teams."

@@ -3,15 +3,16 @@
 from argparse import ArgumentParser
 from pathlib import Path
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import DatabaseError
 
 from ollamasite.backups.contents import BackupError
 from ollamasite.backups.making import Choice, make
+from ollamasite.commands import SiteCommand
 from ollamasite.sizes import print_size
 
 
-class Command(BaseCommand):
+class Command(SiteCommand):
     """Make a backup, also while the site runs."""
 
     help = (

@@ -6,8 +6,9 @@ import logging
 import sys
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
+from ollamasite.commands import SiteCommand
 from ollamasite.durations import parse_duration_s
 from ollamasite.listening import address
 from ollamasite.load_test import report
@@ -18,14 +19,13 @@ from ollamasite.load_test.users import Load, LoadTestError, Users
 from ollamasite.self_probe import SelfProbe
 
 
-class Command(BaseCommand):
+class Command(SiteCommand):
     """Let users ask a running site and tell what they had of it."""
 
     help = (
         "Load test of a running site: users who ask, read, think and ask again. Times in the table "
         "are milliseconds. It answers real questions, so run it when nobody else needs the site."
     )
-    requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the arguments."""

@@ -4,21 +4,21 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from ollamasite.backups.contents import BackupError
 from ollamasite.backups.restoring import look_at, restore
+from ollamasite.commands import SiteCommand
 from ollamasite.sizes import print_size
 
 
-class Command(BaseCommand):
+class Command(SiteCommand):
     """Restore a backup."""
 
     help = (
         "Hash a whole backup and then restore it, into an empty data directory (--data-dir) and "
         "an empty database; nothing is overwritten."
     )
-    requires_system_checks = ()
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the arguments."""

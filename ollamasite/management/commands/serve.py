@@ -4,17 +4,17 @@ import sys
 from argparse import ArgumentParser
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
+from ollamasite.commands import SiteCommand
 from ollamasite.serve import serve
 from ollamasite.start_checks import ServeError
 
 
-class Command(BaseCommand):
+class Command(SiteCommand):
     """Start Redis, inference, worker and web, keep them running, stop them in order."""
 
     help = "Run the whole site on this machine, in the foreground."
-    requires_system_checks = ()
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Name the options. The first three are taken by `ollamasite.cli`, before settings."""

@@ -10,13 +10,13 @@ from typing import Any
 
 import uvicorn
 from django.conf import settings
-from django.core.management.base import BaseCommand
 from django.utils.module_loading import import_string
 
 from inference import generation, node_ends
 from inference.chats import answers
 from models_app import ledger_writer, limits
 from ollamasite import draining, leaving, tracing
+from ollamasite.commands import SiteCommand
 from ollamasite.schema import refuse_unmigrated
 from registry.jobs import watch
 
@@ -26,11 +26,10 @@ _KEEP_ALIVE_S = 120
 _LAST_WORDS_S = 3
 
 
-class Command(BaseCommand):
+class Command(SiteCommand):
     """Serve until SIGTERM or Ctrl-C, then let answers that have begun come to their end."""
 
     help = "Serve HTTP and WebSocket."
-    requires_system_checks = ()
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add where to listen and with which server."""

@@ -11,11 +11,11 @@ from typing import Final
 from billiard import active_children
 from celery.signals import worker_ready, worker_shutting_down
 from django.conf import settings
-from django.core.management.base import BaseCommand
 
 from inference import node_ends
 from models_app import browser_sessions, ledger_chores
 from ollamasite.celery import app
+from ollamasite.commands import SiteCommand
 from ollamasite.schema import refuse_unmigrated
 from registry import upstreams
 from registry.jobs import recovery
@@ -24,11 +24,10 @@ from registry.jobs import recovery
 _CANCELLED_WITHIN_S: Final = 3.0
 
 
-class Command(BaseCommand):
+class Command(SiteCommand):
     """Run jobs until SIGTERM; then wait for running ones, at most OLLAMASITE_DRAIN_TIMEOUT."""
 
     help = "Run background jobs."
-    requires_system_checks = ()
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add how many jobs may run at the same time."""

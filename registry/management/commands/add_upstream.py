@@ -4,14 +4,15 @@ import getpass
 import sys
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from models_app.upstreams import KINDS, UpstreamSettings
+from ollamasite.commands import SiteCommand
 from ollamasite.errors import ServiceError
 from registry.upstreams import add_upstream, look_now
 
 
-class Command(BaseCommand):
+class Command(SiteCommand):
     """Add an engine and look at it."""
 
     help = "Add an OpenAI-compatible engine, such as vLLM, that serves models of this site."

@@ -2,14 +2,13 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand
-
 from models_app import audit
+from ollamasite.commands import SiteCommand
 from ollamasite.sizes import print_size
 from registry.garbage import collect
 
 
-class Command(BaseCommand):
+class Command(SiteCommand):
     """Collect garbage now."""
 
     help = (

@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
+from ollamasite.commands import SiteCommand
 from ollamasite.errors import ServiceError
 from registry.upstreams import CAPABILITIES, DEFAULT_CAPABILITIES, NewServed, serve_model
 
 
-class Command(BaseCommand):
+class Command(SiteCommand):
     """Serve a model."""
 
     help = "Serve a model of an engine elsewhere under a name of this site."

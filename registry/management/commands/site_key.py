@@ -2,12 +2,11 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand
-
+from ollamasite.commands import SiteCommand
 from registry.remote import site_key
 
 
-class Command(BaseCommand):
+class Command(SiteCommand):
     """Print the key by which other registries can know this site."""
 
     help = "Print the site's public key, to be registered with other registries."

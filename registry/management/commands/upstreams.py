@@ -2,14 +2,15 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from models_app import upstreams
+from ollamasite.commands import SiteCommand
 from ollamasite.errors import ServiceError
 from registry.upstreams import look_now
 
 
-class Command(BaseCommand):
+class Command(SiteCommand):
     """List engines, or change one."""
 
     help = "List the engines elsewhere that serve models of this site."

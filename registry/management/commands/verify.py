@@ -3,13 +3,14 @@
 import sys
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
 from models_app import audit
+from ollamasite.commands import SiteCommand
 from registry.verification import verify_store
 
 
-class Command(BaseCommand):
+class Command(SiteCommand):
     """Read the whole store again."""
 
     help = (
