@@ -1,4 +1,4 @@
-"""The web side of one node's socket: submit, stream, cancel; FailureCode → ServiceError.
+"""The web side of one node's socket: submit, stream, cancel.
 
 One multiplexed connection per process, event loop and node, opened when first needed and again
 after it was lost. Every submitted request ends exactly once, also when the connection does. Which
@@ -13,7 +13,6 @@ import os
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Final
 
@@ -21,25 +20,23 @@ from msgspec import structs
 
 from inference import errors
 from inference.dialling import Where, dial, is_called, secret_for
+from inference.engine_stream import EngineStream, Observer, Rescue, Submittable
 from inference.frames import FrameDecoder, ProtocolError, encode
 from inference.messages import (
     PROTOCOL_VERSION,
     Cancel,
     Counters,
-    Embed,
     Event,
     Events,
     Failed,
     FailureCode,
     Finished,
     FromNode,
-    Generate,
     GetCounters,
     GetMetrics,
     GetQueue,
     Hello,
     ListLoaded,
-    Load,
     LoadedModel,
     LoadedModels,
     NodeMetrics,
@@ -47,13 +44,12 @@ from inference.messages import (
     Ping,
     Pong,
     QueueState,
-    Unload,
     Welcome,
     Wire,
     Withdraw,
     Withdrawn,
 )
-from ollamasite.errors import BadRequest, BodyTooLarge, ServiceError
+from ollamasite.errors import BodyTooLarge
 
 logger = logging.getLogger(__name__)
 
@@ -65,113 +61,12 @@ LAST_WORDS_S: Final = 1.0
 _LOOK_S: Final = 0.02
 READ_BYTES: Final = 256 * 1024
 
-Submittable = Generate | Embed | Load | Unload
 Question = ListLoaded | GetQueue | GetCounters | GetMetrics | Withdraw
-# Hears every event of a request as it arrives, and its end in every case: also after the stream
-# was left, and when the connection is lost. Must not raise.
-Observer = Callable[[Event], None]
-# Is asked before a request that nothing was heard of ends for want of a node; True: it goes on.
-Rescue = Callable[["EngineStream", Failed], bool]
-
-FAILURES: Final[dict[FailureCode, type[ServiceError]]] = {
-    FailureCode.BAD_REQUEST: BadRequest,
-    FailureCode.TEMPLATE_FAILED: errors.TemplateFailed,
-    FailureCode.PROMPT_TOO_LONG: errors.PromptTooLong,
-    FailureCode.LOAD_FAILED: errors.LoadFailed,
-    FailureCode.RUNNER_CRASHED: errors.RunnerCrashed,
-    FailureCode.QUEUE_FULL: errors.ServerBusy,
-    FailureCode.CANCELLED: errors.RequestCancelled,
-    FailureCode.SHUTTING_DOWN: errors.EngineUnavailable,
-    FailureCode.CONNECTION_LOST: errors.EngineUnavailable,
-    FailureCode.UPSTREAM_UNREACHABLE: errors.UpstreamUnreachable,
-    FailureCode.UPSTREAM_FAILED: errors.UpstreamFailed,
-    FailureCode.INTERNAL: errors.EngineFailed,
-}
 
 
 def _ignore(event: Event) -> None:
     """Take no note of a request's events."""
     del event
-
-
-_NODE_IS_GONE: Final = (FailureCode.CONNECTION_LOST, FailureCode.SHUTTING_DOWN)
-
-
-def to_service_error(failed: Failed) -> ServiceError:
-    """Return the error a client is told for an engine's failure."""
-    return FAILURES[failed.code](failed.message)
-
-
-class EngineStream:
-    """The events of one request, in order. Leaving it early cancels the request.
-
-    Iterating yields what `inference.messages` says of the request's kind, Started, Token… and
-    Finished or Embedded… and Finished, and raises the ServiceError of a Failed.
-    """
-
-    def __init__(self, request: Submittable, observe: Observer, rescue: Rescue | None) -> None:
-        self.request = request
-        self.request_id = request.request_id
-        self.node = ""
-        self._observe = observe
-        self._rescue = rescue
-        self._connection: _Connection | None = None
-        self._events: asyncio.Queue[Event] = asyncio.Queue()
-        self._failure: ServiceError | None = None
-        self._has_ended = False
-
-    @property
-    def is_wanted(self) -> bool:
-        """Whether somebody still waits for its events."""
-        return not self._has_ended and self._failure is None
-
-    def attach(self, connection: "_Connection") -> None:
-        """From now on its events come over this connection."""
-        self._connection = connection
-        self.node = connection.node
-
-    def put(self, event: Event) -> None:
-        """Add an event that arrived."""
-        rescue, self._rescue = self._rescue, None
-        is_lost = isinstance(event, Failed) and event.code in _NODE_IS_GONE
-        if isinstance(event, Failed) and is_lost and rescue is not None and rescue(self, event):
-            return
-        self._observe(event)
-        if not self._has_ended:
-            self._events.put_nowait(event)
-
-    async def __aiter__(self) -> AsyncIterator[Event]:
-        """Yield events until the request ends."""
-        while not self._has_ended:
-            event = await self._events.get()
-            if self._failure is not None:
-                self._has_ended = True
-                raise self._failure
-            if isinstance(event, Failed):
-                self._has_ended = True
-                raise to_service_error(event)
-            self._has_ended = isinstance(event, Finished)
-            yield event
-
-    def fail(self, error: ServiceError) -> None:
-        """Cancel the request and raise `error` in the place of all that was not heard yet."""
-        if not self._has_ended and self._failure is None:
-            self._failure = error
-            self.cancel()
-            cancelled = FailureCode.CANCELLED
-            # Wakes it; the end that the node will tell is for the observer.
-            self._events.put_nowait(Failed(request_id=self.request_id, code=cancelled, message=""))
-
-    def close(self) -> None:
-        """Cancel the request unless it has ended. Safe to call at any time, more than once."""
-        if not self._has_ended:
-            self._has_ended = True
-            self.cancel()
-
-    def cancel(self) -> None:
-        """Tell the node, if it has one, that nobody waits for it any more."""
-        if self._connection is not None:
-            self._connection.cancel(self.request_id)
 
 
 class _Connection:

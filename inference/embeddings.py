@@ -19,7 +19,8 @@ from msgspec import structs
 from inference import access, charging, recording
 from inference import options as option_table
 from inference.assembly import credential_name, model_ref, runner_options
-from inference.client import EngineStream, new_request_id
+from inference.client import new_request_id
+from inference.engine_stream import EngineStream
 from inference.errors import EmbeddingModelNotFound, EngineFailed, PromptTooLong
 from inference.messages import Embed, Embedded, Finished, Load, RunnerOptions, Unload
 from inference.requests import Caller, KeepAlive

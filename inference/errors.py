@@ -153,6 +153,14 @@ class RequestNotFound(ServiceError):
     default_message = "there is no such request, or it has ended already"
 
 
+class ReaderTooSlow(ServiceError):
+    """So much of an answer waits for its client to read it that it was ended."""
+
+    code = "reader_too_slow"
+    status = 408
+    default_message = "the answer was ended: it was not read nearly as fast as it came"
+
+
 class RequestCancelled(ServiceError):
     """The request was ended from outside before it finished."""
 

@@ -23,8 +23,9 @@ from weakref import WeakKeyDictionary
 from msgspec import structs
 
 from inference import placement
-from inference.client import EngineClient, EngineStream, Observer, Submittable, new_request_id
+from inference.client import EngineClient, new_request_id
 from inference.dialling import Where
+from inference.engine_stream import EngineStream, Observer, Submittable
 from inference.errors import EngineUnavailable, NodeAway
 from inference.messages import (
     Counters,

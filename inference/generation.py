@@ -16,7 +16,8 @@ from msgspec import structs
 from inference import access, charging, recording
 from inference.assembly import engine_message
 from inference.charging import Share, Submittable
-from inference.client import EngineStream, new_request_id
+from inference.client import new_request_id
+from inference.engine_stream import EngineStream
 from inference.errors import EngineFailed, EngineUnavailable, PromptTooLong
 from inference.fleet import engine_fleet
 from inference.messages import (

@@ -334,7 +334,7 @@ class DoneReason(enum.StrEnum):
 
 
 class FailureCode(enum.StrEnum):
-    """Why a request failed. `inference.client` maps every one to a ServiceError."""
+    """Why a request failed. `inference.engine_stream` maps every one to a ServiceError."""
 
     BAD_REQUEST = "bad_request"
     TEMPLATE_FAILED = "template_failed"

@@ -38,6 +38,11 @@ OPEN: Final = Gauge(
     ("kind",),
     registry=REGISTRY,
 )
+STALLED_READERS: Final = Counter(
+    "ollamasite_stalled_readers",
+    "Connections that were cut because their clients took nothing of what they were sent.",
+    registry=REGISTRY,
+)
 _errors: Final = Counter(
     "ollamasite_errors",
     "Errors and refusals that clients were told in the place of an answer, by their code.",

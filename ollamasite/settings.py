@@ -76,6 +76,8 @@ CHATS_BYTES = env.size("OLLAMASITE_CHATS_SIZE", 256 * 1024**2)
 DRAIN_S = env.seconds("OLLAMASITE_DRAIN_TIMEOUT", 30.0)
 # Before that: still accepting, while /readyz says 503 and a balancer may find it out.
 DRAIN_DELAY_S = min(600.0, env.seconds("OLLAMASITE_DRAIN_DELAY", 0.0))
+# A client that takes nothing of what it is sent for so long is cut off.
+READER_TIMEOUT_S = max(1.0, env.seconds("OLLAMASITE_READER_TIMEOUT", 60.0))
 # Rows of the ledger; its hourly sums stay.
 LEDGER_KEPT_S = env.seconds("OLLAMASITE_LEDGER_KEPT", 400 * 86400.0)
 # For each user; 0: no limit.

@@ -17,7 +17,7 @@ import inference.routing
 import models_app.errors
 import registry.errors
 import registry.routing
-from inference.client import FAILURES
+from inference.engine_stream import FAILURES
 from inference.messages import FailureCode
 from models_app.policy import PREFIXES, ROUTES, UNKNOWN, WEBSOCKETS, Access, is_under, rule_of
 from ollamasite import errors

@@ -6,7 +6,7 @@ client leaves, all are ended. Knows no wire shape: a dialect hands in a `BatchWr
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import ClassVar, Protocol
+from typing import ClassVar, Final, Protocol
 
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
@@ -20,6 +20,8 @@ from inference.messages import Event, Finished, Started
 from inference.requests import Caller, GenerationRequest
 from ollamasite.error_responses import to_service_error
 from ollamasite.errors import ServiceError
+
+_MOST_NEWS: Final = 64
 
 
 class BatchWriter(Protocol):
@@ -48,7 +50,8 @@ class _Batch:
         self.started: Started | None = None  # the first that left the queue
         self._running: list[Generation] = []
         self._ends: dict[int, Finished] = {}
-        self._news: asyncio.Queue[tuple[int, Event] | BaseException] = asyncio.Queue()
+        # A short one: what is not read waits where it is counted.
+        self._news: asyncio.Queue[tuple[int, Event] | Exception] = asyncio.Queue(_MOST_NEWS)
         self._pumps: list[asyncio.Task[None]] = []
 
     @property
@@ -86,26 +89,23 @@ class _Batch:
 
     async def _merged(self) -> AsyncIterator[tuple[int, Event]]:
         for number in range(len(self._running)):
-            pump = asyncio.create_task(self._pump(number))
-            pump.add_done_callback(self._tell_of_failure)
-            self._pumps.append(pump)
+            self._pumps.append(asyncio.create_task(self._pump(number)))
         while True:
             news = await self._news.get()
-            if isinstance(news, BaseException):
+            if isinstance(news, Exception):
                 raise news
             yield news
 
     async def _pump(self, number: int) -> None:
-        async for event in self._running[number]:
-            self._news.put_nowait((number, event))
-            if isinstance(event, Finished):
-                return
-        raise EngineFailed
-
-    def _tell_of_failure(self, pump: asyncio.Task[None]) -> None:
-        error = None if pump.cancelled() else pump.exception()
-        if error is not None:
-            self._news.put_nowait(error)
+        try:
+            async for event in self._running[number]:
+                await self._news.put((number, event))
+                if isinstance(event, Finished):
+                    return
+        except Exception as error:  # noqa: BLE001 - whoever reads the others' events hears it
+            await self._news.put(error)
+            return
+        await self._news.put(EngineFailed())
 
 
 async def respond_all(

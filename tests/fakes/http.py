@@ -68,7 +68,17 @@ class Call:
             self._incoming.put_nowait(event)
         self._sent: list[dict[str, Any]] = []
         self._news = asyncio.Event()
+        self._reads = asyncio.Event()
+        self._reads.set()
         self.task = asyncio.create_task(application(scope, self._incoming.get, self._send))
+
+    def stop_reading(self) -> None:
+        """Take nothing any more: what is sent from now on waits until `read_on`."""
+        self._reads.clear()
+
+    def read_on(self) -> None:
+        """Read again."""
+        self._reads.set()
 
     async def leave(self) -> None:
         """Go away, and wait until the server has noticed."""
@@ -104,6 +114,7 @@ class Call:
         self._sent.append(event)
         self._news.set()
         await asyncio.sleep(0)
+        await self._reads.wait()
 
 
 class AsgiClient:

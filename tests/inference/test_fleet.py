@@ -9,7 +9,8 @@ import pytest
 from msgspec import structs
 
 from inference import fleet as fleet_module
-from inference.client import EngineStream, new_request_id
+from inference.client import new_request_id
+from inference.engine_stream import EngineStream
 from inference.errors import EngineUnavailable, NodeAway
 from inference.fleet import Fleet, Listed
 from inference.messages import (

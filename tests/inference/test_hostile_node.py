@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from inference.client import EngineClient, EngineStream, new_request_id
+from inference.client import EngineClient, new_request_id
+from inference.engine_stream import EngineStream
 from inference.errors import EngineUnavailable
 from inference.frames import FrameDecoder, encode
 from inference.messages import (

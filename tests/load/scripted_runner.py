@@ -1,9 +1,9 @@
-"""A runner without a model: `python -m tests.load.scripted_runner RATE TOGETHER … FD`.
+"""A runner without a model: `python -m tests.load.scripted_runner RATE TOGETHER LENGTH … FD`.
 
 Speaks `inference.engine.runner_messages` on its socket as the real one does. Each request's first
 token comes at once; the others come RATE a second, once TOGETHER requests have begun. The text of a
 token is `INDEX:MONOTONIC_NS `, so that a lost, doubled or swapped one is seen, and how long it was
-on its way. Knows no node.
+on its way; one that would be shorter is filled up to LENGTH characters. Knows no node.
 """
 
 import asyncio
@@ -55,8 +55,11 @@ class _Answer:
 class ScriptedRunner:
     """The requests of the one model that is not there."""
 
-    def __init__(self, writer: asyncio.StreamWriter, *, rate: float, together: int) -> None:
+    def __init__(
+        self, writer: asyncio.StreamWriter, *, rate: float, together: int, length: int
+    ) -> None:
         self._writer = writer
+        self._length = length
         self._gap_s = 1 / rate
         self._together = together
         self._begun = 0
@@ -110,7 +113,7 @@ class ScriptedRunner:
         charges = []
         for request_id in request_ids:
             answer = self._answers[request_id]
-            text = f"{answer.said}:{time.monotonic_ns()} "
+            text = f"{answer.said}:{time.monotonic_ns()} ".ljust(self._length)
             answer.said += 1
             events.append(Token(request_id=request_id, text=text))
             charges.append(Charge(request_id=request_id, prompt_tokens=0, completion_tokens=1))
@@ -129,9 +132,10 @@ class ScriptedRunner:
 
 async def main() -> None:
     """Serve until the node closes the socket."""
-    rate, together, descriptor = float(sys.argv[1]), int(sys.argv[2]), int(sys.argv[-1])
+    rate, together, length = float(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    descriptor = int(sys.argv[-1])
     reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=descriptor))
-    runner = ScriptedRunner(writer, rate=rate, together=together)
+    runner = ScriptedRunner(writer, rate=rate, together=together, length=length)
     ticking = asyncio.create_task(runner.tick())
     decoder: FrameDecoder[Wire] = FrameDecoder(ToRunner)
     while data := await reader.read(256 * 1024):

@@ -125,9 +125,9 @@ class LoadSite:
         return done.stdout
 
     @contextmanager
-    def node(self, *, rate: float, together: int = 1) -> Iterator[Watched]:
+    def node(self, *, rate: float, together: int = 1, length: int = 0) -> Iterator[Watched]:
         """Run a node whose runners are scripted."""
-        runner = ("--runner", str(rate), str(together))
+        runner = ("--runner", str(rate), str(together), str(length))
         socket_path = self.folder / "run" / "engine.sock"
         node = Watched("node", self.folder, self.environ, *runner, "inference")
         try:

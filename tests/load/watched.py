@@ -1,6 +1,6 @@
 """`ollamasite COMMAND …` in a process that can be asked how much it holds.
 
-    python -m tests.load.watched FILE [--runner RATE TOGETHER] COMMAND …
+    python -m tests.load.watched FILE [--runner RATE TOGETHER LENGTH] COMMAND …
 
 On SIGUSR2 it writes what it holds to FILE, as JSON: objects that the garbage collector knows (after
 collecting, without those of sqlite3), tasks, threads, open files, and how often it has asked the
@@ -62,9 +62,9 @@ if __name__ == "__main__":
     file = Path(sys.argv[1])
     command = sys.argv[2:]
     if command[0] == "--runner":
-        runner = (sys.executable, "-m", "tests.load.scripted_runner", *command[1:3])
+        runner = (sys.executable, "-m", "tests.load.scripted_runner", *command[1:4])
         vars(runner_process)["_COMMAND"] = runner
-        command = command[3:]
+        command = command[4:]
     connection_created.connect(_count_queries)
     signal.signal(signal.SIGUSR2, lambda *_: _tell(file))
     sys.argv = ["ollamasite", *command]

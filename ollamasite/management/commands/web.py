@@ -18,6 +18,7 @@ from models_app import ledger_writer, limits
 from ollamasite import draining, leaving, tracing
 from ollamasite.commands import SiteCommand
 from ollamasite.schema import refuse_unmigrated
+from ollamasite.stalled_readers import StalledReaders
 from registry.jobs import watch
 
 # Clients keep pooled connections for long; closing earlier than they do costs them errors.
@@ -86,6 +87,15 @@ def _serve_with_uvicorn(application: Any, host: str, port: int) -> None:
 
 class _DrainingServer(uvicorn.Server):
     """Lets answers go on for the drain time, then ends them in words instead of cutting them."""
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until it is told to go, and cut whoever reads nothing, to the end."""
+        readers = StalledReaders(self.server_state.connections, within_s=settings.READER_TIMEOUT_S)
+        watching = asyncio.create_task(readers.watch())
+        try:
+            await super().serve(sockets)
+        finally:
+            watching.cancel()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening and wait for what is still being answered."""

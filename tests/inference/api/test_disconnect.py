@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from inference.engine_stream import MOST_UNHEARD_BYTES
 from inference.fleet import engine_fleet
 from inference.messages import Cancel, Generate
 from tests.fakes.engine import FakeNode, Script
@@ -86,3 +87,37 @@ async def test_others_go_on_when_one_leaves(node: FakeNode, model: str, api: Asg
     await leaving.leave()
 
     assert (await staying.answer()).lines()[-1]["done"] is True
+
+
+LARGE = "x" * 64 * 1024
+MORE_THAN_WAITS = (LARGE,) * (2 * MOST_UNHEARD_BYTES // len(LARGE))
+
+
+@pytest.mark.parametrize("prompt", ["x", ["x", "y"]])
+async def test_who_does_not_read_is_told_that_it_was_ended(
+    node: FakeNode, model: str, api: AsgiClient, prompt: Any
+) -> None:
+    node.default = Script(pieces=("first", *MORE_THAN_WAITS), is_held=True)
+    data = {"model": model, "prompt": prompt, "stream": True}
+    call = api.open("POST", "/v1/completions", data=data)
+    await call.wait_for_text("first")
+    call.stop_reading()
+    await node.wait_for(Cancel, timeout_s=60)
+    call.read_on()
+    answer = await call.answer()
+
+    assert "it was not read" in answer.text
+    assert len(answer.body) < MOST_UNHEARD_BYTES + 80 * len(LARGE) * 2
+
+
+async def test_slow_reader_hears_all(node: FakeNode, model: str, api: AsgiClient) -> None:
+    node.default = Script(pieces=("first", *(LARGE,) * 64))
+    data = {"model": model, "prompt": ["x", "y"], "stream": True}
+    call = api.open("POST", "/v1/completions", data=data)
+    await call.wait_for_text("first")
+    call.stop_reading()
+    await asyncio.sleep(0.5)
+    call.read_on()
+    answer = await call.answer()
+
+    assert answer.text.count(LARGE) == 2 * 64

@@ -13,11 +13,12 @@ import pytest
 from msgspec import structs
 
 from inference import errors
-from inference.client import EngineClient, EngineStream, new_request_id
+from inference.client import EngineClient, new_request_id
 from inference.engine import machine
 from inference.engine.config import EngineConfig
 from inference.engine.server import serve
 from inference.engine.thread_memo import ThreadMemo
+from inference.engine_stream import EngineStream
 from inference.messages import (
     DoneReason,
     Embed,
