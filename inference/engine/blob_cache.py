@@ -7,6 +7,7 @@ Runs on the node's event loop; bytes flow in threads.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import os
@@ -64,20 +65,34 @@ class BlobCache:
         return tuple(sorted(self._there))
 
     def has(self, digests: Collection[str]) -> bool:
-        """Whether all of them are there."""
-        return self._there.issuperset(digests)
+        """Whether all of them are there; those that are count as used now."""
+        return all([self._use(digest) for digest in digests])
 
     async def bring(self, digests: Collection[str]) -> None:
         """Have files be there, and count as used now. Raises FetchFailed."""
         for digest in digests:
-            if digest not in self._there:
+            if not self._use(digest):
                 await self._fetched(digest)
-            os.utime(self._path(digest))
+                self._use(digest)
 
     async def close(self) -> None:
         """End all transfers; what has come stays."""
         self._is_closed.set()
         await asyncio.gather(*self._fetches.values(), return_exceptions=True)
+
+    def _use(self, digest: str) -> bool:
+        """Note that a file is used now; return whether it is there: somebody may have removed it."""
+        if digest not in self._there:
+            return False
+        try:
+            os.utime(self._path(digest))
+        except FileNotFoundError:
+            logger.warning("%s is not in the cache any longer", digest[:12])
+            self._there.discard(digest)
+            return False
+        except OSError as error:  # a disk that takes nothing any longer may still be read
+            logger.warning("%s: its use could not be noted: %s", digest[:12], error.strerror)
+        return True
 
     async def _fetched(self, digest: str) -> None:
         fetch = self._fetches.get(digest)
@@ -146,12 +161,12 @@ class BlobCache:
 
     def _make_room(self, digest: str, size_bytes: int) -> None:
         """Drop what was used least recently until a file fits. Raises FetchFailed."""
-        there = self._path(digest).with_suffix(".part")
-        has_bytes = there.stat().st_size if there.exists() else 0
-        needed = max(0, size_bytes - has_bytes)
         in_use = self._in_use()
-        files = sorted(self._files(), key=lambda path: path.stat().st_mtime)
-        idle = [path for path in files if path.name.removeprefix(_PREFIX) not in in_use]
+        idle = [path for path in self._files() if path.name.removeprefix(_PREFIX) not in in_use]
+        # Of transfers that were given up, too: nobody may ever ask for them again.
+        idle += [path for path in self._drafts() if _digest_of(path) not in self._fetches]
+        idle.sort(key=_changed_at)
+        needed = max(0, size_bytes - self._arrived_bytes(digest))
         while (room := self._room()) < needed:
             if not idle:
                 raise FetchFailed(
@@ -161,17 +176,29 @@ class BlobCache:
             gone = idle.pop(0)
             logger.info("%s leaves the cache", gone.name[:19])
             self._there.discard(gone.name.removeprefix(_PREFIX))
-            gone.unlink()
-        self._coming_bytes[digest] = needed
+            gone.unlink(missing_ok=True)
+        self._coming_bytes[digest] = size_bytes
 
     def _room(self) -> int:
-        coming = sum(self._coming_bytes.values())
+        """Return how many bytes are left beside those that are still to come."""
+        coming = sum(
+            max(0, size_bytes - self._arrived_bytes(digest))
+            for digest, size_bytes in self._coming_bytes.items()
+        )
         room = shutil.disk_usage(self._folder).free - _RESERVE_BYTES - coming
         if self._limit_bytes is not None:
             parts = self._folder.glob(f"{_PREFIX}*")
-            taken = sum(path.stat().st_size for path in parts)
+            taken = sum(map(_size_bytes, parts))
             room = min(room, self._limit_bytes - taken - coming)
         return room
+
+    def _arrived_bytes(self, digest: str) -> int:
+        """Return how much of a file is there."""
+        whole = self._path(digest)
+        return _size_bytes(whole) or _size_bytes(whole.with_suffix(".part"))
+
+    def _drafts(self) -> list[Path]:
+        return list(self._folder.glob(f"{_PREFIX}*.part"))
 
     def _files(self) -> list[Path]:
         found = self._folder.glob(f"{_PREFIX}*")
@@ -179,3 +206,20 @@ class BlobCache:
 
     def _path(self, digest: str) -> Path:
         return self._folder / f"{_PREFIX}{digest}"
+
+
+def _digest_of(draft: Path) -> str:
+    return draft.stem.removeprefix(_PREFIX)
+
+
+def _size_bytes(path: Path) -> int:
+    # Threads rename files meanwhile, and somebody may tidy up.
+    with contextlib.suppress(FileNotFoundError):
+        return path.stat().st_size
+    return 0
+
+
+def _changed_at(path: Path) -> float:
+    with contextlib.suppress(FileNotFoundError):
+        return path.stat().st_mtime
+    return 0.0

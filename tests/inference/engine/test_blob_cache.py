@@ -1,6 +1,7 @@
 """Files of models that are fetched from the site, over real HTTP from a site that may be spoilt."""
 
 import asyncio
+import errno
 import hashlib
 import os
 import threading
@@ -29,6 +30,7 @@ class Served:
         self.cuts: list[int] = []  # after so many bytes, one for each answer
         self.status = 0
         self.location = ""
+        self.held: threading.Event | None = None  # half of a body comes before it is set
         self.tokens: set[str] = set()
 
 
@@ -52,7 +54,11 @@ def handler_of(served: Served) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             if has_body:
                 end = start + served.cuts.pop(0) if served.cuts else None
-                self.wfile.write(served.data[start:end])
+                data, half = served.data[start:end], len(served.data) // 2
+                self.wfile.write(data[:half])
+                if served.held is not None:
+                    served.held.wait(30)
+                self.wfile.write(data[half:])
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -206,6 +212,76 @@ async def test_a_file_that_has_no_room_is_told_with_numbers(
         await cache.bring([DIGEST])
     assert cache.has([kept])
     assert [method for method, _ in served.asked] == ["HEAD"]
+
+
+async def test_what_is_loaded_again_counts_as_used(tmp_path: Path, site: Site) -> None:
+    loaded, other = (put(tmp_path, text, used_at=at) for text, at in (("a", 1), ("b", 2)))
+    cache = cache_of(tmp_path, site, limit_bytes=len(DATA) + 1000)
+    assert cache.has([loaded])
+    await cache.bring([DIGEST])
+    assert set(cache.digests) == {loaded, DIGEST}
+    assert not (tmp_path / f"sha256-{other}").exists()
+
+
+async def test_a_file_that_somebody_has_removed_is_fetched_again(
+    tmp_path: Path, site: Site
+) -> None:
+    cache = cache_of(tmp_path, site)
+    await cache.bring([DIGEST])
+    (tmp_path / f"sha256-{DIGEST}").unlink()
+    assert not cache.has([DIGEST])
+    assert cache.digests == ()
+    await cache.bring([DIGEST])
+    assert (tmp_path / f"sha256-{DIGEST}").read_bytes() == DATA
+
+
+async def test_a_store_that_cannot_be_written_serves_what_it_has(
+    tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = put(tmp_path, "a", used_at=1)
+    cache = cache_of(tmp_path, site)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(blob_cache.os, "utime", refuse)
+    await cache.bring([kept])
+    monkeypatch.setattr(blob_cache.Path, "open", refuse)
+    with pytest.raises(FetchFailed, match="could not be written: Read-only file system"):
+        await cache.bring([DIGEST])
+    assert cache.has([kept])
+
+
+async def test_what_is_left_of_a_transfer_that_was_given_up_makes_room(
+    tmp_path: Path, site: Site
+) -> None:
+    given_up = tmp_path / f"sha256-{'0' * 64}.part"
+    given_up.write_bytes(b"x" * 5000)
+    cache = cache_of(tmp_path, site, limit_bytes=len(DATA) + 1000)
+    await cache.bring([DIGEST])
+    assert not given_up.exists()
+    assert cache.has([DIGEST])
+
+
+async def test_what_has_come_of_a_transfer_is_not_counted_twice(
+    tmp_path: Path, site: Site, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blob_cache, "_PIECE_BYTES", 10_000)
+    other = DATA[:10_000]
+    served.data, served.held = DATA, threading.Event()
+    cache = cache_of(tmp_path, site, limit_bytes=len(DATA) + len(other))
+    first = asyncio.create_task(cache.bring([DIGEST]))
+    draft = tmp_path / f"sha256-{DIGEST}.part"
+    while not draft.exists() or draft.stat().st_size < len(DATA) // 3:
+        await asyncio.sleep(0.01)
+    served.data = other
+    second = asyncio.create_task(cache.bring([hashlib.sha256(other).hexdigest()]))
+    while ("GET", "") not in served.asked[2:]:
+        assert not second.done() or second.result() is None
+        await asyncio.sleep(0.01)
+    served.held.set()
+    await asyncio.gather(first, second)
+    assert len(cache.digests) == 2
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "x", "http://", "https:///x"])
