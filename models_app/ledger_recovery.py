@@ -74,7 +74,11 @@ def recover(folder: Path, find_ends: FindEnds, *, grace_s: float = GRACE_S) -> b
     has_rest = False
     can_settle = True  # one that fails takes seconds, and so would all the others
     for path in sorted(folder.glob(PATTERN)):
-        journal = LeftJournal.take(path)
+        try:
+            journal = LeftJournal.take(path)
+        except OSError as error:  # of somebody else, say: those behind it are taken up
+            logger.warning("%s cannot be taken up: %s", path, error.strerror)
+            continue
         if journal is None:
             continue
         try:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -84,8 +85,9 @@ def find(name: str) -> Serving:
 
 def due(every_s: float) -> list[Serving]:
     """Return the enabled engines that nobody has looked at of late; who asks looks now."""
-    now = timezone.now()
-    old = Q(checked_at=None) | Q(checked_at__lt=now - timedelta(seconds=every_s))
+    now, every = timezone.now(), timedelta(seconds=every_s)
+    # One that is ahead was noted before the clock was set back.
+    old = Q(checked_at=None) | Q(checked_at__lt=now - every) | Q(checked_at__gt=now + every)
     found = []
     for row in Upstream.objects.filter(old, is_enabled=True):
         # Of several processes the one looks that has claimed it.
@@ -200,10 +202,11 @@ def remove(name: str, *, by: Principal | None) -> None:
     audit.record("upstream.remove", row.name, by=by)
 
 
-def note_look(name: str, look: Look) -> None:
-    """Note what was seen of an engine."""
-    row = Upstream.objects.filter(name=name).first()
-    if row is None:
+@transaction.atomic()
+def note_look(name: str, look: Look, *, url: str | None = None) -> None:
+    """Note what was seen of an engine, at `url` where it may have moved since then."""
+    row = Upstream.objects.select_for_update().filter(name=name).first()
+    if row is None or url not in {None, row.url}:
         return
     now = timezone.now()
     is_up = not look.problem
@@ -227,9 +230,9 @@ def _apply(row: Upstream, settings: UpstreamSettings) -> None:
     row.kind = settings.kind or row.kind
     if row.kind not in UpstreamKind.values:
         raise InvalidUpstream(f"an engine is one of {', '.join(UpstreamKind.values)}")
-    row.concurrency = settings.concurrency or row.concurrency
-    row.first_s = settings.first_s or row.first_s
-    row.silence_s = settings.silence_s or row.silence_s
+    for name in ("concurrency", "first_s", "silence_s"):
+        if (wanted := getattr(settings, name)) is not None:
+            setattr(row, name, wanted)
     if not 0 < row.concurrency <= _MOST_CONCURRENT:
         raise InvalidUpstream(f"an engine takes 1 to {_MOST_CONCURRENT} requests at a time")
     if not 0 < min(row.first_s, row.silence_s) <= max(row.first_s, row.silence_s) <= _MOST_SECONDS:
@@ -269,4 +272,4 @@ def _serving(row: Upstream, model: str) -> Serving:
 
 
 def _is_fresh(at: datetime | None) -> bool:
-    return at is not None and timezone.now() - at < timedelta(seconds=FRESH_S)
+    return at is not None and abs(timezone.now() - at) < timedelta(seconds=FRESH_S)

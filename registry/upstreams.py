@@ -106,7 +106,7 @@ def _look_at(found: Sequence[Serving]) -> list[Look]:
         return []
     looks = asyncio.run(_look_at_all(found))
     for serving, look in zip(found, looks, strict=True):
-        upstreams.note_look(serving.name, look)
+        upstreams.note_look(serving.name, look, url=serving.url)
     return looks
 
 

@@ -66,7 +66,8 @@ class BlobCache:
 
     def has(self, digests: Collection[str]) -> bool:
         """Whether all of them are there; those that are count as used now."""
-        return all([self._use(digest) for digest in digests])
+        used = [self._use(digest) for digest in digests]
+        return all(used)
 
     async def bring(self, digests: Collection[str]) -> None:
         """Have files be there, and count as used now. Raises FetchFailed."""
@@ -81,7 +82,7 @@ class BlobCache:
         await asyncio.gather(*self._fetches.values(), return_exceptions=True)
 
     def _use(self, digest: str) -> bool:
-        """Note that a file is used now; return whether it is there: somebody may have removed it."""
+        """Note that a file is used now. False: it is not there, perhaps no longer."""
         if digest not in self._there:
             return False
         try:

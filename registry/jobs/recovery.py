@@ -8,13 +8,13 @@ import logging
 import math
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Final
 
 from django.conf import settings
-from django.db import Error as AnyDatabaseError
-from django.db import connections
+from django.db import InterfaceError, OperationalError, connections
 from django.utils import timezone
 
 from models_app import jobs
@@ -57,7 +57,8 @@ def keep_recovering(*chores: Callable[[], object]) -> None:
     """Look at the rows now and every few seconds, as long as the process lives.
 
     Each time `chores` are done too: what else one process of a site shall do now and then, with
-    the database. Starts a thread; a second call changes nothing.
+    the database. One that fails keeps none of the others from being done, now or later. Starts a
+    thread; a second call changes nothing.
     """
     if _threads:
         return
@@ -73,17 +74,33 @@ def keep_recovering(*chores: Callable[[], object]) -> None:
 
 def _recover_always(chores: Sequence[Callable[[], object]]) -> None:
     pause = threading.Event()
+    failures: Counter[Callable[[], object]] = Counter()
     while True:
         with _forking:
-            try:
-                recover_once()
-                for do in chores:
-                    do()
-            except AnyDatabaseError as error:
-                logger.warning("jobs could not be looked at: %s", error)
-            finally:
-                connections.close_all()
+            look(recover_once, *chores, failures=failures)
+            connections.close_all()
         pause.wait(EVERY_S)
+
+
+def look(*chores: Callable[[], object], failures: Counter[Callable[[], object]]) -> None:
+    """Do each chore; count which of them fail. Without the database none of them can be done."""
+    try:
+        for do in chores:
+            _do(do, failures)
+    except (OperationalError, InterfaceError) as error:
+        logger.warning("jobs could not be looked at: %s", error)
+
+
+def _do(do: Callable[[], object], failures: Counter[Callable[[], object]]) -> None:
+    try:
+        do()
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception:  # whatever it is: nobody else would do what comes behind it
+        failures[do] += 1
+        if failures[do].bit_count() == 1:  # told less and less often
+            name = getattr(do, "__qualname__", repr(do))
+            logger.exception("%s failed, %d times in all", name, failures[do])
 
 
 def _collect_garbage_in_time() -> None:

@@ -1,5 +1,7 @@
 """The ledger's rows and sums: exactly once, whoever writes them and whatever is killed."""
 
+import errno
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from models_app.ledger_journal import (
     End,
     Figures,
     Journal,
+    LeftJournal,
     OpenRequests,
     Placed,
     Progress,
@@ -333,6 +336,25 @@ def test_recovery_that_died_in_the_middle_is_done_again(tmp_path: Path) -> None:
 
     recover(tmp_path, nobody_knows)
     assert LedgerHour.objects.get().requests == 2
+
+
+def test_journal_that_cannot_be_opened_keeps_no_other_from_being_taken_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        left_behind(tmp_path, begin(name), end(name))
+    first, _ = sorted(tmp_path.iterdir())
+    take = LeftJournal.take
+
+    def of_the_owner(path: Path) -> LeftJournal | None:  # tests may run as root, who opens all
+        if path == first:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return take(path)
+
+    monkeypatch.setattr(LeftJournal, "take", of_the_owner)
+    assert recover(tmp_path, nobody_knows) is False
+    assert LedgerEntry.objects.count() == 1
+    assert list(tmp_path.iterdir()) == [first]
 
 
 def test_journal_of_a_living_writer_is_left_alone(tmp_path: Path) -> None:

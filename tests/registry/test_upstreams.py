@@ -205,6 +205,32 @@ def test_engines_are_looked_at_in_turn_by_one_process_and_when_they_are_enabled(
     assert upstreams.down() == []
 
 
+@pytest.mark.usefixtures("gpu")
+def test_engine_is_looked_at_though_the_clock_was_set_back() -> None:
+    upstreams.note_look("gpu", upstreams.Look(problem="it was down"))
+    Upstream.objects.update(checked_at=timezone.now() + timedelta(hours=1))
+    assert upstreams.find("gpu").is_up is None  # and so it is asked
+    assert [found.name for found in upstreams.due(9.0)] == ["gpu"]
+    assert upstreams.due(9.0) == []
+
+
+@pytest.mark.usefixtures("gpu")
+def test_what_was_seen_at_an_engines_old_address_is_not_told_of_its_new_one() -> None:
+    [looked_at] = upstreams.due(9.0)
+    change_upstream(None, "gpu", UpstreamSettings(url="http://127.0.0.1:10/v1", key="new"))
+    upstreams.note_look("gpu", upstreams.Look(problem="it is down"), url=looked_at.url)
+    assert upstreams.find("gpu").is_up is None
+    upstreams.remove("gpu", by=None)
+    upstreams.note_look("gpu", upstreams.Look(), url=looked_at.url)  # nothing to note it of
+
+
+@pytest.mark.parametrize("wrong", [{"concurrency": 0}, {"first_s": 0}, {"silence_s": 0}])
+def test_nothing_is_no_number_of_requests_and_no_time(wrong: dict[str, int]) -> None:
+    with pytest.raises(InvalidUpstream):
+        add_upstream(None, "gpu", UpstreamSettings(url="http://127.0.0.1:9", **wrong))
+    assert not Upstream.objects.exists()
+
+
 # ---------------------------------------------------------------- models
 
 

@@ -61,14 +61,14 @@ class Command(SiteCommand):
 
 def _look_at_jobs(**_: object) -> None:
     """Begin what other workers have left behind, and keep looking."""
-    recovery.keep_recovering(_look_after_records)
+    recovery.keep_recovering(
+        _take_up_ledger, browser_sessions.remove_over_in_time, upstreams.look_in_time
+    )
 
 
-def _look_after_records() -> None:
-    """Write down what dead web processes have left, drop what is over, look at engines."""
+def _take_up_ledger() -> None:
+    """Write down what dead web processes have left."""
     ledger_chores.do(node_ends.find_ends)
-    browser_sessions.remove_over_in_time()
-    upstreams.look_in_time()
 
 
 def _limit_shutdown(how: str, **_: object) -> None:

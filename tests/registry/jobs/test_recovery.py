@@ -3,11 +3,13 @@
 import logging
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 from django.utils import timezone
 
 from models_app import jobs
@@ -180,3 +182,32 @@ def test_garbage_is_left_where_that_is_wished() -> None:
     recovery.recover_once()
 
     assert not Job.objects.exists()
+
+
+# ------------------------------------------------------------------ what is done beside it
+
+
+def test_chore_that_fails_keeps_nobody_else_from_theirs(caplog: pytest.LogCaptureFixture) -> None:
+    done: list[str] = []
+
+    def fail() -> None:
+        raise PermissionError("a file of somebody else")
+
+    failures: Counter[Callable[[], object]] = Counter()
+    for _ in range(4):
+        recovery.look(fail, lambda: done.append("behind it"), failures=failures)
+
+    assert done == ["behind it"] * 4
+    assert len([line for line in caplog.records if line.exc_info]) == 3  # not each time
+
+
+def test_without_its_database_nothing_is_tried(caplog: pytest.LogCaptureFixture) -> None:
+    done: list[str] = []
+
+    def fail() -> None:
+        raise OperationalError("connection refused")
+
+    recovery.look(fail, lambda: done.append("behind it"), failures=Counter())
+
+    assert done == []
+    assert [line.exc_info for line in caplog.records] == [None]
