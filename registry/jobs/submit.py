@@ -57,12 +57,18 @@ def submit(
         key_id=principal.key_id if principal else None,
         is_detached=is_detached,
     )
+    record = _add(principal, new)
+    _tell_and_wake(record)
+    return record
+
+
+@audit.act()
+def _add(principal: Principal | None, new: NewJob) -> JobRecord:
     record = jobs.add_or_share(new, most_queued=MOST_QUEUED)
     if record is None:
         raise TooManyJobs
     if principal is not None:
         _note(principal, record)
-    _tell_and_wake(record)
     return record
 
 
@@ -74,11 +80,12 @@ def require_place(principal: Principal) -> None:
 
 def cancel(principal: Principal, job_id: str) -> JobRecord:
     """Cancel a job; one that runs ends a moment later. Raises JobNotFound."""
-    record = jobs.ask_cancel(_find(principal, job_id).job_id)
-    if record is None:
-        raise JobNotFound(job_id)
-    if record.owner_id != principal.user_id:
-        _record_job("job.cancel", principal, record)
+    with audit.act():
+        record = jobs.ask_cancel(_find(principal, job_id).job_id)
+        if record is None:
+            raise JobNotFound(job_id)
+        if record.owner_id != principal.user_id:
+            _record_job("job.cancel", principal, record)
     notices.tell(record.job_id, record.owner_id)
     return record
 
@@ -88,13 +95,14 @@ def retry(principal: Principal, job_id: str) -> JobRecord:
 
     Raises JobNotFound, TooManyJobs.
     """
-    record = jobs.queue_again(
-        _find(principal, job_id).job_id, most_queued=MOST_QUEUED, key_id=principal.key_id
-    )
-    if record is None:
-        raise TooManyJobs
-    if record.owner_id != principal.user_id:
-        _record_job("job.retry", principal, record)
+    with audit.act():
+        record = jobs.queue_again(
+            _find(principal, job_id).job_id, most_queued=MOST_QUEUED, key_id=principal.key_id
+        )
+        if record is None:
+            raise TooManyJobs
+        if record.owner_id != principal.user_id:
+            _record_job("job.retry", principal, record)
     _tell_and_wake(record)
     return record
 
@@ -105,9 +113,10 @@ def dismiss(principal: Principal, job_id: str) -> JobRecord:
     Raises JobNotFound.
     """
     record = _find(principal, job_id)
-    job_cancel.dismiss_failed(record.job_id)
-    if record.owner_id != principal.user_id:
-        _record_job("job.dismiss", principal, record)
+    with audit.act():
+        job_cancel.dismiss_failed(record.job_id)
+        if record.owner_id != principal.user_id:
+            _record_job("job.dismiss", principal, record)
     notices.tell(record.job_id, record.owner_id)
     return _find(principal, job_id)
 

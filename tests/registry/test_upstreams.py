@@ -224,8 +224,9 @@ def test_what_was_seen_at_an_engines_old_address_is_not_told_of_its_new_one() ->
     upstreams.note_look("gpu", upstreams.Look(), url=looked_at.url)  # nothing to note it of
 
 
-@pytest.mark.parametrize("wrong", [{"concurrency": 0}, {"first_s": 0}, {"silence_s": 0}])
-def test_nothing_is_no_number_of_requests_and_no_time(wrong: dict[str, int]) -> None:
+@pytest.mark.parametrize("name", ["concurrency", "first_s", "silence_s"])
+def test_nothing_is_no_number_of_requests_and_no_time(name: str) -> None:
+    wrong: dict[str, Any] = {name: 0}
     with pytest.raises(InvalidUpstream):
         add_upstream(None, "gpu", UpstreamSettings(url="http://127.0.0.1:9", **wrong))
     assert not Upstream.objects.exists()

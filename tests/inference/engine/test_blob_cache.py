@@ -244,9 +244,9 @@ async def test_a_store_that_cannot_be_written_serves_what_it_has(
     def refuse(*_: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(blob_cache.os, "utime", refuse)
+    monkeypatch.setattr(os, "utime", refuse)
     await cache.bring([kept])
-    monkeypatch.setattr(blob_cache.Path, "open", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(FetchFailed, match="could not be written: Read-only file system"):
         await cache.bring([DIGEST])
     assert cache.has([kept])

@@ -1,8 +1,11 @@
 """Asking for jobs: shared, limited, cancelled, done again; and who may see them."""
 
-import pytest
+from typing import Any
 
-from models_app import jobs
+import pytest
+from django.db import OperationalError
+
+from models_app import audit, jobs
 from models_app.jobs import JobKind, JobState
 from models_app.models import Job, User
 from models_app.permissions import CredentialKind, Principal, Scope
@@ -184,3 +187,27 @@ def test_waiting_job_of_an_account_that_was_closed_is_that_of_who_asks_next(
 
     assert (second.job_id, second.owner_id) == (first.job_id, bob.pk)
     assert [principal and principal.user_id for principal in script.principals] == [bob.pk]
+
+
+def test_what_cannot_be_recorded_is_not_done(
+    alice: User, admin: User, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting, failed = (add(principal_for(alice), name) for name in ("m", "n"))
+    Job.objects.filter(job_id=failed.job_id).update(state=JobState.FAILED)
+    before = list(Job.objects.order_by("pk").values())
+
+    def away(*_: object, **__: object) -> None:
+        raise OperationalError("the database is away")
+
+    monkeypatch.setattr(audit, "_append", away)
+    by = principal_for(admin)
+    acts: list[Any] = [
+        lambda: submit.cancel(by, waiting.job_id),
+        lambda: submit.retry(by, failed.job_id),
+        lambda: submit.dismiss(by, failed.job_id),
+        lambda: submit.submit(by, JobKind.VERIFY, None, model_name=""),
+    ]
+    for act in acts:
+        with pytest.raises(OperationalError):
+            act()
+    assert list(Job.objects.order_by("pk").values()) == before
