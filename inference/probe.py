@@ -15,10 +15,12 @@ from inference.dialling import Streams, Where, dial, is_called, secret_for
 from inference.frames import FrameDecoder, ProtocolError, encode
 from inference.messages import (
     PROTOCOL_VERSION,
+    Device,
     Ends,
     FromNode,
     GetEnds,
     Hello,
+    NodeReport,
     Usage,
     Welcome,
     Wire,
@@ -39,6 +41,15 @@ class Greeting:
     node: str
     ahead_s: float | None
     doubt_s: float
+
+
+async def devices_of(where: Where, *, timeout_s: float) -> tuple[Device, ...]:
+    """Return the GPUs on which a node runs models. Raises NodeProblem."""
+    async with _talk(where, timeout_s) as talk:
+        while True:
+            message = await talk.hear()
+            if isinstance(message, NodeReport):
+                return message.devices
 
 
 async def greet(where: Where, *, timeout_s: float) -> Greeting:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeVar
 
-from inference.engine.runner_messages import Measured
+from inference.engine.runner_messages import Measured, Opened
 
 _MIB: Final = 1024**2
 _GIB: Final = 1024**3
@@ -72,11 +72,13 @@ def need_of(measured: Measured, *, files_bytes: int, store_bytes: int) -> Need:
     `files_bytes`: projector and adapters; `store_bytes`: RAM that the runner may fill with KV
     states later, which counts for its limit only. The limit is generous: mapped weights count as
     address space and may be there a second time in another layout, KV of paused requests too.
+    Where there are GPUs, there is none: their libraries reserve address space by the terabyte,
+    for a model without a layer on them as well.
     """
     model_bytes = measured.weights_bytes + measured.kv_bytes + measured.compute_bytes
     system = max(0, model_bytes - measured.gpu_bytes) + files_bytes
     limit = 0
-    if not measured.gpu_bytes:
+    if not measured.gpu_bytes and measured.gpu_free_bytes is None:
         limit = 2 * (model_bytes + files_bytes) + store_bytes + _SLACK_BYTES
     return Need(
         system_bytes=system,
@@ -84,6 +86,12 @@ def need_of(measured: Measured, *, files_bytes: int, store_bytes: int) -> Need:
         gpu_free_bytes=measured.gpu_free_bytes,
         limit_bytes=limit,
     )
+
+
+def taken_by(opened: Opened) -> Need:
+    """Return what a model has that is loaded."""
+    in_system = max(0, opened.size_bytes - opened.size_vram_bytes)
+    return Need(system_bytes=in_system, gpu_bytes=opened.size_vram_bytes)
 
 
 def available_bytes(capacity: Capacity, holders: Sequence[H], leaving: Sequence[H] = ()) -> float:

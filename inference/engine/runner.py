@@ -42,7 +42,7 @@ from inference.messages import Cancel, Embed, Event, Failed, FailureCode, Finish
 
 logger = logging.getLogger(__name__)
 
-_MOST_FILES: Final = 256
+_MOST_FILES: Final = 1024  # CUDA opens some dozens for each GPU
 _M_MMAP_THRESHOLD: Final = -3
 _MIB: Final = 2**20
 _READ_BYTES: Final = 256 * 1024

@@ -31,8 +31,9 @@ from inference.engine.actions import (
 from inference.engine.blob_cache import BlobCache, FetchFailed
 from inference.engine.config import EngineConfig
 from inference.engine.connection import Connection
+from inference.engine.devices import find_devices
 from inference.engine.line import RunnerState
-from inference.engine.memory import Capacity, Need, format_bytes, need_of
+from inference.engine.memory import Capacity, format_bytes, need_of, taken_by
 from inference.engine.meters import Meters, ModelMeter
 from inference.engine.opening_order import opening_order
 from inference.engine.owners import Owners
@@ -92,6 +93,7 @@ class Node:
 
     def __init__(self, config: EngineConfig) -> None:
         self._config = config
+        self.devices = config.devices
         self._supply: BlobCache | None = None
         self._scheduler = Scheduler(
             parallel=config.parallel,
@@ -243,7 +245,7 @@ class Node:
             self._scheduler.report(),
             node=self._config.name,
             total_bytes=None if total == float("inf") else int(total),
-            devices=self._config.devices,
+            devices=self.devices,
             blobs=self._supply.digests if self._supply else None,
         )
 
@@ -280,7 +282,7 @@ class Node:
         )
         now = time.monotonic()
         self._meter(key).load.add(now - runner.started_at)
-        self._apply(self._scheduler.runner_ready(key, now, _taken(opened)))
+        self._apply(self._scheduler.runner_ready(key, now, taken_by(opened)))
         self._warn_of_excess()
 
     def runner_stepped(self, key: str, step: Step) -> None:
@@ -313,7 +315,7 @@ class Node:
             return []
         sizes = {"size_bytes": step.size_bytes, "size_vram_bytes": step.size_vram_bytes}
         process.opened = structs.replace(process.opened, **sizes)
-        actions = self._scheduler.runner_resized(key, _taken(process.opened))
+        actions = self._scheduler.runner_resized(key, taken_by(process.opened))
         self._warn_of_excess()
         return actions
 
@@ -461,9 +463,8 @@ class Node:
             self._journal.close()
 
 
-def _taken(opened: Opened) -> Need:
-    in_system = max(0, opened.size_bytes - opened.size_vram_bytes)
-    return Need(system_bytes=in_system, gpu_bytes=opened.size_vram_bytes)
+async def _look_for_devices(node: Node) -> None:
+    node.devices = await find_devices()
 
 
 async def serve(config: EngineConfig, stopping: asyncio.Event) -> None:
@@ -473,11 +474,14 @@ async def serve(config: EngineConfig, stopping: asyncio.Event) -> None:
     config.socket_path.unlink(missing_ok=True)
     server = await asyncio.start_unix_server(node.serve_connection, path=config.socket_path)
     config.socket_path.chmod(0o600)
+    looking = asyncio.create_task(_look_for_devices(node))
     logger.info("inference node %s is listening, %d threads", config.name, config.effective_threads)
     await stopping.wait()
     logger.info("draining")
     server.close()
+    looking.cancel()
     await node.drain()
+    await asyncio.wait([looking])
     config.socket_path.unlink(missing_ok=True)
 
 

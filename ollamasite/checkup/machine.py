@@ -1,5 +1,6 @@
 """This machine: Python, installed packages, limits, the library that runs models."""
 
+import asyncio
 import json
 import resource
 import signal
@@ -10,14 +11,19 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
+from django.conf import settings
 from packaging.requirements import Requirement
 
+from inference import probe
 from ollamasite.checkup.findings import Finding, error, warning
 
 _LEAST_FILES: Final = 4096
 _SELFTEST_S: Final = 60
+_NODE_ANSWERS_S: Final = 5.0
 _NVIDIA: Final = Path("/proc/driver/nvidia/version")
 _AMD: Final = Path("/dev/kfd")
+# Parts of GPUs' drivers, which no package brings.
+_OF_DRIVERS: Final = ("libcuda.so", "libamdhip64.so", "libze_loader.so")
 _FAST: Final = ("AVX2 = 1", "NEON = 1", "SVE = 1", "VSX = 1")
 
 
@@ -73,11 +79,20 @@ def look_at_llama() -> Iterator[Finding]:
 
 def _processors(found: dict[str, Any]) -> Iterator[Finding]:
     has_gpu = _NVIDIA.exists() or _AMD.exists()
-    if has_gpu and not found["can_use_gpu"]:
+    if found["gpu_problem"]:
+        yield warning(
+            "llama.gpu-unusable",
+            "llama.cpp was built for GPUs and can use none, so models run on the CPU: "
+            f"{found['gpu_problem']}.",
+            "See that `nvidia-smi` lists the GPU here; for a container, that NVIDIA's container "
+            "toolkit is installed on its host (docs/ops.md, GPU setup).",
+        )
+    elif has_gpu and not found["can_use_gpu"] and not _node_has_devices():
         yield warning(
             "llama.no-gpu",
             "This machine has a GPU, and llama.cpp was built without support for it.",
-            "Build llama-cpp-python for it (docs/ops.md, GPU setup).",
+            "Build llama-cpp-python for it (docs/ops.md, GPU setup). If inference has such a "
+            "build, the first lines of its log say why it uses none.",
         )
     if not has_gpu and not any(feature in found["system"] for feature in _FAST):
         yield warning(
@@ -87,11 +102,25 @@ def _processors(found: dict[str, Any]) -> Iterator[Finding]:
         )
 
 
+def _node_has_devices() -> bool:
+    """Whether the inference process beside this one uses GPUs: it may have an image of its own."""
+    asking = probe.devices_of(Path(settings.ENGINE_SOCKET), timeout_s=_NODE_ANSWERS_S)
+    try:
+        return bool(asyncio.run(asking))
+    except probe.NodeProblem:
+        return False
+
+
 def _unusable(why: str) -> Finding:
+    advice = "Install llama-cpp-python again on this machine (`make install` builds it)."
+    if any(name in why for name in _OF_DRIVERS):
+        advice = (
+            "That is a part of the GPU's driver: install it; for a container, NVIDIA's container "
+            "toolkit on its host. Without a GPU, build llama-cpp-python without support for it "
+            "(docs/ops.md, GPU setup)."
+        )
     return error(
-        "llama.unusable",
-        f"llama.cpp cannot be loaded, so no model can be run: {why}.",
-        "Install llama-cpp-python again on this machine (`make install` builds it).",
+        "llama.unusable", f"llama.cpp cannot be loaded, so no model can be run: {why}.", advice
     )
 
 

@@ -1,13 +1,20 @@
 """Starting llama.cpp in this process, and its log. Knows no model."""
 
 import ctypes
+import functools
 import logging
+import os
+import sys
+from pathlib import Path
 from typing import Any, Final
 
+import llama_cpp
 import llama_cpp.llama_cpp as lib
 
 logger = logging.getLogger(__name__)
 
+LIBRARIES: Final = Path(llama_cpp.__file__).parent / "lib"
+_GGML: Final = {"win32": "ggml.dll", "darwin": "libggml.dylib"}.get(sys.platform, "libggml.so")
 _ERROR: Final = 4  # GGML_LOG_LEVEL_ERROR
 _KEPT_LINES: Final = 400
 _UNIT: Final = " MiB"
@@ -22,6 +29,7 @@ class _Log:
         self.sizes: list[str] = []
         self.callback = lib.llama_log_callback(self._on_line)
         lib.llama_log_set(self.callback, ctypes.c_void_p(0))
+        load_backends()
         lib.llama_backend_init()
 
     def _on_line(self, level: int, text: bytes, _data: Any) -> None:
@@ -43,6 +51,22 @@ def start_backend() -> None:
     """Start llama.cpp and catch its log. A second call does nothing."""
     if not _logs:
         _logs.append(_Log())
+
+
+@functools.cache
+def ggml() -> ctypes.CDLL:
+    """Return the library beneath llama.cpp, which has the backends and their devices."""
+    return ctypes.CDLL(str(LIBRARIES / _GGML))
+
+
+def load_backends() -> None:
+    """Have ggml load its backends, where they are files of their own (GGML_BACKEND_DL).
+
+    Of those for the CPU it takes the best for this processor. One for GPUs that does not load,
+    for want of a driver, is left out.
+    """
+    if not ggml().ggml_backend_reg_count():
+        ggml().ggml_backend_load_all_from_path(os.fsencode(LIBRARIES))
 
 
 def log_callback() -> Any:

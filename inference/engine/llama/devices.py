@@ -5,22 +5,23 @@ ggml's device registry: ggml/include/ggml-backend.h.
 
 import ctypes
 import sys
-from pathlib import Path
 from typing import Final
 
-import llama_cpp
 import msgspec
 
+from inference.engine.devices import Found
+from inference.engine.llama import backend
 from inference.messages import Device
 
 _CPU: Final = 0  # GGML_BACKEND_DEVICE_TYPE_CPU
 _ACCELERATOR: Final = 3  # …_ACCEL: helps the CPU and has no memory of its own
-_NAME: Final = {"win32": "ggml.dll", "darwin": "libggml.dylib"}.get(sys.platform, "libggml.so")
+_FOR_GPUS: Final = ("cuda", "hip", "musa", "sycl", "vulkan")
 
 
-def devices() -> list[Device]:
+def devices() -> tuple[Device, ...]:
     """Return the devices with memory of their own, or shared with the CPU as on a Mac."""
-    library = ctypes.CDLL(str(Path(llama_cpp.__file__).parent / "lib" / _NAME))
+    backend.load_backends()
+    library = backend.ggml()
     library.ggml_backend_dev_count.restype = ctypes.c_size_t
     library.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
     library.ggml_backend_dev_get.restype = ctypes.c_void_p
@@ -39,8 +40,35 @@ def devices() -> list[Device]:
         library.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
         name = library.ggml_backend_dev_description(device).decode("utf-8", "replace")
         found.append(Device(name=name, total_bytes=total.value, free_bytes=free.value))
-    return found
+    return tuple(found)
+
+
+def problem() -> str:
+    """Return why none of the GPUs can be used that this build is for; empty: it is for none.
+
+    To be asked where there is no device, after `backend.start_backend`.
+    """
+    for name in _FOR_GPUS:
+        path = backend.LIBRARIES / f"libggml-{name}.so"
+        if path.exists():
+            return f"{name.upper()}: {_why_unused(str(path))}"
+    return ""
+
+
+def find() -> Found:
+    """Return what there is."""
+    backend.start_backend()
+    found = devices()
+    return Found(devices=found, problem="" if found else problem())
+
+
+def _why_unused(path: str) -> str:
+    try:
+        ctypes.CDLL(path)
+    except OSError as error:
+        return str(error)
+    return backend.last_error() or "there is no device"
 
 
 if __name__ == "__main__":
-    sys.stdout.write(msgspec.json.encode(devices()).decode())
+    sys.stdout.write(msgspec.json.encode(find()).decode())

@@ -13,6 +13,7 @@ import llama_cpp.llama_cpp as lib
 from msgspec import structs
 
 from inference.engine.llama import backend
+from inference.engine.llama.devices import devices
 from inference.engine.model import MIN_WINDOW_TOKENS, SCORED_TOKENS, LoadError
 from inference.engine.runner_messages import Measured, OpenModel
 from inference.messages import RunnerOptions
@@ -66,7 +67,8 @@ def measure(request: OpenModel) -> Measured:
     on_gpu = layers + 1 if request.options.num_gpu is None else request.options.num_gpu
     share = min(1.0, on_gpu / (layers + 1))
     total = sizes.weights_bytes + sizes.kv_bytes + sizes.compute_bytes
-    return structs.replace(sizes, gpu_bytes=int(share * total))
+    free = sum(device.free_bytes or 0 for device in devices())
+    return structs.replace(sizes, gpu_bytes=int(share * total), gpu_free_bytes=free)
 
 
 def load_weights(request: OpenModel, *, no_alloc: bool = False) -> Any:

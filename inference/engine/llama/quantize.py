@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, Final
 import llama_cpp.llama_cpp as lib
 import msgspec
 
+from inference.engine.llama import backend
 from inference.engine.machine import offer_to_oom_killer
 
 _ERROR: Final = 4  # GGML_LOG_LEVEL_ERROR
@@ -68,6 +69,7 @@ def quantize(request: Request, log: Log) -> str:
     """Quantize and return what went wrong, empty if nothing did."""
     callback = lib.llama_log_callback(log.on_text)
     lib.llama_log_set(callback, ctypes.c_void_p(0))
+    backend.load_backends()
     lib.llama_backend_init()
     params = lib.llama_model_quantize_default_params()
     params.ftype = request.file_type

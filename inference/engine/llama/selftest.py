@@ -10,15 +10,18 @@ import sys
 
 import llama_cpp.llama_cpp as lib
 
+from inference.engine.llama.devices import find
+
 
 def main() -> None:
     """Print it."""
-    lib.llama_backend_init()
-    found = {
+    found = find()
+    told = {
         "system": lib.llama_print_system_info().decode(errors="replace"),
         "can_use_gpu": bool(lib.llama_supports_gpu_offload()),
+        "gpu_problem": found.problem,
     }
-    sys.stdout.write(json.dumps(found))
+    sys.stdout.write(json.dumps(told))
 
 
 if __name__ == "__main__":

@@ -110,6 +110,12 @@ def test_address_space_is_not_bounded_with_a_gpu() -> None:
     assert need_of(measured, files_bytes=0, store_bytes=0).limit_bytes == 0
 
 
+def test_address_space_is_not_bounded_beside_a_gpu_that_the_model_does_not_use() -> None:
+    measured = Measured(weights_bytes=GIB, kv_bytes=0, compute_bytes=0, gpu_free_bytes=GIB)
+
+    assert need_of(measured, files_bytes=0, store_bytes=0).limit_bytes == 0
+
+
 def test_a_machine_keeps_a_reserve() -> None:
     capacity = machine_capacity(MEMINFO, [])
 

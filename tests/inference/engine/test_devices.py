@@ -1,0 +1,73 @@
+"""What the node learns of this machine's GPUs, and what its log says where it can use none."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from inference.engine import devices
+from inference.engine.devices import Found, find_devices
+from inference.engine.llama import backend
+from inference.engine.llama import devices as llama_devices
+from inference.messages import Device
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    """Have another program asked."""
+    monkeypatch.setattr(devices, "_COMMAND", (sys.executable, "-I", "-c", code))
+
+
+async def test_devices_are_those_that_the_program_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, """print('{"devices": [{"name": "L40S", "total_bytes": 48}]}')""")
+
+    assert await find_devices() == (Device(name="L40S", total_bytes=48),)
+
+
+async def test_gpu_build_without_a_gpu_is_a_sentence_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer(monkeypatch, """print('{"problem": "CUDA: libcuda.so.1: cannot open"}')""")
+
+    assert await find_devices() == ()
+    assert [record.message for record in caplog.records] == [
+        "models run on the CPU: llama.cpp was built for GPUs and can use none "
+        "(CUDA: libcuda.so.1: cannot open)"
+    ]
+
+
+async def test_library_that_does_not_load_is_a_sentence_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer(monkeypatch, "raise RuntimeError('libcuda.so.1: cannot open')")
+
+    assert await find_devices() == ()
+    assert [record.message for record in caplog.records] == [
+        "llama.cpp cannot be loaded, so no model can be run: "
+        "RuntimeError: libcuda.so.1: cannot open"
+    ]
+
+
+async def test_crash_of_a_driver_is_a_sentence_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer(monkeypatch, "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+
+    assert await find_devices() == ()
+    assert "no model can be run: it was ended by SIGSEGV" in caplog.text
+
+
+def test_this_machines_library_is_read() -> None:
+    found = llama_devices.find()
+
+    assert isinstance(found, Found)
+    assert all(device.total_bytes for device in found.devices)
+
+
+def test_backend_that_does_not_load_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend, "LIBRARIES", tmp_path)
+    assert llama_devices.problem() == ""
+
+    (tmp_path / "libggml-vulkan.so").touch()
+    assert llama_devices.problem() == f"VULKAN: {tmp_path}/libggml-vulkan.so: file too short"
