@@ -1,7 +1,7 @@
 """A machine on which models cannot be run, and packages that are not those wanted."""
 
 import resource
-from importlib.util import find_spec
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from ollamasite.checkup import machine
 from tests.ollamasite.checkup.found import codes
 from tests.ollamasite.checkup.test_processes import node
 
-LLAMA = Path(find_spec("llama_cpp").submodule_search_locations[0])
+LLAMA = Path(str(distribution("llama-cpp-python").locate_file("llama_cpp")))
 
 
 def put_stub(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
