@@ -11,19 +11,13 @@ from typing import Final
 
 import msgspec
 
+from inference.engine.runner_messages import FoundDevices
 from inference.messages import Device
 
 logger = logging.getLogger(__name__)
 
 _COMMAND: Final = (sys.executable, "-I", "-m", "inference.engine.llama.devices")
 _ANSWERS_WITHIN_S: Final = 60.0
-
-
-class Found(msgspec.Struct, frozen=True):
-    """The GPUs; without any, why those cannot be used that llama.cpp was built for."""
-
-    devices: tuple[Device, ...] = ()
-    problem: str = ""
 
 
 async def find_devices() -> tuple[Device, ...]:
@@ -34,7 +28,7 @@ async def find_devices() -> tuple[Device, ...]:
         if code:
             logger.error("llama.cpp cannot be loaded, so no model can be run: %s", _why(code, said))
             return ()
-        found = msgspec.json.decode(told, type=Found)
+        found = msgspec.json.decode(told, type=FoundDevices)
     except (OSError, TimeoutError, msgspec.MsgspecError) as error:
         logger.warning("the devices of this machine could not be read: %s", error)
         return ()

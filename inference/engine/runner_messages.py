@@ -8,6 +8,7 @@ Step for each step. Knows nothing of llama.cpp.
 from inference.messages import (
     Cancel,
     ChoiceEnded,
+    Device,
     Embed,
     Embedded,
     Failed,
@@ -122,3 +123,10 @@ class Step(Wire, frozen=True):
 
 ToRunner = OpenModel | OpenUpstream | Proceed | Generate | Embed | Cancel | Pause | Resume
 FromRunner = Measured | Opened | OpenFailed | Step
+
+
+class FoundDevices(Part, frozen=True):
+    """What `engine.llama.devices` prints: the GPUs; without any, why a build for them uses none."""
+
+    devices: tuple[Device, ...] = ()
+    problem: str = ""

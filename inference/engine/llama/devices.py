@@ -9,8 +9,8 @@ from typing import Final
 
 import msgspec
 
-from inference.engine.devices import Found
 from inference.engine.llama import backend
+from inference.engine.runner_messages import FoundDevices
 from inference.messages import Device
 
 _CPU: Final = 0  # GGML_BACKEND_DEVICE_TYPE_CPU
@@ -55,11 +55,11 @@ def problem() -> str:
     return ""
 
 
-def find() -> Found:
+def find() -> FoundDevices:
     """Return what there is."""
     backend.start_backend()
     found = devices()
-    return Found(devices=found, problem="" if found else problem())
+    return FoundDevices(devices=found, problem="" if found else problem())
 
 
 def _why_unused(path: str) -> str:

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from inference.engine import devices
-from inference.engine.devices import Found, find_devices
+from inference.engine.devices import find_devices
 from inference.engine.llama import backend
 from inference.engine.llama import devices as llama_devices
+from inference.engine.runner_messages import FoundDevices
 from inference.messages import Device
 
 
@@ -59,7 +60,7 @@ async def test_crash_of_a_driver_is_a_sentence_in_the_log(
 def test_this_machines_library_is_read() -> None:
     found = llama_devices.find()
 
-    assert isinstance(found, Found)
+    assert isinstance(found, FoundDevices)
     assert all(device.total_bytes for device in found.devices)
 
 
