@@ -11,7 +11,7 @@ from django.test import Client
 from django.utils import timezone
 
 from inference.messages import Cancel, Embed, Generate
-from models_app import jobs
+from models_app import access_watch, jobs
 from models_app.client_keys import add_client_key
 from models_app.jobs import JobKind, JobRecord, NewJob
 from models_app.keys import KeyRules, create_key, revoke_key
@@ -31,9 +31,16 @@ from tests.fakes.websocket import Socket
 SOON_S = 3.0
 HELLO = [{"role": "user", "content": "Hello"}]
 ENDED = "unauthorized: access has ended"
+LOOK_EVERY_S = access_watch.LOOK_EVERY_S
 DIGEST = f"sha256:{'0' * 64}"
 
 Act = Callable[[], Awaitable[Any]]
+
+
+@pytest.fixture(autouse=True)
+def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forty tests wait for the next look, and none is about how often there is one."""
+    monkeypatch.setattr(access_watch, "LOOK_EVERY_S", 0.05)
 
 
 @pytest.fixture
@@ -58,10 +65,14 @@ async def ends(call: Call, act: Act) -> float:
     return time.monotonic() - began_s
 
 
+def test_looks_are_often_enough_for_a_second() -> None:
+    assert LOOK_EVERY_S <= 0.4
+
+
 async def test_nothing_ends_while_access_lasts(held: FakeNode, model: str, api: AsgiClient) -> None:
     call = api.open("POST", "/api/generate", data={"model": model, "prompt": "x"})
     await call.wait_for_text("first")
-    await asyncio.sleep(1)
+    await asyncio.sleep(0.3)  # some looks
 
     assert not call.task.done()
     await call.leave()
