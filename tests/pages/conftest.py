@@ -11,7 +11,7 @@ from models_app.models import User
 from tests.pages.catalogue import PASSWORD
 from tests.pages.live_site import LiveSite, live_site
 from tests.pages.served_site import ServedSite, served_site
-from tests.pages.visits import CHROMIUM, FLOW_LOOKS, Chromium, Look
+from tests.pages.visits import CHROMIUM, FLOW_LOOKS, HEADLESS, Chromium, Look
 
 BROWSER = "text/html,application/xhtml+xml,*/*;q=0.8"
 
@@ -55,11 +55,12 @@ def known_rules(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 @pytest.fixture(scope="module")
 def browser_process() -> Iterator[Browser]:
     """Debian's own."""
-    if not CHROMIUM.exists():
-        pytest.skip(f"no browser at {CHROMIUM}: install the system package `chromium`")
+    program = next((path for path in (HEADLESS, CHROMIUM) if path.exists()), None)
+    if program is None:
+        pytest.skip(f"no browser at {HEADLESS}: install the system package of that name")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=CHROMIUM,
+            executable_path=program,
             args=[
                 "--no-sandbox",
                 "--disable-background-networking",

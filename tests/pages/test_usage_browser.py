@@ -58,6 +58,8 @@ def test_numbers_of_the_chart_are_a_table_too(visit: Visit) -> None:
 
 def test_requests_are_walked_through_by_keyboard(visit: Visit) -> None:
     page = visit.page
+    # A browser with a window lets the tab that one uses; without one, nobody is there to ask.
+    page.context.grant_permissions(["clipboard-write"])
     page.goto(f"{visit.site.url}/usage/requests?period=year")
     drawer = page.get_by_role("dialog", name="A request")
     first = page.locator("[data-drawer]").first

@@ -11,6 +11,8 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, e
 
 from tests.pages.catalogue import PASSWORD
 
+# Without a window's own processes it takes a third of the work; in pictures stands the whole one.
+HEADLESS: Final = Path("/usr/bin/chromium-headless-shell")
 CHROMIUM: Final = Path("/usr/bin/chromium")
 CONTRAST: Final = Path(__file__).with_name("contrast.js").read_text()
 _SETTLES_MS: Final = 3000
