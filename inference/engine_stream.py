@@ -35,7 +35,8 @@ Submittable = Generate | Embed | Load | Unload
 # Hears every event of a request as it arrives, and its end in every case: also after the stream
 # was left, and when the connection is lost. Must not raise.
 Observer = Callable[[Event], None]
-# Is asked before a request that nothing was heard of ends for want of a node; True: it goes on.
+# Is asked before a request that nothing was heard of ends for want of a node, or of room on one;
+# True: it goes on.
 Rescue = Callable[["EngineStream", Failed], bool]
 
 FAILURES: Final[dict[FailureCode, type[ServiceError]]] = {
@@ -43,6 +44,7 @@ FAILURES: Final[dict[FailureCode, type[ServiceError]]] = {
     FailureCode.TEMPLATE_FAILED: errors.TemplateFailed,
     FailureCode.PROMPT_TOO_LONG: errors.PromptTooLong,
     FailureCode.LOAD_FAILED: errors.LoadFailed,
+    FailureCode.NO_ROOM: errors.LoadFailed,
     FailureCode.RUNNER_CRASHED: errors.RunnerCrashed,
     FailureCode.QUEUE_FULL: errors.ServerBusy,
     FailureCode.CANCELLED: errors.RequestCancelled,
@@ -53,7 +55,12 @@ FAILURES: Final[dict[FailureCode, type[ServiceError]]] = {
     FailureCode.INTERNAL: errors.EngineFailed,
 }
 
-_NODE_IS_GONE: Final = (FailureCode.CONNECTION_LOST, FailureCode.SHUTTING_DOWN)
+# Another node may do better.
+_OF_THE_NODE: Final = (
+    FailureCode.CONNECTION_LOST,
+    FailureCode.SHUTTING_DOWN,
+    FailureCode.NO_ROOM,
+)
 
 
 def to_service_error(failed: Failed) -> ServiceError:
@@ -102,8 +109,8 @@ class EngineStream:
     def put(self, event: Event) -> None:
         """Add an event that arrived."""
         rescue, self._rescue = self._rescue, None
-        is_lost = isinstance(event, Failed) and event.code in _NODE_IS_GONE
-        if isinstance(event, Failed) and is_lost and rescue is not None and rescue(self, event):
+        is_the_nodes = isinstance(event, Failed) and event.code in _OF_THE_NODE
+        if isinstance(event, Failed) and is_the_nodes and rescue and rescue(self, event):
             return
         self._observe(event)
         if not self.is_wanted:

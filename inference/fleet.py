@@ -2,9 +2,9 @@
 
 One `Fleet` per process and event loop holds a client for each node: the one on this machine's
 socket, and those that have joined. A request of which nothing was heard before its node went away
-is sent once more, to another node or to the same when it is back; any other ends in one clear
-error. What is asked of all nodes is answered by those that answer. Knows no user, no row and no
-dialect.
+is sent once more, to another node or to the same when it is back, and so is one for which its node
+has no room and another may have; any other ends in one clear error. What is asked of all nodes is
+answered by those that answer. Knows no user, no row and no dialect.
 """
 
 import asyncio
@@ -40,6 +40,7 @@ from inference.messages import (
     QueueState,
     Unload,
 )
+from inference.no_room import NoRoom
 from inference.placement import NodeSeen, NodeView
 from ollamasite.errors import ServiceError
 
@@ -163,6 +164,7 @@ class Fleet:
         local = _Member(LOCAL, EngineClient(socket_path), is_local=True)
         self._members: dict[str, _Member] = {LOCAL: local}
         self._known: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._no_room = NoRoom()
         self._moves: set[asyncio.Task[None]] = set()
         self._numbers = itertools.count(1)
         self._is_closing = False
@@ -254,9 +256,15 @@ class Fleet:
         views = [member.view() for member in members if member.is_local or not is_bound]
         if isinstance(request, Unload):
             views = _holding(views, request) or views
+        views = self._with_room(views, request.model) or views
         known = self._known.get(_caller_key(request), "")
         chosen = placement.choose(views, request.model, is_bound=is_bound, known=known)
         return self._members[chosen.name] if chosen else None
+
+    def _with_room(self, views: Sequence[NodeView], model: ModelRef) -> list[NodeView]:
+        """Leave out who would only say that the model does not fit."""
+        now = time.monotonic()
+        return [view for view in views if not self._no_room.is_known(view, model, now)]
 
     def _awaited(self, chosen: _Member, request: Submittable, began: float) -> str:
         """Name the nodes that are back soon and could do what the chosen one cannot, if any."""
@@ -295,20 +303,32 @@ class Fleet:
         if self._is_closing or not stream.is_wanted or isinstance(stream.request, Unload):
             return False
         lost = next((m.name for m in self._members.values() if m.client.node == stream.node), "")
+        if failed.code is FailureCode.NO_ROOM:
+            self._no_room.note(lost, stream.request.model, time.monotonic())
+            if not self._is_room_elsewhere(stream.request.model):
+                return False
         logger.info("request %s goes elsewhere: %s", stream.request_id, failed.message)
         task = asyncio.create_task(self._send_again(stream, failed, placed, lost))
         self._moves.add(task)
         task.add_done_callback(self._moves.discard)
         return True
 
+    def _is_room_elsewhere(self, model: ModelRef) -> bool:
+        """Whether a node that answers may load a model, as far as it has told."""
+        views = [member.view() for member in self._members.values() if member.is_open]
+        able = [view for view in self._with_room(views, model) if view.takes_requests]
+        return any(placement.can_hold(view.report, model) for view in able)
+
     async def _send_again(
         self, stream: EngineStream, failed: Failed, placed: Placed, lost: str
     ) -> None:
+        is_gone = failed.code is not FailureCode.NO_ROOM
+        within_s = BACK_WITHIN_S if is_gone else 0.0
         try:
-            await self._send(stream, placed, within_s=BACK_WITHIN_S, avoiding=lost)
+            await self._send(stream, placed, within_s=within_s, avoiding=lost)
         except ServiceError as error:
             code = failed.code if stream.is_wanted else FailureCode.CANCELLED
-            message = error.message if isinstance(error, NodeAway) else failed.message
+            message = error.message if is_gone and isinstance(error, NodeAway) else failed.message
             stream.put(structs.replace(failed, code=code, message=message))
             return
         except asyncio.CancelledError:  # this process goes

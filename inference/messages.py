@@ -37,7 +37,7 @@ from inference.node_messages import Wire as Wire
 from inference.node_messages import Withdraw as Withdraw
 from inference.node_messages import Withdrawn as Withdrawn
 
-PROTOCOL_VERSION: Final = 7
+PROTOCOL_VERSION: Final = 8
 
 
 # ---------------------------------------------------------------- what a request is made of
@@ -340,6 +340,7 @@ class FailureCode(enum.StrEnum):
     TEMPLATE_FAILED = "template_failed"
     PROMPT_TOO_LONG = "prompt_too_long"
     LOAD_FAILED = "load_failed"
+    NO_ROOM = "no_room"  # of memory or places for the model, on this node
     RUNNER_CRASHED = "runner_crashed"
     QUEUE_FULL = "queue_full"
     CANCELLED = "cancelled"

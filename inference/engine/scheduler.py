@@ -258,7 +258,7 @@ class Scheduler:
         if self._runners[key].state is RunnerState.STOPPING:
             return self.runner_gone(key, message, now)
         self._forget(key)
-        failures = self._fail_load(self._lines[key], message, now)
+        failures = self._fail_load(self._lines[key], FailureCode.LOAD_FAILED, message, now)
         return failures + self._advance(now)
 
     def runner_gone(self, key: str, message: str, now: float) -> list[Action]:
@@ -353,7 +353,7 @@ class Scheduler:
             return []  # room is being made already
         if all(runner.is_pinned for runner in loaded):
             text = ALL_PINNED.format(count=len(loaded))
-            return self._fail_load(line, text, now)
+            return self._fail_load(line, FailureCode.NO_ROOM, text, now)
         if idle := self._idle():
             return self._stop(idle[0], StopReason.PLACE)
         busy = sorted(self._busy(), key=lambda runner: runner.turn_ends_at > now)
@@ -389,10 +389,10 @@ class Scheduler:
         if evicted is not None:
             return self._end_turns([other for other in self._busy() if other in evicted], now)
         text = lacking(runner.need, capacity, holders, going) or ""
-        failures = self._fail_load(runner.line, text, now)
+        failures = self._fail_load(runner.line, FailureCode.NO_ROOM, text, now)
         return failures + self._stop(runner, text)
 
-    def _fail_load(self, line: Line, message: str, now: float) -> list[Action]:
+    def _fail_load(self, line: Line, code: FailureCode, message: str, now: float) -> list[Action]:
         """Tell everybody who waits for a model that it cannot be loaded, and remember it."""
         if request := line.first(now):
             model = request.model
@@ -401,7 +401,7 @@ class Scheduler:
             self._failures[line.key] = failure, now
             if len(self._failures) > _MOST_FAILURES:
                 del self._failures[next(iter(self._failures))]
-        return line.drop_fresh(FailureCode.LOAD_FAILED, message)
+        return line.drop_fresh(code, message)
 
     def _end_turns(self, busy: list[Runner], now: float) -> list[Action]:
         """Let busy runners take nobody new once they have had their turn."""

@@ -9,9 +9,10 @@ import pytest
 from msgspec import structs
 
 from inference import fleet as fleet_module
+from inference import no_room
 from inference.client import new_request_id
 from inference.engine_stream import EngineStream
-from inference.errors import EngineUnavailable, NodeAway
+from inference.errors import EngineUnavailable, LoadFailed, NodeAway
 from inference.fleet import Fleet, Listed
 from inference.messages import (
     Event,
@@ -352,3 +353,63 @@ async def test_cordoned_node_is_not_waited_for(two: Two) -> None:
     await until(lambda: two.fleet.seen()[1].lost_s is not None)
     two.enlist(is_cordoned=True)
     assert await two.text(await two.submit(model=LARGE)) == "Hello."
+
+
+NO_ROOM = Script(pieces=(), failure=FailureCode.NO_ROOM, failure_message="requires more memory")
+
+
+async def test_what_does_not_fit_when_it_is_measured_goes_to_another_node(two: Two) -> None:
+    two.first.default = NO_ROOM
+    assert await two.text(await two.submit()) == "Hello."
+    assert two.placed == ["first", "second"]
+    assert len(two.ends) == 1
+
+
+async def test_a_node_without_room_is_not_asked_again_for_a_while(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two.first.default = NO_ROOM
+    await two.text(await two.submit())
+    await two.text(await two.submit(user="bob"))
+    assert len(two.first.got(Generate)) == 1
+    other = structs.replace(MODEL, weights="o" * 64)
+    two.first.default = None
+    await two.text(await two.submit(model=other, user="carla"))
+    assert len(two.first.got(Generate)) == 2
+    monkeypatch.setattr(no_room, "_KNOWN_S", 0.0)
+    await two.text(await two.submit(user="dave"))
+    assert len(two.first.got(Generate)) == 3
+
+
+async def test_where_no_node_has_room_the_first_says_why_once(two: Two) -> None:
+    two.first.default = two.second.default = NO_ROOM
+    for _ in range(3):
+        two.heard.clear()
+        with pytest.raises(LoadFailed, match="requires more memory"):
+            await two.text(await two.submit())
+        assert len(two.ends) == 1
+    # At first each is asked, later one of them: for its numbers.
+    assert len(two.first.got(Generate)) + len(two.second.got(Generate)) == 4
+
+
+async def test_who_has_no_other_node_is_told_why(two: Two) -> None:
+    two.first.default = NO_ROOM
+    two.enlist(is_cordoned=True)
+    with pytest.raises(LoadFailed, match="requires more memory"):
+        await two.text(await two.submit())
+    assert not two.second.got(Generate)
+
+
+async def test_a_node_on_which_it_fits_by_no_means_is_no_other_node(two: Two) -> None:
+    two.first.default = NO_ROOM
+    two.second.report = NodeReport(node="second", total_bytes=1000, places=3)
+    with pytest.raises(LoadFailed, match="requires more memory"):
+        await two.text(await two.submit(model=structs.replace(MODEL, size_bytes=10_000)))
+    assert not two.second.got(Generate)
+
+
+async def test_who_has_heard_something_is_not_sent_again_for_want_of_room(two: Two) -> None:
+    two.first.default = Script(pieces=("a",), failure=FailureCode.NO_ROOM)
+    with pytest.raises(LoadFailed):
+        await two.text(await two.submit())
+    assert not two.second.got(Generate)

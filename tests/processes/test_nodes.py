@@ -4,6 +4,7 @@ The site's own node has no memory for the model, so whatever is answered comes f
 """
 
 import asyncio
+import hashlib
 import json
 import os
 import signal
@@ -18,12 +19,15 @@ import httpx2
 import pytest
 
 from tests.databases import database_settings
+from tests.gguf_files import write_tiny_model
 from tests.processes.running_site import RunningSite, free_port, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.beside, pytest.mark.timeout(400)]
 
 MODEL = "smollm2:135m"
 USERS = 16
+# Tokens of a window that takes more than SITE has, for a model of half a MB.
+WIDE = 65536
 sent: list[str] = []  # how each request has ended
 SITE = {"OLLAMASITE_MEMORY_LIMIT": "20MB", "OLLAMASITE_RUNNER_SPIN": "1000"}
 
@@ -138,6 +142,7 @@ async def test_nodes_from_their_joining_to_their_end(
 ) -> None:
     """One after the other: each step finds what the one before has left."""
     await a_node_fetches_the_model_and_answers(site, machines)
+    await what_does_not_fit_here_when_measured_is_loaded_there(site)
     await a_web_process_is_killed_and_the_nodes_know_what_was_used(site, machines)
     await a_node_is_killed_under_load(site, machines)
     await a_drained_node_becomes_empty(site, machines)
@@ -152,6 +157,26 @@ async def a_node_fetches_the_model_and_answers(site: RunningSite, machines: list
     assert [model["name"] for model in loaded] == [MODEL]
     assert any("is loaded" in machine.output for machine in machines)
     assert "is loaded" not in site.output  # not by the site's own node
+
+
+async def what_does_not_fit_here_when_measured_is_loaded_there(site: RunningSite) -> None:
+    """Its files would fit by far; its window does not."""
+    path = write_tiny_model(site.data_dir.parent / "wide.gguf", context_length=WIDE)
+    data = path.read_bytes()
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    async with client_of(site) as client:
+        assert (await client.post(f"/api/blobs/{digest}", content=data)).status_code == 201
+        created = {"model": "wide", "files": {"wide.gguf": digest}, "stream": False}
+        assert (await client.post("/api/create", json=created)).json() == {"status": "success"}
+        options = {"num_predict": 2, "num_ctx": WIDE}
+        asked = {"model": "wide", "prompt": "a", "stream": False, "options": options}
+        answer = (await client.post("/api/generate", json=asked)).json()
+        assert answer.get("done"), answer
+        sent.append("done")
+        await client.post("/api/generate", json={"model": "wide", "keep_alive": 0})
+        sent.append("done")
+    assert "model requires more system memory" in site.output
+    assert "is loaded" not in site.output
 
 
 async def a_node_is_killed_under_load(site: RunningSite, machines: list[Machine]) -> None:

@@ -37,7 +37,9 @@ from inference.messages import (
 
 _BYTES_PER_TOKEN: Final = 4
 _TOKENS_PER_IMAGE: Final = 256
+# Of calls whose ends have not come.
 _MOST_CALL_BYTES: Final = 4 * 1024 * 1024
+_MOST_OPEN_CALLS: Final = 128
 _GIVEN_UP: Final = frozenset({"abort", "error"})  # vLLM and SGLang, when they shut down or fail
 
 
@@ -50,15 +52,21 @@ class _OpenCall:
     name: str = ""
     arguments: list[str] = field(default_factory=list)
     size_bytes: int = 0
+    is_over: bool = False  # another one has its index
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether no part is missing. Of a call without arguments nobody can tell."""
+        text = "".join(self.arguments)
+        return self.is_over or (bool(text.strip()) and _arguments(text) is not None)
 
     def ends_before(self, part: CallDelta) -> bool:
         """Whether a part belongs to another call.
 
-        Its index tells; some engines have none, or the same for all, and begin another call with a
-        name and an id, or with a call that is whole. Others say name and id of one call again.
+        The part has its index, which does not always tell: some engines have none, or the same for
+        all, and begin another call with a name and an id, or with a call that is whole. Others say
+        name and id of one call again.
         """
-        if part.index != self.index:
-            return True
         function = part.function
         if function is None or not function.name or (part.id and part.id == self.id):
             return False
@@ -72,7 +80,7 @@ class _Answer:
 
     reason: DoneReason | None = None  # None: it goes on
     stop_sequence: str = ""
-    call: _OpenCall | None = None
+    open_calls: list[_OpenCall] = field(default_factory=list)  # as they began; parts may alternate
     calls: int = 0
 
 
@@ -218,9 +226,16 @@ class Reading:
         return Token(request_id=self._request.request_id, choice=index, **said)
 
     def _called(self, index: int, part: CallDelta, answer: _Answer) -> Iterator[Token]:
-        if answer.call is not None and answer.call.ends_before(part):
-            yield from self._close_call(index, answer)
-        call = answer.call = answer.call or _OpenCall(part.index)
+        calls = answer.open_calls
+        call = next((one for one in reversed(calls) if one.index == part.index), None)
+        if call is None or call.ends_before(part):
+            if call is not None:
+                call.is_over = True
+            # In their order: what is complete waits for those before it.
+            while calls and calls[0].is_complete:
+                yield from self._close_call(index, answer)
+            call = _OpenCall(part.index)
+            calls.append(call)
         call.id = call.id or part.id or ""
         function = part.function
         if function is None:
@@ -229,19 +244,22 @@ class Reading:
         if text := function.text:
             call.arguments.append(text)
             call.size_bytes += len(text)
-        if call.size_bytes > _MOST_CALL_BYTES:
+        size_bytes = sum(one.size_bytes for one in calls)
+        if size_bytes > _MOST_CALL_BYTES or len(calls) > _MOST_OPEN_CALLS:
             raise failed(self._upstream, "sent a call that is too large")
 
     def _close_call(self, index: int, answer: _Answer) -> Iterator[Token]:
-        call, answer.call = answer.call, None
+        """Tell of the call that has begun first."""
+        call = answer.open_calls.pop(0)
         most = self._request.most_calls
-        if call is None or (most is not None and answer.calls >= most):
+        if most is not None and answer.calls >= most:
             return
         text = "".join(call.arguments)
         arguments = _arguments(text)
         if arguments is None or not call.name:
             # What is no call comes out as text: nothing of an answer is lost.
-            yield self._token(index, text=f"{call.name}{text}")
+            if call.name or text:
+                yield self._token(index, text=f"{call.name}{text}")
             return
         told = ToolCall(name=call.name, arguments=arguments, id=call.id, index=answer.calls)
         answer.calls += 1
@@ -250,7 +268,8 @@ class Reading:
     def _ended(self, choice: Choice, answer: _Answer, reason: str) -> Iterator[Event]:
         if reason in _GIVEN_UP:
             raise failed(self._upstream, "gave its answer up")
-        yield from self._close_call(choice.index, answer)
+        while answer.open_calls:
+            yield from self._close_call(choice.index, answer)
         answer.reason = DoneReason.LENGTH if reason == "length" else DoneReason.STOP
         stops = (choice.stop_reason, choice.matched_stop)
         answer.stop_sequence = next((s for s in stops if s in self._request.sampling.stop), "")

@@ -273,6 +273,7 @@ async def test_private_model_of_another_is_not_found(
         (FailureCode.PROMPT_TOO_LONG, 400),
         (FailureCode.TEMPLATE_FAILED, 400),
         (FailureCode.LOAD_FAILED, 500),
+        (FailureCode.NO_ROOM, 500),
         (FailureCode.RUNNER_CRASHED, 500),
         (FailureCode.QUEUE_FULL, 503),
         (FailureCode.CANCELLED, 499),

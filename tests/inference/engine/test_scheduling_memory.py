@@ -69,7 +69,7 @@ def test_a_model_that_can_never_fit_fails_with_numbers_and_evicts_nobody() -> No
     actions = scheduler.runner_measured("huge", Need(system_bytes=int(5.6 * GIB)), 1.0)
 
     [failed] = failures(actions)
-    assert failed.code is FailureCode.LOAD_FAILED
+    assert failed.code is FailureCode.NO_ROOM
     assert failed.message == (
         "model requires more system memory (5.6 GiB) than is available (3.9 GiB)"
     )

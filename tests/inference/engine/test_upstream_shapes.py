@@ -6,10 +6,13 @@ their users have reported; nothing is recorded of anybody. Where two engines dif
 
 import itertools
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from inference.engine.upstream.chunks import chunk_decoder
 from inference.engine.upstream.events import Reading
@@ -100,6 +103,50 @@ SHAPES = [
         chunks=[delta(reasoning="hm", reasoning_content="hm"), delta("stop", content="A")],
         thinking="hm",
         text="A",
+    ),
+    Shape(
+        name="two calls whose parts take turns",
+        chunks=[
+            call(0, "weather", "", id="a"),
+            call(1, "weather", "", id="b"),
+            call(0, None, '{"city": '),
+            call(1, None, '{"city": "Ro'),
+            call(0, None, '"Paris"}'),
+            call(1, None, 'me"}'),
+            delta("tool_calls"),
+        ],
+        calls=(("weather", PARIS), ("weather", ROME)),
+    ),
+    Shape(
+        name="parts of two calls in one chunk each, the first without arguments",
+        chunks=[
+            delta(
+                tool_calls=[
+                    {"index": 0, "id": "a", "function": {"name": "now", "arguments": ""}},
+                    {"index": 1, "id": "b", "function": {"name": "weather", "arguments": ""}},
+                ]
+            ),
+            delta(
+                tool_calls=[
+                    {"index": 1, "function": {"arguments": '{"city":'}},
+                    {"index": 0, "function": {"arguments": ""}},
+                ]
+            ),
+            call(1, None, '"Rome"}'),
+            delta("tool_calls"),
+        ],
+        calls=(("now", {}), ("weather", ROME)),
+    ),
+    Shape(
+        name="a call that comes again to an index, and one that is over before the other begins",
+        chunks=[
+            call(0, "weather", '{"city": "Paris"}', id="a"),
+            call(1, "weather", '{"city": ', id="b"),
+            call(0, None, ""),
+            call(1, None, '"Rome"}'),
+            delta("tool_calls"),
+        ],
+        calls=(("weather", PARIS), ("weather", ROME)),
     ),
     Shape(
         name="vLLM: a stop string and a stop token",
@@ -336,6 +383,41 @@ def test_an_answer_in_this_shape_is_understood(shape: Shape) -> None:
 def test_an_answer_that_the_engine_has_given_up_fails(reason: str) -> None:
     with pytest.raises(UpstreamError, match="gave its answer up"):
         read(Shape(name="", chunks=[delta(content="A"), delta(reason)]))
+
+
+@given(st.data())
+def test_calls_are_whole_in_whatever_order_their_parts_come(data: st.DataObject) -> None:
+    called = [(f"f{index}", {"n": index, "text": "x" * index}) for index in range(4)]
+    parts = [list(cut_up(data, json.dumps(arguments))) for _, arguments in called]
+    order = data.draw(st.permutations([i for i, one in enumerate(parts) for _ in one]))
+    begun = [call(index, name, "", id=name) for index, (name, _) in enumerate(called)]
+    chunks = [*begun, *(call(index, None, parts[index].pop(0)) for index in order)]
+    answer = read(Shape(name="", chunks=[*chunks, delta("tool_calls")]))
+
+    tokens = [event for event in answer if isinstance(event, Token)]
+    told = [(one.name, one.arguments) for token in tokens for one in token.tool_calls]
+    assert told == called
+    assert "".join(token.text for token in tokens) == ""
+
+
+def cut_up(data: st.DataObject, text: str) -> Iterator[str]:
+    """Cut a text at places that are drawn."""
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(text) - 1), max_size=4)))
+    for start, end in itertools.pairwise([0, *cuts, len(text)]):
+        yield text[start:end]
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [call(index, "f", '{"x": ') for index in range(129)],
+        [call(index, "f", '{"x": "' + "y" * 1024 * 1024) for index in range(5)],
+    ],
+    ids=["too many", "too large together"],
+)
+def test_calls_that_do_not_end_are_bounded(chunks: list[Any]) -> None:
+    with pytest.raises(UpstreamError, match="too large"):
+        read(Shape(name="", chunks=chunks))
 
 
 @pytest.mark.parametrize(
