@@ -11,7 +11,7 @@ from typing import Final
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError
 
 from inference.dialling import RemoteNode
 from inference.fleet import Fleet, Listed, engine_fleet
@@ -45,7 +45,7 @@ async def current_fleet() -> Fleet:
         _roster.read_at = time.monotonic()  # the others do not ask meanwhile
         try:
             _roster.nodes = await sync_to_async(nodes.enrolled)()
-        except DatabaseError:
+        except (DatabaseError, InterfaceError):
             logger.warning("the nodes could not be read; those known before stay")
     fleet = engine_fleet(settings.ENGINE_SOCKET)
     fleet.enlist(_listed(node) for node in _roster.nodes)

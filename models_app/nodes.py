@@ -4,7 +4,8 @@
     enrolled = join(principal, Announced(…))   # by the node itself, with that token
 
 A token is good for the certificate that first joins with it: who has stolen one cannot put a
-machine of their own in the node's place. A new token begins anew, and until somebody has joined
+machine of their own in the node's place, and of two copies of one machine only the first gets in. A
+new token begins anew, and until somebody has joined
 with it the site has no such node.
 
 Web processes dial a node at the address that it told, know it by its certificate's fingerprint and
@@ -38,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 # A node says every five seconds that it is there.
 LOST_AFTER: Final = timedelta(seconds=30)
+# One that has been silent for so long may be elsewhere now.
+MOVES_AFTER: Final = timedelta(seconds=15)
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 _ADDRESS: Final = re.compile(
     r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?):([0-9]+)"
@@ -97,7 +100,7 @@ class NodeRow:
     def is_lost(self) -> bool:
         """Whether it has joined, and said nothing since a time in which it would have."""
         seen = self.last_seen_at
-        return seen is not None and timezone.now() - seen > LOST_AFTER
+        return seen is not None and not _is_within(LOST_AFTER, seen)
 
 
 def list_nodes() -> list[NodeRow]:
@@ -157,6 +160,7 @@ def join(principal: Principal, told: Announced) -> Enrolled:
                 "another certificate has joined with this token; where that is no surprise, make "
                 f"a new one at the site: ollamasite node-token {node.name}"
             )
+        _require_one_place(node, told.address)
         is_moved = (node.address, node.fingerprint) != (told.address, told.fingerprint)
         if is_moved:
             node.secret_salt = secrets.token_hex(16)
@@ -186,6 +190,22 @@ def remove(name: str, *, by: Principal | None) -> bool:
     if deleted:
         audit.record("node.remove", name, by=by)
     return bool(deleted)
+
+
+def _require_one_place(node: Node, address: str) -> None:
+    """Raise NodeRefused where a node is heard from two addresses: a copied disk, a second start."""
+    if node.address in {"", address} or not _is_within(MOVES_AFTER, node.last_seen_at):
+        return
+    raise NodeRefused(
+        f"a node with this token and certificate is at {node.address} right now; another machine "
+        "needs a token and a data directory of its own, and one that has moved is let in when "
+        f"nothing has been heard from there for {MOVES_AFTER.seconds} seconds"
+    )
+
+
+def _is_within(time: timedelta, seen: datetime | None) -> bool:
+    """Whether somebody was seen so lately. Not where the clock was set back since."""
+    return seen is not None and abs(timezone.now() - seen) <= time
 
 
 def _check(told: Announced) -> None:

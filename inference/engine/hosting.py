@@ -141,6 +141,8 @@ async def _say_again(site: Site, told: dict[str, Any], heed: Callable[[Joined], 
             if failed_at is None:
                 failed_at = time.monotonic()
                 logger.warning("the site does not hear of this node: %s", error)
+        except Exception:  # whatever it is, it must not be the last that the site has heard
+            logger.exception("the site could not be told of this node")
         else:
             failed_at = None
             heed(answer)

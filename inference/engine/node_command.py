@@ -90,21 +90,58 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data-dir", required=True, type=Path, metavar="DIR")
     parser.add_argument("--site-ca", type=Path, metavar="FILE", help="certificates to believe")
     parser.add_argument(
-        "--cache-limit", type=float, metavar="GIB", help="for models' files; default: the disk"
+        "--cache-limit", type=_gib, metavar="GIB", help="for models' files; default: the disk"
     )
-    parser.add_argument("--memory-limit", type=float, metavar="GIB", help="for models")
-    parser.add_argument("--parallel", type=int, default=4, help="requests at once on a model")
-    parser.add_argument("--max-loaded", type=int, default=3, help="models in memory at once")
-    parser.add_argument("--max-queue", type=int, default=512, help="requests that may wait")
-    parser.add_argument("--keep-alive", type=float, default=300.0, metavar="SECONDS")
-    parser.add_argument("--drain", type=float, default=30.0, metavar="SECONDS")
-    parser.add_argument("--threads", type=int, default=0, help="0: tried at the first load")
+    parser.add_argument("--memory-limit", type=_gib, metavar="GIB", help="for models")
+    parser.add_argument("--parallel", type=_count, default=4, help="requests at once on a model")
+    parser.add_argument("--max-loaded", type=_count, default=3, help="models in memory at once")
+    parser.add_argument("--max-queue", type=_count, default=512, help="requests that may wait")
+    parser.add_argument("--keep-alive", type=_seconds, default=300.0, metavar="SECONDS")
+    parser.add_argument("--drain", type=_seconds, default=30.0, metavar="SECONDS")
+    parser.add_argument("--threads", type=_threads, default=0, help="0: tried at the first load")
     return parser
+
+
+def _count(text: str) -> int:
+    return _whole(text, at_least=1)
+
+
+def _threads(text: str) -> int:
+    return _whole(text, at_least=0)
+
+
+def _whole(text: str, *, at_least: int) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < at_least:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number from {at_least} on")
+    return int(text)
+
+
+def _gib(text: str) -> float:
+    gib = _number(text)
+    if not 0 < gib < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no number of GiB")
+    return gib
+
+
+def _seconds(text: str) -> float:
+    seconds = _number(text)
+    if seconds == -1:  # as in the site's settings
+        return float("inf")
+    if not seconds >= 0:
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds; -1 is for ever")
+    return seconds
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is no number") from None
 
 
 def _address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or int(port) > _MOST_PORT:
+    if not host or not port.isdecimal() or not 0 < int(port) <= _MOST_PORT:
         raise argparse.ArgumentTypeError(f"{text} is not HOST:PORT")
     return host.strip("[]"), int(port)
 
@@ -114,5 +151,15 @@ def _told(host: str, port: int) -> str:
 
 
 def _token(path: Path) -> str:
-    text = sys.stdin.readline() if str(path) == "-" else path.read_text()
-    return text.strip()
+    """Return what the file says. Raises OSError, ValueError."""
+    try:
+        text = sys.stdin.readline() if str(path) == "-" else path.read_text()
+    except UnicodeDecodeError:
+        text = ""
+    token = text.strip()
+    if not token.isascii() or not token.isprintable() or not token:
+        raise ValueError(
+            f"{path} holds no token: it is the one line that `ollamasite node-token NAME` prints "
+            "at the site"
+        )
+    return token

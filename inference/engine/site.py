@@ -90,7 +90,7 @@ class Site:
                 secret=str(answer["secret"]),
                 is_draining=bool(answer.get("is_draining")),
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise SiteError("the site's answer makes no sense") from error
 
     def blob_size(self, digest: str) -> int:
@@ -148,6 +148,6 @@ def _refusal(status: int, data: bytes) -> SiteError:
         return TokenRefused("the site does not know the join token: make a new one there")
     try:
         text = str(json.loads(data)["error"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         text = ""
     return SiteError(f"the site answers {status}" + (f": {text[:500]}" if text else ""))

@@ -10,7 +10,7 @@ import threading
 import time
 from typing import Final, Self
 
-from django.db import DatabaseError, connections
+from django.db import DatabaseError, InterfaceError, connections
 
 from models_app import jobs
 from models_app.jobs import ClaimedJob, Snapshot
@@ -108,7 +108,7 @@ class ProgressWriter:
     def _write_safely(self, is_new_status: bool) -> bool:  # noqa: FBT001 - one caller
         try:
             return self._write_if_due(is_new_status=is_new_status)
-        except DatabaseError as error:
+        except (DatabaseError, InterfaceError) as error:
             # The next one may work; if none does for long, somebody else takes the job up.
             logger.warning(
                 "the progress of job %s was not written: %s", self._claimed.record.job_id, error

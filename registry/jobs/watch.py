@@ -13,7 +13,7 @@ from contextlib import aclosing
 from typing import Final
 
 from asgiref.sync import sync_to_async
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError
 
 from models_app import job_watchers, jobs
 from models_app.jobs import JobRecord
@@ -49,7 +49,7 @@ async def follow(job_id: str, *, is_starter: bool) -> AsyncGenerator[JobRecord]:
         async with aclosing(_changes(job_id)) as changes:
             async for record in changes:
                 yield record
-    except DatabaseError:
+    except (DatabaseError, InterfaceError):
         has_left = False
         raise
     finally:
@@ -67,7 +67,7 @@ async def _stay(watcher_id: str) -> None:
         await asyncio.sleep(_SEEN_EVERY_S)
         try:
             await sync_to_async(job_watchers.keep_watching)(watcher_id)
-        except DatabaseError as error:
+        except (DatabaseError, InterfaceError) as error:
             logger.warning("who follows a job could not be noted: %s", error)
 
 

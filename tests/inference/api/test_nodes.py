@@ -1,12 +1,14 @@
 """`POST /api/nodes/join` and `GET /api/nodes/blobs/…`: what a node may, and nobody else."""
 
 import hashlib
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.core.exceptions import ValidationError
+from django.utils import timezone
 
 from inference.messages import PROTOCOL_VERSION
 from models_app import nodes
@@ -42,6 +44,12 @@ def row() -> Node:
     return Node.objects.get(name="gpu1")
 
 
+@sync_to_async
+def has_been_silent(time: timedelta) -> None:
+    seen = timezone.now() - time - timedelta(seconds=1)
+    assert Node.objects.filter(name="gpu1").update(last_seen_at=seen)
+
+
 async def test_a_node_joins_and_is_told_its_name_and_a_secret(gpu1: AsgiClient) -> None:
     answer = await gpu1.post(JOIN, GOOD)
     assert answer.status == 200
@@ -65,8 +73,26 @@ async def test_joining_again_from_the_same_place_keeps_row_and_secret(gpu1: Asgi
 
 async def test_who_moves_gets_another_secret(gpu1: AsgiClient) -> None:
     first = (await gpu1.post(JOIN, GOOD)).json()["secret"]
+    await has_been_silent(nodes.MOVES_AFTER)
     moved = (await gpu1.post(JOIN, GOOD | {"address": "gpu1.example:11501"})).json()["secret"]
     assert moved != first
+
+
+async def test_of_two_copies_of_one_machine_the_first_is_the_node(gpu1: AsgiClient) -> None:
+    first = (await gpu1.post(JOIN, GOOD)).json()
+    joined = await AuditEntry.objects.filter(action="node.join").acount()
+    for _ in range(3):
+        copy = await gpu1.post(JOIN, GOOD | {"address": "gpu1-copy.example:11500"})
+        assert copy.status == 400
+        assert "is at gpu1.example:11500 right now" in copy.json()["error"]
+        assert (await gpu1.post(JOIN, GOOD)).json() == first
+    assert await AuditEntry.objects.filter(action="node.join").acount() == joined
+
+
+async def test_a_clock_that_was_set_back_keeps_no_node_from_moving(gpu1: AsgiClient) -> None:
+    await gpu1.post(JOIN, GOOD)
+    await has_been_silent(-timedelta(hours=1))
+    assert (await gpu1.post(JOIN, GOOD | {"address": "gpu1.example:11501"})).status == 200
 
 
 async def test_a_stolen_token_puts_no_other_machine_in_the_nodes_place(gpu1: AsgiClient) -> None:
