@@ -115,6 +115,20 @@ def test_every_service_but_one_that_ends_is_watched(told: dict[str, Any]) -> Non
     assert set(told["services"]) - watched == {"migrate"}
 
 
+def test_slow_start_is_not_taken_for_illness(told: dict[str, Any]) -> None:
+    checks = {
+        name: service["healthcheck"]
+        for name, service in told["services"].items()
+        if "healthcheck" in service
+    }
+
+    assert {name for name, check in checks.items() if "start_period" not in check} == set()
+    # The server that makes the database listens on the unix socket, and is gone a moment later.
+    assert "--host" in checks["postgres"]["test"]
+    # An answer that is an error (LOADING, NOAUTH) is none.
+    assert "-e" in checks["redis"]["test"]
+
+
 def test_stop_outlasts_the_drain(told: dict[str, Any]) -> None:
     drain_s = settings.DRAIN_S
     for name in ("web-1", "web-2", "worker", "inference", "proxy"):
