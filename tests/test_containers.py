@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from ipaddress import IPv4Network, ip_address
 from pathlib import Path
 from typing import Any, Final
 
@@ -157,6 +158,16 @@ def test_only_the_proxy_is_believed_and_reached(told: dict[str, Any]) -> None:
     assert services["redis"]["networks"] == services["postgres"]["networks"] == ["inside"]
     at_edge = {name for name, service in services.items() if "edge" in service["networks"]}
     assert at_edge == {"web-1", "web-2", "proxy"}
+
+
+def test_nobody_is_given_the_proxys_address(told: dict[str, Any]) -> None:
+    [edge] = told["networks"]["edge"]["ipam"]["config"]
+    subnet, given = IPv4Network(edge["subnet"]), IPv4Network(edge["ip_range"])
+    proxy = ip_address(told["services"]["proxy"]["networks"]["edge"]["ipv4_address"])
+
+    assert proxy in subnet
+    assert proxy not in given
+    assert given.subnet_of(subnet)
 
 
 def test_words_of_the_proxys_template_are_given(told: dict[str, Any]) -> None:
