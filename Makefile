@@ -18,7 +18,7 @@ DJLINT := $(BIN)/djlint --quiet
 export CMAKE_ARGS := $(CMAKE_ARGS) -DCMAKE_CXX_FLAGS='-include $(CURDIR)/inference/engine/llama/native/amx_tile_config.h'
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-postgres test-faults test-load soak coverage check static lint format types bench screenshots
+.PHONY: help install run test test-postgres test-faults test-images test-load soak coverage check static lint format types bench screenshots
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -66,6 +66,9 @@ soak: install ## Ten minutes of mixed load on a whole site; fails where a proces
 
 test-faults: install ## Kill, stop, fill and cut under load; FAULTS_SCALE=3 on a machine that does much else
 	$(BIN)/python -m pytest tests/faults -m faults -p no:randomly --durations=0
+
+test-images: install ## Build the CPU image and run all of docker-compose.yml; wants Docker with buildx and compose
+	$(BIN)/python -m pytest tests/images -m images -p no:randomly -x --durations=0
 
 coverage: install $(CLIENTS_STAMP) ## Run every test and print the coverage; takes half as long again
 	$(BIN)/python -m pytest -m "not slow" -q -n 2 --dist worksteal --cov --cov-report=

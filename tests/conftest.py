@@ -68,10 +68,11 @@ def pytest_configure() -> None:
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Where slow tests alone are asked for, do not import the files that have none: 20 s of CPU.
 
-    Faults are provoked only where they are asked for.
+    Faults are provoked and images built only where they are asked for.
     """
-    if collection_path.name == "faults" and "faults" not in config.option.markexpr:
-        return True
+    for name in ("faults", "images"):
+        if collection_path.name == name and name not in config.option.markexpr:
+            return True
     if not config.option.markexpr.startswith("slow") or not collection_path.match("test_*.py"):
         return None
     return None if _speaks_of_slow(collection_path) else True
