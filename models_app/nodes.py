@@ -102,21 +102,31 @@ class NodeRow:
         seen = self.last_seen_at
         return seen is not None and not _is_within(LOST_AFTER, seen)
 
+    @property
+    def heard(self) -> str:
+        """When it was heard of last, for people."""
+        if self.last_seen_at is None:
+            return "never"
+        moment = f"{timezone.localtime(self.last_seen_at):%Y-%m-%d %H:%M:%S}"
+        return f"lost since {moment}" if self.is_lost else moment
+
 
 def list_nodes() -> list[NodeRow]:
     """Return all nodes by name, those that have never joined too."""
-    return [
-        NodeRow(
-            name=node.name,
-            state=NodeState(node.state),
-            address=node.address,
-            memory_bytes=node.memory_bytes,
-            devices=node.devices,
-            joined_at=node.joined_at,
-            last_seen_at=node.last_seen_at,
-        )
-        for node in Node.objects.all()
-    ]
+    return [listed(node) for node in Node.objects.all()]
+
+
+def listed(node: Node) -> NodeRow:
+    """Return a node as it is listed."""
+    return NodeRow(
+        name=node.name,
+        state=NodeState(node.state),
+        address=node.address,
+        memory_bytes=node.memory_bytes,
+        devices=node.devices,
+        joined_at=node.joined_at,
+        last_seen_at=node.last_seen_at,
+    )
 
 
 def enrolled() -> list[Enrolled]:

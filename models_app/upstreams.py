@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -26,6 +26,7 @@ FRESH_S: Final = 60.0
 _MOST_CONCURRENT: Final = 4096
 _MOST_SECONDS: Final = 24 * 3600
 _MOST_NAME: Final = 80
+_MOST_URL: Final = 500
 _MOST_OFFERS: Final = 500
 _MOST_PROBLEM: Final = 400
 
@@ -148,13 +149,15 @@ def add(name: str, settings: UpstreamSettings, *, by: Principal | None) -> None:
     name = name.strip()
     if not name or len(name) > _MOST_NAME or not name.isprintable() or "/" in name:
         raise InvalidUpstream("an engine needs a name of at most 80 characters, without '/'")
-    if Upstream.objects.filter(name__iexact=name).exists():
-        raise InvalidUpstream(f"there is already an engine '{name}'")
     if not settings.url:
         raise InvalidUpstream("an engine needs a URL")
     row = Upstream(name=name, kind=UpstreamKind.OPENAI)
     _apply(row, settings)
-    row.save()
+    try:
+        with transaction.atomic():
+            row.save()
+    except IntegrityError as error:  # whatever the case, and whoever was quicker
+        raise InvalidUpstream(f"there is already an engine '{name}'") from error
     audit.record("upstream.add", row.name, by=by, url=row.url, kind=row.kind)
 
 
@@ -228,19 +231,25 @@ def record_served(digest: str, upstream: str, model: str) -> None:
 def _apply(row: Upstream, settings: UpstreamSettings) -> None:
     row.url = settings.url or row.url
     row.kind = settings.kind or row.kind
-    if row.kind not in UpstreamKind.values:
-        raise InvalidUpstream(f"an engine is one of {', '.join(UpstreamKind.values)}")
     for name in ("concurrency", "first_s", "silence_s"):
         if (wanted := getattr(settings, name)) is not None:
             setattr(row, name, wanted)
-    if not 0 < row.concurrency <= _MOST_CONCURRENT:
-        raise InvalidUpstream(f"an engine takes 1 to {_MOST_CONCURRENT} requests at a time")
-    if not 0 < min(row.first_s, row.silence_s) <= max(row.first_s, row.silence_s) <= _MOST_SECONDS:
-        raise InvalidUpstream("a time limit is 1 second to one day")
+    _require_possible(row)
     if settings.key is not None:
         if not settings.key.isascii() or not settings.key.isprintable() or " " in settings.key:
             raise InvalidUpstream("a key has no blanks and no characters beyond ASCII")
         row.sealed_key = sealed_texts.seal(settings.key)
+
+
+def _require_possible(row: Upstream) -> None:
+    if len(row.url) > _MOST_URL:
+        raise InvalidUpstream(f"the URL of an engine has at most {_MOST_URL} characters")
+    if row.kind not in UpstreamKind.values:
+        raise InvalidUpstream(f"an engine is one of {', '.join(UpstreamKind.values)}")
+    if not 0 < row.concurrency <= _MOST_CONCURRENT:
+        raise InvalidUpstream(f"an engine takes 1 to {_MOST_CONCURRENT} requests at a time")
+    if not 0 < min(row.first_s, row.silence_s) <= max(row.first_s, row.silence_s) <= _MOST_SECONDS:
+        raise InvalidUpstream("a time limit is 1 second to one day")
 
 
 def _row(name: str, *, is_locked: bool = False) -> Upstream:

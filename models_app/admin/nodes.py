@@ -1,8 +1,11 @@
 """Nodes under /admin/: machines that run models, how they join, what is wanted of them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from django import forms
+from django.contrib.admin import display
+from django.template.defaultfilters import filesizeformat
 
 from models_app import nodes
 from models_app.admin.acts import Act, Doing, Shown
@@ -60,10 +63,10 @@ class NodeAdmin(Panel):
 
     is_for_operators = True
     fields = (
-        *("name", "state", "address", "fingerprint", "memory_bytes", "devices"),
-        *("created_at", "joined_at", "last_seen_at"),
+        *("name", "state", "heard", "address", "fingerprint", "memory", "gpus"),
+        *("created_at", "joined_at"),
     )
-    list_display = ("name", "state", "address", "last_seen_at")
+    list_display = ("name", "state", "address", "heard")
     list_display_links = ("name",)
     search_fields = ("name",)
     sortable_by = ()
@@ -115,6 +118,26 @@ class NodeAdmin(Panel):
             is_grave=True,
         ),
     )
+
+    @display(description="last heard of")
+    def heard(self, node: Node) -> str:
+        """Return when it was heard of last, and whether it is lost."""
+        return nodes.listed(node).heard
+
+    @display(description="memory")
+    def memory(self, node: Node) -> str:
+        """Return what models may take there."""
+        return "-" if node.memory_bytes is None else filesizeformat(node.memory_bytes)
+
+    @display(description="GPUs")
+    def gpus(self, node: Node) -> str:
+        """Return its GPUs and their memory."""
+        return ", ".join(map(_gpu, node.devices)) or "none"
+
+
+def _gpu(device: Mapping[str, Any]) -> str:
+    total = device.get("total_bytes")
+    return f"{device.get('name')} ({filesizeformat(total)})" if total else str(device.get("name"))
 
 
 site.register(Node, NodeAdmin)

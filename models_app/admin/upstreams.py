@@ -61,20 +61,40 @@ class UpstreamAdmin(Panel):
         ),
     )
     fields = (
-        *("name", "url", "kind", "has_key", "concurrency", "first_s", "silence_s"),
+        *("name", "where", "kind", "has_key", "at_a_time", "begins_within", "pieces_within"),
         *("state", "changed_at", "checked_at", "offered", "serves", "created_at"),
     )
-    list_display = ("name", "kind", "url", "concurrency", "state", "serves_count")
+    list_display = ("name", "kind", "where", "at_a_time", "state", "serves_count")
     list_display_links = ("name",)
     list_filter = ("kind", "is_enabled")
     search_fields = ("name", "url")
-    sortable_by = ("name", "kind", "concurrency")
+    sortable_by = ("name", "kind", "at_a_time")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Return all engines with how many models they serve, and without their keys."""
         rows: QuerySet[Any] = super().get_queryset(request)
         listed: QuerySet[Any] = rows.annotate(served_count=Count("served"))
         return listed
+
+    @display(description="URL")
+    def where(self, row: Upstream) -> str:
+        """Return where it is."""
+        return row.url
+
+    @display(description="requests at a time", ordering="concurrency")
+    def at_a_time(self, row: Upstream) -> int:
+        """Return how many requests it gets at once."""
+        return row.concurrency
+
+    @display(description="seconds until an answer begins")
+    def begins_within(self, row: Upstream) -> int:
+        """Return how long it may take to begin."""
+        return row.first_s
+
+    @display(description="seconds between its pieces")
+    def pieces_within(self, row: Upstream) -> int:
+        """Return how long it may be silent."""
+        return row.silence_s
 
     @display(description="key")
     def has_key(self, row: Upstream) -> str:

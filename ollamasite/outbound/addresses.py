@@ -85,7 +85,8 @@ async def find_addresses(
         raise OutboundFailed(f"the host '{host}' was not found")
     for address in found:
         if not is_public(address) and not (may_be_inside and is_inside(address)):
-            raise OutboundRefused(f"the host '{host}' has an address that is not public")
+            what = "to which nothing is ever sent" if may_be_inside else "that is not public"
+            raise OutboundRefused(f"the host '{host}' has an address {what}")
     return [str(address) for address in found]
 
 

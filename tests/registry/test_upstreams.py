@@ -190,7 +190,7 @@ def test_names_that_no_model_has_are_passed_over() -> None:
 @pytest.mark.parametrize("url", ["http://169.254.169.254/v1", "http://168.63.129.16/v1"])
 def test_an_address_of_a_clouds_secrets_is_never_asked(url: str) -> None:
     add_upstream(None, "gpu", UpstreamSettings(url=url))
-    assert "not public" in look_now(None, "gpu").problem
+    assert "to which nothing is ever sent" in look_now(None, "gpu").problem
 
 
 @pytest.mark.usefixtures("gpu")
@@ -222,6 +222,11 @@ def test_what_was_seen_at_an_engines_old_address_is_not_told_of_its_new_one() ->
     assert upstreams.find("gpu").is_up is None
     upstreams.remove("gpu", by=None)
     upstreams.note_look("gpu", upstreams.Look(), url=looked_at.url)  # nothing to note it of
+
+
+def test_a_url_that_no_column_holds_is_refused() -> None:
+    with pytest.raises(InvalidUpstream, match="at most 500 characters"):
+        add_upstream(None, "gpu", UpstreamSettings(url=f"http://gpu1:8000/{'v' * 500}"))
 
 
 @pytest.mark.parametrize("name", ["concurrency", "first_s", "silence_s"])

@@ -4,11 +4,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from django.core.management.base import CommandError, CommandParser
-from django.utils import timezone
 
 from models_app import nodes
 from models_app.models import NodeState
-from models_app.nodes import NodeRow
 from ollamasite.commands import SiteCommand
 
 _ACTS: Final[dict[str, Callable[[str], bool]]] = {
@@ -35,15 +33,6 @@ class Command(SiteCommand):
         name = options["name"]
         if options["act"] == "list":
             for node in nodes.list_nodes():
-                self.stdout.write(
-                    f"{node.name}  {node.state}  {node.address or '-'}  {_seen(node)}"
-                )
+                self.stdout.write(f"{node.name}  {node.state}  {node.address or '-'}  {node.heard}")
         elif not name or not _ACTS[options["act"]](name):
             raise CommandError(f"There is no node {name!r}." if name else "Name the node.")
-
-
-def _seen(node: NodeRow) -> str:
-    if node.last_seen_at is None:
-        return "never"
-    moment = f"{timezone.localtime(node.last_seen_at):%Y-%m-%d %H:%M:%S}"
-    return f"lost since {moment}" if node.is_lost else moment
