@@ -3,8 +3,9 @@
 What is expected of a cell is worked out from `models_app.policy` and the principal alone; what
 comes is what the whole ASGI application answers. All pairs of route, method, credential and role
 are there, and every role with every credential that is somebody's at the first method of each kind
-of access of a route; a credential that is nobody's has no role, and the other three ways to send a
-key are compared with Bearer. Objects are the business of test_things.
+of access of a route; a credential that is nobody's has no role, nor has a key where sessions alone
+get in, and the other three ways to send a key are compared with Bearer. Objects are the business
+of test_things.
 """
 
 import logging
@@ -106,8 +107,9 @@ def of_part(part: str) -> Iterator[Cell]:
 API_PARTS = sorted(
     {"/".join(cell.route.split("/")[:2]) for cell in ALL if cell.route[:4] == "api/"}
 )
+PAGE_PARTS = [part for part in PARTS if part not in {"v1", "v2"}]
 GROUPS = {
-    "pages": [part for part in PARTS if part not in {"v1", "v2"}],
+    **{f"pages {number}": PAGE_PARTS[number::3] for number in range(3)},
     "v1": ["v1"],
     "v2": ["v2"],
     **{f"api {number}": API_PARTS[number::5] for number in range(5)},
@@ -128,11 +130,19 @@ def tried(cell: Cell, number: int) -> Iterator[tuple[Shown, Role]]:
     is_routes_first = next(other for other in ALL if other.route == cell.route) == cell
     for shown in Shown:
         turn = number + shown.value[0]
-        is_like_another = shown in KEY_WAYS[1:] or not shown.is_somebody
+        is_like_another = shown in KEY_WAYS[1:] or not is_told_apart(cell, shown)
         if is_first and not is_like_another:
             yield from ((shown, role) for role in Role)
         elif is_routes_first or turn % 4 == 0 or shown in {Shown.NONE, Shown.BEARER}:
             yield shown, list(Role)[turn % len(Role)]
+
+
+def is_told_apart(cell: Cell, shown: Shown) -> bool:
+    """Whether who shows a credential may make a difference, going by the table's words alone."""
+    rule = policy.rule_of(cell.route)
+    is_sessions = rule.is_for_sessions and rule.access is policy.Access.SIGNED_IN
+    is_refused = is_sessions and not rule.is_open(cell.method) and shown is not Shown.SESSION
+    return shown.is_somebody and not is_refused
 
 
 def is_first_of_its_kind(cell: Cell) -> bool:
