@@ -27,6 +27,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.beside, pytest.mark.timeout(900)]
 
 MODEL = "smollm2:135m"
 MADE = "made-"
+# Between two requests of a caller: without, they take the processor from what they are to disturb.
+PAUSE_S = 0.1
 SIGN_IN = """
 from django.test import Client
 from models_app.models import User
@@ -128,6 +130,7 @@ class Load:
             while not self.is_over.is_set():
                 self.caller.chat(client)
                 self.answers += 1
+                self.is_over.wait(PAUSE_S)
 
     def _make_models(self) -> None:
         with self.caller.client(self.site) as client:
@@ -143,6 +146,7 @@ class Load:
                     gone = {"model": made["model"]}
                     assert client.request("DELETE", "/api/delete", json=gone).is_success
                 self.models += 1
+                self.is_over.wait(PAUSE_S)
 
     @contextlib.contextmanager
     def _half_an_upload(self) -> Iterator[None]:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.processes.running_site import RunningSite, wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.beside, pytest.mark.timeout(400)]
 
 MODEL = "smollm2:135m"
 

@@ -38,6 +38,7 @@ PIECE: Final = bytes(range(256)) * 4096  # 1 MiB
 PIECES: Final = 200
 # Longer than anything may take, and far less than for ever.
 LIMIT_S: Final = 90.0
+PAUSE_S: Final = 0.15  # between two requests of a client
 # What the tiny model always goes on from, for longer than somebody waits.
 ENDLESS: Final[dict[str, Any]] = {"temperature": 0, "repeat_penalty": 1, "num_predict": 7000}
 
@@ -411,6 +412,8 @@ class Load:
                     after_s = time.monotonic() - began_s
                     self.failures.append(f"{kind.__name__} after {after_s:.1f} s: {problem}")
                 self.answers += 1
+                # Asking without a breath, they would take the processor from what is to start.
+                self._is_over.wait(PAUSE_S)
 
     def _short(self, client: httpx.Client) -> str:
         answers = [client.get("/api/version"), client.get("/api/tags"), client.get("/signin")]
