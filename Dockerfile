@@ -28,10 +28,10 @@ FROM nvidia/cuda:12.8.1-devel-ubuntu24.04 AS build-cuda
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends g++ cmake make python3 python3-dev python3-venv \
     && rm -rf /var/lib/apt/lists/*
-# GPUs from Turing to Blackwell. There is no driver while an image is built: its library is a stub.
+# GPUs from Turing to Blackwell. A backend of its own (DL) that does not load for want of a driver
+# leaves the CPU's; linked into llama.cpp nothing would load. BINDIR: beside llama.cpp's own libraries.
 ARG CUDA_ARCHITECTURES="75;80;86;89;90;120"
-ENV CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=${CUDA_ARCHITECTURES} -DCMAKE_EXE_LINKER_FLAGS=-Wl,--allow-shlib-undefined"
-ENV LIBRARY_PATH=/usr/local/cuda/lib64/stubs
+ENV CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_BACKEND_DL=ON -DCMAKE_INSTALL_BINDIR=llama_cpp/lib -DGGML_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=${CUDA_ARCHITECTURES}"
 WORKDIR /app
 RUN python3 -m venv .venv
 COPY --from=requirements /requirements.txt ./
@@ -60,6 +60,12 @@ RUN apt-get update \
     && useradd --create-home --uid 1000 site \
     && install -d -o site -g site -m 700 /data /data/run /data/blobs
 COPY --from=build-cuda /app /app
+# Runners have no LD_LIBRARY_PATH. The driver's libcuda.so.1 alone comes with the container.
+RUN echo /usr/local/cuda/lib64 > /etc/ld.so.conf.d/cuda-of-runners.conf \
+    && ldconfig \
+    && env --ignore-environment ldd /app/.venv/lib/python3*/site-packages/llama_cpp/lib/libggml-cuda.so > /tmp/needs \
+    && test "$(grep 'not found' /tmp/needs)" = "$(grep 'libcuda.so.1 => not found' /tmp/needs)" \
+    && rm /tmp/needs
 COPY --from=site /app /app
 # Editable, because templates and static files lie beside the packages and not in them. Compiled here,
 # because nobody can write there later.

@@ -24,7 +24,7 @@ _MIB: Final = 1024 * 1024
 _GGML_TYPE_F32: Final = 0
 _SMALL_HEAD: Final = 128
 _LARGE_WINDOW: Final = 8192
-_IN_SYSTEM_MEMORY: Final = ("CPU", "AMX", "BLAS")  # how llama.cpp names such buffers
+_IN_SYSTEM_MEMORY: Final = re.compile(r"CPU|AMX|BLAS|\w+_Host$")  # llama.cpp's names of buffers
 _KV_SIZE: Final = re.compile(
     r"^(?:llama_kv_cache|llama_memory_recurrent)\w*: size =\s*([\d.]+) MiB"
 )
@@ -113,7 +113,7 @@ def allocated(lines: Iterable[str]) -> BufferSizes:
     total = gpu = 0.0
     for device, _, size in _buffers(lines):
         total += size
-        gpu += 0.0 if device.startswith(_IN_SYSTEM_MEMORY) else size
+        gpu += 0.0 if _IN_SYSTEM_MEMORY.match(device) else size
     return BufferSizes(total=int(total * _MIB), gpu=int(gpu * _MIB))
 
 
