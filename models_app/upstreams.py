@@ -98,6 +98,17 @@ def due(every_s: float) -> list[Serving]:
     return found
 
 
+def enabled() -> list[Serving]:
+    """Return the engines that should serve."""
+    return [_serving(row, "") for row in Upstream.objects.filter(is_enabled=True)]
+
+
+def served_models(name: str) -> list[str]:
+    """Return which of an engine's models have a name here, as the engine calls them."""
+    rows = ServedModel.objects.filter(upstream__name=name, manifest__tags__isnull=False)
+    return sorted(set(rows.values_list("model", flat=True)))
+
+
 def offers_of(name: str) -> list[dict[str, Any]]:
     """Return the models that an engine had when it was last looked at. Raises UpstreamNotFound."""
     return list(_row(name).offers)

@@ -101,10 +101,13 @@ def look_in_time() -> None:
     _look_at(upstreams.due(LOOK_EVERY_S))
 
 
+def ask(found: Sequence[Serving]) -> list[Look]:
+    """Return how engines are, without a note of it. Blocks for some seconds at most."""
+    return asyncio.run(_look_at_all(found)) if found else []
+
+
 def _look_at(found: Sequence[Serving]) -> list[Look]:
-    if not found:
-        return []
-    looks = asyncio.run(_look_at_all(found))
+    looks = ask(found)
     for serving, look in zip(found, looks, strict=True):
         upstreams.note_look(serving.name, look, url=serving.url)
     return looks

@@ -1,21 +1,25 @@
 """Looks at every part of the site, one after the other. One that cannot be looked at says so."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, InterfaceError, connection
 
 from ollamasite.checkup import (
     certificates,
     configuration,
     database,
+    engines,
     files,
     machine,
     processes,
     store,
 )
 from ollamasite.checkup.findings import Finding, Level, Look, note
+
+logger = logging.getLogger(__name__)
 
 _LOOKS: Final[Mapping[str, tuple[Look, ...]]] = {
     "data directory": (files.look_at_directory,),
@@ -25,6 +29,7 @@ _LOOKS: Final[Mapping[str, tuple[Look, ...]]] = {
     "redis": (processes.look_at_redis,),
     "engine": (processes.look_at_engine, machine.look_at_llama),
     "nodes": (processes.look_at_nodes,),
+    "engines elsewhere": (engines.look,),
     "web": (processes.look_at_web, certificates.look),
     "worker": (processes.look_at_worker, processes.look_at_jobs),
     "ledger": (processes.look_at_journals,),
@@ -62,8 +67,12 @@ def has_errors(parts: list[Part]) -> bool:
 def _found(look: Look) -> list[Finding]:
     try:
         return list(look())
-    except (OSError, DatabaseError) as problem:
+    except (OSError, DatabaseError, InterfaceError) as problem:
         # The database and the directory have looks of their own, which say what is wrong.
         return [note("check.could-not-look", f"This could not be looked at: {problem}")]
+    except Exception as problem:  # the looks behind it may tell what the matter is
+        logger.debug("a look failed", exc_info=True)
+        what = f"{type(problem).__name__}: {problem}"
+        return [note("check.could-not-look", f"This could not be looked at: {what}")]
     finally:
         connection.close()

@@ -18,6 +18,10 @@ def cannot_look() -> list[Finding]:
     raise PermissionError(13, "Permission denied")
 
 
+def is_broken() -> list[Finding]:
+    raise KeyError("a table of another version")
+
+
 def check(monkeypatch: pytest.MonkeyPatch, *looks: Look, **options: bool) -> tuple[str, int]:
     parts = {f"part {number}": (look,) for number, look in enumerate(looks)}
     monkeypatch.setattr(running, "_LOOKS", parts)
@@ -62,9 +66,14 @@ def test_programs_get_json(monkeypatch: pytest.MonkeyPatch) -> None:
     }
 
 
-def test_what_cannot_be_looked_at_does_not_hide_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    told, code = check(monkeypatch, cannot_look, lambda: [DAMAGED])
-    assert "could not be looked at: [Errno 13]" in told
+@pytest.mark.parametrize(
+    ("look", "said"), [(cannot_look, "[Errno 13]"), (is_broken, "KeyError: 'a table")]
+)
+def test_what_cannot_be_looked_at_does_not_hide_the_rest(
+    monkeypatch: pytest.MonkeyPatch, look: Look, said: str
+) -> None:
+    told, code = check(monkeypatch, look, lambda: [DAMAGED])
+    assert f"could not be looked at: {said}" in told
     assert "It is damaged." in told
     assert code == 1
 
