@@ -420,6 +420,12 @@ def _save(process: str, answer: AnswerSoFar) -> bool:
     return bool(is_there)
 
 
+def was_ended(process: str, answer: AnswerSoFar) -> bool:
+    """Whether a row has ended as a process wanted it to, at a try of which it has not heard."""
+    rows = ChatMessage.objects.filter(message_id=answer.message_id, process=process)
+    return rows.filter(state=answer.state, version=answer.version).exists()
+
+
 def beat(process: str, message_ids: Collection[str]) -> None:
     """Say that a process still answers these."""
     rows = ChatMessage.objects.filter(message_id__in=message_ids, state=RUNNING, process=process)

@@ -243,6 +243,9 @@ class Answer:
                 if time.monotonic() >= until:  # it is found without its process later
                     logger.warning("the end of an answer could not be written: %s", error)
                     return True
+            except Exception:  # whatever it is, whoever follows must hear that it is over
+                logger.exception("the end of an answer could not be written")
+                return True
             await asyncio.sleep(SAVE_EVERY_S)
 
     def _tell(self) -> None:
@@ -255,7 +258,10 @@ def _write_end(answer: AnswerSoFar) -> bool:
         **{name: getattr(answer, name) for name in AnswerSoFar.__slots__ if name != "shown"},
         shown=to_stored(answer.text, answer.thinking),
     )
-    return bool(chat_messages.save_answers(PROCESS, [ended]))
+    if chat_messages.save_answers(PROCESS, [ended]):
+        return True
+    # The database may have gone away between its commit and its word of it.
+    return chat_messages.was_ended(PROCESS, ended)
 
 
 class Keeper:

@@ -8,6 +8,10 @@ from django.db import OperationalError
 from inference.chats import answers
 from inference.chats.answers import Answer
 from inference.chats.markdown import render_blocks
+from models_app import chat_messages
+from models_app.chat_messages import NewMessages
+from models_app.models import User
+from tests.conftest import principal_for
 
 
 def growing_answer(text: str) -> Answer:
@@ -35,6 +39,34 @@ async def test_followers_who_ask_together_get_the_same() -> None:
 
     assert first == second
     assert first.blocks == render_blocks(answer.text)
+
+
+@pytest.mark.django_db
+def test_end_of_which_the_database_could_not_tell_is_known(alice: User) -> None:
+    owner = principal_for(alice)
+    new = NewMessages(role="user", text="Hi", process=answers.PROCESS)
+    answer = growing_answer("all of it")
+    answer.message_id = chat_messages.add_messages(owner, new).answer_id
+    answer.state, answer.version = "done", 3
+
+    assert answers._write_end(answer.so_far())
+    assert answers._write_end(answer.so_far())  # its connection was gone behind the commit
+    answer.state = "failed"
+    assert not answers._write_end(answer.so_far())  # somebody else has ended it, or it is gone
+
+
+async def test_answer_ends_also_where_it_cannot_be_rendered(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: object) -> bool:
+        raise RecursionError
+
+    monkeypatch.setattr(answers, "_write_end", fail)
+    answer = growing_answer("all of it")
+    await answer._end("done")
+
+    assert answer.has_ended
+    assert "could not be written" in caplog.text
 
 
 @pytest.mark.parametrize("failures", [0, 2, None], ids=["at once", "later", "never"])
