@@ -12,7 +12,6 @@ from urllib.parse import urlencode
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.test import Client
 
 from inference.fleet import engine_fleet
 from models_app import policy
@@ -180,11 +179,7 @@ def path_of(route: str, parts: dict[str, Any]) -> str:
 def headers_of(people: People, name: str, route: str) -> dict[str, str]:
     if not policy.rule_of(route).is_for_sessions:
         return key_headers(Way.BEARER, people.secrets[name])
-    browser = Client()
-    people.users[name].refresh_from_db()  # their sessions may have been ended
-    browser.force_login(people.users[name])
-    session = browser.cookies["ollamasite_session"].value
-    cookie = f"ollamasite_session={session}; csrftoken={CSRF_TOKEN}"
+    cookie = f"ollamasite_session={people.session(name)}; csrftoken={CSRF_TOKEN}"
     form = "application/x-www-form-urlencoded"
     return {"cookie": cookie, "x-csrftoken": CSRF_TOKEN, "content-type": form}
 

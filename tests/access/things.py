@@ -5,11 +5,13 @@ are for the site what their name says; Outsider is nobody to anybody. Knows no r
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from django.contrib.auth import HASH_SESSION_KEY
 from django.contrib.sessions.backends.db import SessionStore
+from django.test import Client
 from django.utils import timezone
 
 from inference.messages import Priority, QueueState, RunningEntry
@@ -74,6 +76,15 @@ class People:
     secrets: dict[str, str]
     tiny: Path
     digest: str  # of the file
+    browsers: dict[str, Client] = field(default_factory=dict)
+
+    def session(self, name: str) -> str:
+        """Return somebody's session; of one that was ended meanwhile, the next."""
+        user, browser = self.users[name], self.browsers.setdefault(name, Client())
+        user.refresh_from_db()
+        if browser.session.get(HASH_SESSION_KEY) != user.get_session_auth_hash():
+            browser.force_login(user)
+        return browser.cookies["ollamasite_session"].value
 
     def principal(self, name: str) -> Principal:
         """Return somebody as their key makes them."""
