@@ -1,6 +1,7 @@
 """What the node learns of this machine's GPUs, and what its log says where it can use none."""
 
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from inference.messages import Device
 
 def answer(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     """Have another program asked."""
+    monkeypatch.setattr(devices, "_is_for_gpus", lambda: True)
     monkeypatch.setattr(devices, "_COMMAND", (sys.executable, "-I", "-c", code))
 
 
@@ -55,6 +57,29 @@ async def test_crash_of_a_driver_is_a_sentence_in_the_log(
 
     assert await find_devices() == ()
     assert "no model can be run: it was ended by SIGSEGV" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("names", "is_for_gpus"),
+    [
+        (["libggml.so", "libggml-base.so.0", "libggml-cpu.so"], False),
+        (["libggml.so", "libggml-cpu-haswell.so", "libggml-blas.so"], False),
+        (["libggml.so", "libggml-cpu.so", "libggml-cuda.so"], True),
+        (["libggml.dylib", "libggml-metal.dylib"], True),
+        ([], True),
+    ],
+)
+def test_only_a_build_for_gpus_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: list[str], *, is_for_gpus: bool
+) -> None:
+    (tmp_path / "lib").mkdir()
+    for name in names:
+        (tmp_path / "lib" / name).touch()
+    spec = ModuleSpec("llama_cpp", None, is_package=True)
+    spec.submodule_search_locations = [str(tmp_path)]
+    monkeypatch.setattr(devices, "find_spec", {"llama_cpp": spec}.get)
+
+    assert devices._is_for_gpus() is is_for_gpus
 
 
 def test_this_machines_library_is_read() -> None:
