@@ -69,6 +69,9 @@ async def test_answer_ends_also_where_it_cannot_be_rendered(
     assert "could not be written" in caplog.text
 
 
+# Nothing is read or written, but whoever calls the database looks at a connection that other tests
+# may have left on its thread.
+@pytest.mark.django_db
 @pytest.mark.parametrize("failures", [0, 2, None], ids=["at once", "later", "never"])
 async def test_answer_ends_also_where_its_end_cannot_be_written(
     monkeypatch: pytest.MonkeyPatch, failures: int | None
