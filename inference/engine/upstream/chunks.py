@@ -27,10 +27,10 @@ class CompletionDetails(msgspec.Struct, frozen=True):
 
 
 class UsageTold(msgspec.Struct, frozen=True):
-    """What the engine has counted."""
+    """What the engine has counted; None: it does not say."""
 
-    prompt_tokens: Count = 0
-    completion_tokens: Count | None = 0
+    prompt_tokens: Count | None = None
+    completion_tokens: Count | None = None
     prompt_tokens_details: PromptDetails | None = None
     completion_tokens_details: CompletionDetails | None = None
     reasoning_tokens: Count | None = None  # SGLang

@@ -31,7 +31,7 @@ def read_vectors(
     if len(rows) != count or len(widths) != 1 or not 0 < widths.pop() <= _MOST_WIDTH:
         raise failed(upstream, "answered with other vectors than were asked for")
     vectors = tuple(_row(row, is_normal=request.normalize) for row in rows)
-    told = answer.usage.prompt_tokens if answer.usage else 0
+    told = (answer.usage.prompt_tokens or 0) if answer.usage else 0
     tokens = told or sum(map(_tokens_of, request.inputs[first : first + count]))
     return Embedded(request_id=request.request_id, first=first, vectors=vectors), tokens
 

@@ -6,6 +6,7 @@ Only `data` counts; comments and other fields are passed over. Bounded. Sans-IO.
 from typing import Final
 
 MAX_EVENT_BYTES: Final = 4 * 1024 * 1024
+_BOM: Final = "\N{BYTE ORDER MARK}".encode()
 
 
 class EventTooLarge(Exception):
@@ -17,6 +18,7 @@ class EventStream:
 
     def __init__(self) -> None:
         self.count = 0
+        self._is_first = True  # line: it may begin with a byte order mark
         self._line = bytearray()  # the beginning of a line whose end has not come
         self._data: list[bytes] = []
         self._data_bytes = 0
@@ -45,6 +47,8 @@ class EventStream:
         return found
 
     def _take(self, line: bytes, found: list[bytes]) -> None:
+        if self._is_first:
+            line, self._is_first = line.removeprefix(_BOM), False
         if line.startswith(b"data:"):
             data = line[5:].removeprefix(b" ")
             self._data.append(data)

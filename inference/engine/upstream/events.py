@@ -143,15 +143,16 @@ class Reading:
         if chunk.usage is None:
             return
         self._told = chunk.usage
-        self._prompt_tokens = chunk.usage.prompt_tokens
+        if chunk.usage.prompt_tokens is not None:
+            self._prompt_tokens = chunk.usage.prompt_tokens
         if self._kind.sums_usage:
             self._summed_tokens += chunk.usage.completion_tokens or 0
 
     def _answer_tokens(self) -> int:
         """Return how many tokens the answer has so far."""
-        if self._told is None:
-            return self._pieces
-        told = self._told.completion_tokens or 0
+        told = self._told.completion_tokens if self._told else None
+        if told is None:
+            return max(self._summed_tokens, self._pieces)
         if self._kind.sums_usage:
             return max(self._summed_tokens, 0 if self.is_complete else self._pieces)
         return told
@@ -183,15 +184,14 @@ class Reading:
         now_ns = self._clock_ns()
         first_ns = self._first_ns or now_ns
         told = self._told
-        prompt = told.prompt_tokens if told else self._prompt_tokens
         return Usage(
-            prompt_tokens=prompt or estimated_tokens(self._request),
+            prompt_tokens=self._prompt_tokens or estimated_tokens(self._request),
             completion_tokens=self._answer_tokens(),
             cached_tokens=told.cached_tokens if told else 0,
             reasoning_tokens=told.thinking_tokens if told else 0,
             prompt_eval_ns=first_ns - self._begun_ns,
             eval_ns=now_ns - first_ns,
-            is_estimate=told is None,
+            is_estimate=not told or None in {told.prompt_tokens, told.completion_tokens},
         )
 
     # ------------------------------------------------------------ what it says

@@ -140,7 +140,7 @@ async def test_vectors_without_an_end_fail(
         fake_upstream(writes(begun, again=more)) as upstream,
         running() as node,
     ):
-        ref = upstream.ref(**SHORT)
+        ref = upstream.ref(**({} if is_endless else SHORT))
         model = ModelRef(name="m", digest="d" * 64, weights="", upstream=ref)
         options = RunnerOptions(num_ctx=4096)
         node.send(Embed(request_id="e", model=model, runner=options, inputs=("a",)))

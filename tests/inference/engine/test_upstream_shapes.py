@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inference.engine.upstream.chunks import chunk_decoder
+from inference.engine.upstream.event_stream import EventStream
 from inference.engine.upstream.events import Reading
 from inference.engine.upstream.failures import UpstreamError
 from inference.messages import (
@@ -68,6 +69,22 @@ class Shape:
 
 
 SHAPES = [
+    Shape(
+        name="a proxy that tells no counts where they should be",
+        kind="openai",
+        chunks=[
+            delta(content="Hel"),
+            delta("stop", content="lo"),
+            {"choices": [], "usage": {"prompt_tokens": None, "completion_tokens": None}},
+        ],
+        text="Hello",
+    ),
+    Shape(
+        name="a proxy that tells of the prompt alone",
+        kind="openai",
+        chunks=[delta("stop", content="Hello"), {"choices": [], "usage": {"prompt_tokens": 5}}],
+        text="Hello",
+    ),
     Shape(
         name="vLLM: counts with every piece, the last with the reason",
         chunks=[
@@ -493,3 +510,26 @@ def test_log_probabilities_of_every_shape_are_read(
     assert [
         (one.token.decode(), one.logprob, [top.token.decode() for top in one.top]) for one in told
     ] == found
+
+
+def test_an_answer_that_is_not_counted_is_charged_by_its_pieces() -> None:
+    unsaid = Shape(
+        name="",
+        kind="openai",
+        chunks=[
+            delta(content="Hel"),
+            delta("stop", content="lo"),
+            {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": None}},
+        ],
+    )
+    *_, finished = read(unsaid)
+    assert isinstance(finished, Finished)
+    assert (finished.usage.prompt_tokens, finished.usage.completion_tokens) == (5, 2)
+
+
+@pytest.mark.parametrize("size", [1, 2, 1000])
+def test_a_byte_order_mark_costs_no_event(size: int) -> None:
+    stream = EventStream()
+    sent = b"\xef\xbb\xbfdata: a\n\ndata: \xef\xbb\xbfb\n\n"
+    found = [data for at in range(0, len(sent), size) for data in stream.feed(sent[at : at + size])]
+    assert found == [b"a", b"\xef\xbb\xbfb"]
