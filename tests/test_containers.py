@@ -99,6 +99,10 @@ def test_image_has_what_is_copied_by_name_and_nothing_else() -> None:
     assert not {".", ".env", "tests"} & let_in
 
 
+def test_secrets_beside_the_file_are_not_committed() -> None:
+    assert "/.env" in (compose.ROOT / ".gitignore").read_text().splitlines()
+
+
 def test_image_can_back_up_the_database(told: dict[str, Any]) -> None:
     server = re.search(r"postgres:(\d+)", told["services"]["postgres"]["image"])
     finals = re.split(r"^FROM .* AS (?=cuda|cpu)", DOCKERFILE.read_text(), flags=re.MULTILINE)[1:]
