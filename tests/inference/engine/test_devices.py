@@ -1,16 +1,21 @@
 """What the node learns of this machine's GPUs, and what its log says where it can use none."""
 
+import asyncio
 import sys
+from contextlib import suppress
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
 
+from inference import probe
 from inference.engine import devices
+from inference.engine.config import EngineConfig
 from inference.engine.devices import find_devices
 from inference.engine.llama import backend
 from inference.engine.llama import devices as llama_devices
 from inference.engine.runner_messages import FoundDevices
+from inference.engine.server import serve
 from inference.messages import Device
 
 
@@ -80,6 +85,42 @@ def test_only_a_build_for_gpus_is_asked(
     monkeypatch.setattr(devices, "find_spec", {"llama_cpp": spec}.get)
 
     assert devices._is_for_gpus() is is_for_gpus
+
+
+async def test_node_of_the_site_itself_reports_what_it_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer(monkeypatch, """print('{"devices": [{"name": "L40S"}]}')""")
+    stopping, path = asyncio.Event(), tmp_path / "e.sock"
+    serving = asyncio.create_task(
+        serve(EngineConfig(socket_path=path, blobs_dir=tmp_path), stopping)
+    )
+    try:
+        async with asyncio.timeout(60):
+            found: tuple[Device, ...] = ()
+            while not found:
+                await asyncio.sleep(0.05)
+                with suppress(probe.NodeProblem):  # it does not listen yet
+                    found = await probe.devices_of(path, timeout_s=30)
+    finally:
+        stopping.set()
+        await serving
+
+    assert found == (Device(name="L40S"),)
+
+
+async def test_node_that_stops_while_it_looks_ends_that_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer(monkeypatch, f"open({str(tmp_path / 'asked')!r}, 'w'); import time; time.sleep(600)")
+    stopping = asyncio.Event()
+    config = EngineConfig(socket_path=tmp_path / "e.sock", blobs_dir=tmp_path)
+    serving = asyncio.create_task(serve(config, stopping))
+    async with asyncio.timeout(60):
+        while not (tmp_path / "asked").exists():
+            await asyncio.sleep(0.05)
+        stopping.set()
+        await serving
 
 
 def test_this_machines_library_is_read() -> None:
