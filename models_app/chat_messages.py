@@ -31,6 +31,8 @@ MAX_CHATS: Final = 5_000
 MAX_RUNNING: Final = 8
 # How long a process may be silent before its answers are taken for lost.
 SILENCE_S: Final = 10.0
+# Further ahead than clocks of a site's machines are: it was set back since that beat.
+_AHEAD_S: Final = 60.0
 RUNNING: Final = "running"
 INTERRUPTED: Final = "interrupted"
 _INTERRUPTED_TEXT: Final = (
@@ -281,13 +283,19 @@ def _own_messages(principal: Principal, message_id: str) -> QuerySet[ChatMessage
 
 def _end_lost(rows: Iterable[ChatMessage]) -> None:
     """End those whose process is gone, with the text that it has saved."""
-    oldest = timezone.now() - timedelta(seconds=SILENCE_S)
+    oldest, newest = _lively()
     for row in rows:
-        if row.state != RUNNING or (row.beat_at and row.beat_at > oldest):
+        if row.state != RUNNING or (row.beat_at and oldest < row.beat_at < newest):
             continue
         lost = ChatMessage.objects.filter(pk=row.pk, state=RUNNING, beat_at=row.beat_at)
         lost.update(state=INTERRUPTED, error=_INTERRUPTED_TEXT, version=F("version") + 1)
         row.refresh_from_db()
+
+
+def _lively() -> tuple[datetime, datetime]:
+    """Return between which times a process that lives has beaten last."""
+    now = timezone.now()
+    return now - timedelta(seconds=SILENCE_S), now + timedelta(seconds=_AHEAD_S)
 
 
 # ------------------------------------------------------------------ asking
@@ -334,9 +342,8 @@ def _require_room(principal: Principal, new: NewMessages) -> None:
     if not new.chat_id and own.count() >= MAX_CHATS:
         raise ChatsFull(f"you have {MAX_CHATS} chats, which are the most: delete some first")
     chats.require_space(principal, new.size_bytes + new.settings.size_bytes)
-    oldest = timezone.now() - timedelta(seconds=SILENCE_S)
     running = ChatMessage.objects.filter(
-        state=RUNNING, chat__owner_id=principal.user_id, beat_at__gt=oldest
+        state=RUNNING, chat__owner_id=principal.user_id, beat_at__range=_lively()
     )
     if running.count() >= MAX_RUNNING:
         raise TooManyAnswers(f"{MAX_RUNNING} answers are being written already: wait for one")

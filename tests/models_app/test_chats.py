@@ -318,9 +318,16 @@ def test_number_of_running_answers_is_bounded(owner: Principal, stranger: Princi
     ask(owner)
 
 
-def test_lost_answers_do_not_count_and_end_when_they_are_seen(owner: Principal) -> None:
+@pytest.mark.parametrize(
+    "since",
+    [timedelta(seconds=chat_messages.SILENCE_S + 1), -timedelta(hours=1)],
+    ids=["silent", "the clock was set back"],
+)
+def test_lost_answers_do_not_count_and_end_when_they_are_seen(
+    owner: Principal, since: timedelta
+) -> None:
     running = [ask(owner) for _ in range(chat_messages.MAX_RUNNING)]
-    long_ago = timezone.now() - timedelta(seconds=chat_messages.SILENCE_S + 1)
+    long_ago = timezone.now() - since
     ChatMessage.objects.filter(state="running").update(beat_at=long_ago, text="So far")
     ask(owner)
     _, branch = chat_messages.read_branch(owner, running[0].chat_id)
