@@ -157,7 +157,7 @@ def test_only_the_proxy_is_believed_and_reached(told: dict[str, Any]) -> None:
     assert {name for name, service in services.items() if "ports" in service} == {"proxy"}
     assert told["networks"]["inside"]["internal"] is True
     at_inside = {name for name, service in services.items() if "inside" in service["networks"]}
-    # Redis has no password: nobody reaches it who has not the site's secrets anyhow.
+    # Nobody reaches the stores who has not the site's secrets anyhow.
     assert at_inside == {"postgres", "redis", "migrate", "web-1", "web-2", "worker"}
     assert services["redis"]["networks"] == services["postgres"]["networks"] == ["inside"]
     at_edge = {name for name, service in services.items() if "edge" in service["networks"]}
