@@ -449,6 +449,8 @@ class Load:
 @pytest.mark.parametrize("name", ["web-1", "web-2", "worker", "inference"])
 def test_no_request_is_lost_by_a_restart(site: Site, name: str) -> None:
     processes = site.processes
+    # One that is told to go while it still starts has no handler yet, and its exit code says so.
+    wait_for(lambda: processes.is_healthy(name), LIMIT_S)
     with Load(site) as load:
         load.grow(10)
         code = processes.stop(name)
