@@ -49,12 +49,12 @@ $(CLIENTS_STAMP): pyproject.toml $(JS_CLIENT)/package.json $(STAMP)
 	touch $@
 
 test: install $(CLIENTS_STAMP) ## Run every test
-	$(BIN)/python -m pytest -m "not slow" -q -n 2 --dist worksteal --durations=15
+	$(BIN)/python -m pytest -m "not slow" -q -n 3 --dist worksteal --durations=15
 	$(BIN)/python -m pytest -m "slow and beside" -q -n 4 --dist loadfile --no-loadscope-reorder --durations=25
 	$(BIN)/python -m pytest -m "slow and not beside" --durations=15
 
 test-postgres: install $(CLIENTS_STAMP) ## Run what depends on the database on a PostgreSQL that is started for it
-	$(BIN)/python -m pytest -p tests.postgres -m "not slow" -q -n 2 --dist worksteal --durations=15
+	$(BIN)/python -m pytest -p tests.postgres -m "not slow" -q -n 3 --dist worksteal --durations=15
 	$(BIN)/python -m pytest -p tests.postgres -m "slow and beside" -q -n 4 --dist loadfile --no-loadscope-reorder --durations=25
 	$(BIN)/python -m pytest -p tests.postgres -m "slow and not beside" --durations=15
 
@@ -71,12 +71,12 @@ test-images: install ## Build the CPU image and run all of docker-compose.yml; w
 	$(BIN)/python -m pytest tests/images -m images -p no:randomly -x --durations=0
 
 coverage: install $(CLIENTS_STAMP) ## Run every test and print the coverage; takes half as long again
-	$(BIN)/python -m pytest -m "not slow" -q -n 2 --dist worksteal --cov --cov-report=
+	$(BIN)/python -m pytest -m "not slow" -q -n 3 --dist worksteal --cov --cov-report=
 	$(BIN)/python -m pytest -m "slow and beside" -q -n 4 --dist loadfile --no-loadscope-reorder --cov --cov-append --cov-report=
 	$(BIN)/python -m pytest -m "slow and not beside" --cov --cov-append --cov-report=term
 
 check: static ## Everything that must hold before a commit: what `static` looks at, and the fast tests
-	$(BIN)/python -m pytest -m "not slow" -q -n 2 --dist worksteal --durations=15
+	$(BIN)/python -m pytest -m "not slow" -q -n 3 --dist worksteal --durations=15
 
 static: lint types ## Check format, lint rules, types, imports and migrations, without a test
 	$(DUMMY_SETTINGS) $(BIN)/ollamasite makemigrations --check --dry-run
