@@ -50,12 +50,12 @@ $(CLIENTS_STAMP): pyproject.toml $(JS_CLIENT)/package.json $(STAMP)
 
 test: install $(CLIENTS_STAMP) ## Run every test
 	$(BIN)/python -m pytest -m "not slow" -q -n 3 --dist worksteal --durations=15
-	$(BIN)/python -m pytest -m "slow and beside" -q -n 4 --dist loadfile --no-loadscope-reorder --durations=25
+	$(BIN)/python -m pytest -m "slow and beside" -q -n 3 --dist loadfile --no-loadscope-reorder --durations=25
 	$(BIN)/python -m pytest -m "slow and not beside" --durations=15
 
 test-postgres: install $(CLIENTS_STAMP) ## Run what depends on the database on a PostgreSQL that is started for it
 	$(BIN)/python -m pytest -p tests.postgres -m "not slow" -q -n 3 --dist worksteal --durations=15
-	$(BIN)/python -m pytest -p tests.postgres -m "slow and beside" -q -n 4 --dist loadfile --no-loadscope-reorder --durations=25
+	$(BIN)/python -m pytest -p tests.postgres -m "slow and beside" -q -n 3 --dist loadfile --no-loadscope-reorder --durations=25
 	$(BIN)/python -m pytest -p tests.postgres -m "slow and not beside" --durations=15
 
 test-load: install ## 500 streams, 1,000 idle WebSockets, nothing left of a thousand requests; prints what each costs
@@ -72,7 +72,7 @@ test-images: install ## Build the CPU image and run all of docker-compose.yml; w
 
 coverage: install $(CLIENTS_STAMP) ## Run every test and print the coverage; takes half as long again
 	$(BIN)/python -m pytest -m "not slow" -q -n 3 --dist worksteal --cov --cov-report=
-	$(BIN)/python -m pytest -m "slow and beside" -q -n 4 --dist loadfile --no-loadscope-reorder --cov --cov-append --cov-report=
+	$(BIN)/python -m pytest -m "slow and beside" -q -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-append --cov-report=
 	$(BIN)/python -m pytest -m "slow and not beside" --cov --cov-append --cov-report=term
 
 check: static ## Everything that must hold before a commit: what `static` looks at, and the fast tests

@@ -424,15 +424,16 @@ def test_a_model_is_made_of_one_that_the_engine_serves(place: Place) -> None:
 
 
 def test_an_engine_has_two_at_a_time_over_its_models_in_fair_turns(place: Place) -> None:
-    def ask(user: str, model: str) -> float:
-        options = {"num_predict": 8, "temperature": 0}
+    def ask(user: str, model: str, tokens: int = 8) -> float:
+        options = {"num_predict": tokens, "temperature": 0}
         place.ollama(user).generate(model, COUNT, raw=True, options=options)
         return time.monotonic()
 
     most_busy = 0
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         models = ("far-chat", "far-tools", "far-thinks") * 2
-        heavy = [pool.submit(ask, "heavy", model) for model in models]
+        # Long enough that a busy machine gets the others' requests in before these are over.
+        heavy = [pool.submit(ask, "heavy", model, 50) for model in models]
         # Two of them run and the others wait when the rest come.
         wait_for(lambda: any(future.done() for future in heavy), PATIENCE_S)
         lights = zip(("light1", "light2", "light3"), models, strict=False)

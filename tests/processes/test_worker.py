@@ -32,6 +32,7 @@ recovery.keep_recovering = lambda *_: None  # no chores: the one child is for th
 
 @app.task(name="tests.sleep")
 def sleep(seconds):
+    print("has begun")
     time.sleep(seconds)
     return "slept"
 
@@ -115,6 +116,8 @@ def worker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Worker]:
 @pytest.mark.parametrize("worker", ["30s"], indirect=True)
 def test_running_job_is_finished_before_the_worker_stops(worker: Worker) -> None:
     job_id = worker.begin_job(1.0)
+    # What a child has been given and not begun goes back into the queue.
+    wait_for(lambda: "has begun" in worker.output, 120)
 
     assert worker.stop() == 0
     assert b'"slept"' in (worker.redis.get(f"celery-task-meta-{job_id}") or b"")
