@@ -77,9 +77,11 @@ def test_key_is_made_copied_used_rotated_and_revoked(site: ServedSite, chromium:
         visit.check()
         page.get_by_role("button", name="Revoke the key").click()
         expect(page.get_by_text("The key is revoked")).to_be_visible()
-        revoked_s = time.monotonic()
+        revoked_s = asked_s = time.monotonic()
         while answers_to(site, second):
-            assert time.monotonic() - revoked_s < 1
+            # However long the answer took: it was let in within a second.
+            assert asked_s - revoked_s < 1
+            asked_s = time.monotonic()
         assert answers_to(site, first)
 
 

@@ -153,11 +153,9 @@ def test_process_that_is_told_to_go_ends_its_answers(leaving: Web, staying: Web)
         message = begin(here)["message"]
         leaving.process.send_signal(signal.SIGTERM)
         assert leaving.process.wait(30) == 0
-        began = time.monotonic()
         follow(there, message)
         end = ended(there)
 
-    assert time.monotonic() - began < 5  # it has not been found lost
-    assert end["state"] == "failed"
+    assert end["state"] == "failed"  # "interrupted" is what has been found lost
     assert "shutting down" in end["error"]
     assert end["html"].count("word ") > 100
