@@ -41,6 +41,7 @@ def live_site(folder: Path) -> Iterator[LiveSite]:
     digest = copy_prepared(Kind.CATALOGUE, folder).digest
     environ = os.environ | database_settings(folder)
     environ |= {"OLLAMASITE_DATA_DIR": str(folder), "OLLAMASITE_LOG_LEVEL": "WARNING"}
+    environ |= {"OLLAMASITE_SIGN_INS_PER_MINUTE": "0"}  # every test signs in anew
     site = LiveSite(free_port())
     with _node_in_thread(folder / "run" / "engine.sock", digest):
         command = _command("ollamasite", "web", "--host", "127.0.0.1", "--port", str(site.port))

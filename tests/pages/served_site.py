@@ -78,7 +78,11 @@ def served_site(data_dir: Path) -> Iterator[ServedSite]:
     registry_port = free_port()
     registries = f"registry.ollama.ai,hf.co,http://127.0.0.1:{registry_port}"
     copy_prepared(Kind.PEOPLE, data_dir)
-    running = RunningSite(data_dir, settings={"OLLAMASITE_ALLOWED_REGISTRIES": registries})
+    settings = {
+        "OLLAMASITE_ALLOWED_REGISTRIES": registries,
+        "OLLAMASITE_SIGN_INS_PER_MINUTE": "0",  # tests are quicker than people
+    }
+    running = RunningSite(data_dir, settings=settings)
     try:
         running.wait_until_started()
         site = ServedSite(running, registry_port)
