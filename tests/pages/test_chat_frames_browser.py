@@ -48,12 +48,12 @@ class Server:
             page.wait_for_timeout(50)
         raise AssertionError(self.heard)
 
-    def start(self, page: Page, message: str = ANSWER) -> None:
+    def start(self, page: Page, message: str = ANSWER, **fields: Any) -> None:
         """Begin to answer the question that the page asks now."""
         asked = self.next(page, "ask")
         articles = [
             shown(id=QUESTION + message, role="user", text=asked["text"]),
-            shown(id=message, state="running"),
+            shown(id=message, state="running", **fields),
         ]
         html = "".join(articles)
         fields = {"chat": None, "title": "", "question": QUESTION, "message": message}
@@ -111,6 +111,35 @@ def test_waiting_is_told_as_a_place_in_the_queue(served: ServedSite, chromium: C
         server.grow(1, blocks=["<p>Hello</p>"])
         expect(visit.page.get_by_text("Number 3 in the queue")).to_be_hidden()
         expect(visit.page.locator(".turn-live")).to_have_text("12.3 tokens/s, 1 tokens")
+
+
+@pytest.mark.parametrize("model", ["smollm2:135m", "a-model-whose-name/is-wider-than-a-phone:q4"])
+def test_first_words_stand_where_the_waiting_stood(
+    served: ServedSite, chromium: Chromium, model: str
+) -> None:
+    for visit, server in talk(served, chromium):
+        page = visit.page
+
+        def top(selector: str, page: Page = page) -> float:
+            box = page.locator(selector).bounding_box()
+            assert box is not None
+            return box["y"]
+
+        server.start(page, model_name=model)
+        expect(page.locator(".turn-assistant")).to_be_visible()
+        tops = [top(".blocks")]
+        server.tell("waiting", message=ANSWER, position=1, reason="parallel_limit")
+        expect(page.locator(".turn-waiting")).to_have_text("Number 1 in the queue: parallel limit")
+        expect(page.locator(".blocks")).to_be_hidden()
+        tops.append(top(".turn-waiting"))
+        server.grow(1000, blocks=["<p>Hello</p>"])
+        expect(page.locator(".turn-live")).to_have_text("12.3 tokens/s, 1000 tokens")
+        tops.append(top(".blocks"))
+        visit.check()
+        server.end(model_name=model, html_blocks=as_safe(["<p>Hello</p>"]), text="Hello")
+        expect(page.locator(".turn-live")).to_be_empty()
+        tops.append(top(".blocks"))
+        assert max(tops) - min(tops) < 1, tops
 
 
 def test_only_blocks_that_changed_are_replaced(served: ServedSite, chromium: Chromium) -> None:
