@@ -27,7 +27,7 @@ def chat(
 
 def wait_until_ready(page: Page) -> None:
     """Wait until the page's script listens; until then Enter is a key like others."""
-    expect(page.locator("#chat[data-ready]")).to_be_visible(timeout=30_000)
+    expect(page.locator("#chat[data-ready]")).to_be_visible()
 
 
 def ask(page: Page, text: str, tokens: int = SHORT) -> Locator:

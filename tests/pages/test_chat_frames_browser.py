@@ -40,7 +40,7 @@ class Server:
 
     def next(self, page: Page, kind: str) -> dict[str, Any]:
         """Wait for the page to say something of a kind."""
-        for _ in range(100):
+        for _ in range(600):
             found = [frame for frame in self.heard if frame["type"] == kind]
             if found:
                 self.heard.clear()

@@ -15,7 +15,10 @@ from tests.pages.catalogue import PASSWORD
 HEADLESS: Final = Path("/usr/bin/chromium-headless-shell")
 CHROMIUM: Final = Path("/usr/bin/chromium")
 CONTRAST: Final = Path(__file__).with_name("contrast.js").read_text()
+# How long a page may take for what it is waited for, beside other tests and on a slow machine.
+PATIENCE_MS: Final = 30_000
 _SETTLES_MS: Final = 3000
+expect.set_options(timeout=PATIENCE_MS)
 
 
 class Look(NamedTuple):
@@ -140,7 +143,7 @@ def _told(message: ConsoleMessage) -> str:
 def open_visit(opener: Opener, site: Site, **options: Any) -> Iterator[Visit]:
     """Open a tab; `options` are those of a browser context."""
     context = opener.new_context(**options)
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(PATIENCE_MS)
     visit = Visit(context.new_page(), site)
     visit.listen()
     yield visit

@@ -39,7 +39,7 @@ from inference.messages import (
 )
 from ollamasite.errors import ServiceError
 from registry.gguf import read_gguf
-from tests.gguf_files import write_tiny_model
+from tests.gguf_files import EOS_TOKEN, write_tiny_model
 from tests.registry.spoilt_files import readable_copies
 
 pytestmark = [pytest.mark.slow, pytest.mark.beside]
@@ -107,6 +107,13 @@ def _generate(model: ModelRef, text: str = "hello", **sampling: object) -> Gener
     )
 
 
+def _endless(model: ModelRef, seed: int, user: str = "") -> Generate:
+    """Ask for words that never end before there are 450 of them."""
+    never = ((EOS_TOKEN, -1000.0),)
+    request = _generate(model, num_predict=450, temperature=2.0, seed=seed, logit_bias=never)
+    return structs.replace(request, user=user)
+
+
 def _runner_pids() -> list[int]:
     children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
     return [
@@ -162,8 +169,7 @@ async def test_killing_the_runner_fails_its_requests_and_the_next_works(engine: 
     model = engine.model()
     await engine.collect(_generate(model))
     [pid] = _runner_pids()
-    endless = _generate(model, num_predict=400, temperature=1.5, seed=1)
-    stream = await engine.client.submit(endless)
+    stream = await engine.client.submit(_endless(model, 1))
     async for _event in stream:
         os.kill(pid, signal.SIGKILL)
         break
@@ -219,8 +225,7 @@ async def test_a_missing_file_is_an_error(engine: Engine) -> None:
 async def test_a_caller_who_leaves_frees_the_slot(engine: Engine) -> None:
     model = engine.model()
     streams = [
-        await engine.client.submit(_generate(model, num_predict=450, temperature=2.0, seed=n))
-        for n in range(engine.config.parallel)
+        await engine.client.submit(_endless(model, n)) for n in range(engine.config.parallel)
     ]
     async for _event in streams[0]:
         break
@@ -317,7 +322,7 @@ async def test_losing_the_node_fails_what_was_open(tmp_path: Path) -> None:
     await asyncio.sleep(0)
     model = engine.model()
     await engine.collect(_generate(model))
-    stream = await engine.client.submit(_generate(model, num_predict=450, temperature=2.0, seed=7))
+    stream = await engine.client.submit(_endless(model, 7))
     with pytest.raises((errors.EngineUnavailable, errors.RunnerCrashed)):
         async for _event in stream:
             engine.stopping.set()
@@ -344,15 +349,10 @@ async def _started(tmp_path: Path, **settings: object) -> Engine:
     return engine
 
 
-def _endless(model: ModelRef, user: str, seed: int) -> Generate:
-    request = _generate(model, num_predict=450, temperature=2.0, seed=seed)
-    return structs.replace(request, user=user)
-
-
 async def test_a_runner_that_hangs_is_killed_and_replaced(tmp_path: Path) -> None:
     engine = await _started(tmp_path, watchdog_s=1.0)
     model = engine.model()
-    stream = await engine.client.submit(_endless(model, "alice", 1))
+    stream = await engine.client.submit(_endless(model, 1, "alice"))
     async for _event in stream:
         [pid] = _runner_pids()
         os.kill(pid, signal.SIGSTOP)
@@ -426,7 +426,7 @@ async def test_a_short_question_does_not_wait_for_a_hogs_long_answers(tmp_path: 
     engine = await _started(tmp_path, parallel=2)
     model = engine.model()
     await engine.collect(_generate(model))
-    hogs = [await engine.client.submit(_endless(model, "hog", seed)) for seed in range(8)]
+    hogs = [await engine.client.submit(_endless(model, seed, "hog")) for seed in range(8)]
     tasks = [asyncio.create_task(_drained(hog)) for hog in hogs]
     await engine.collect(structs.replace(_generate(model), user="polite"))
     assert not any(task.done() for task in tasks[2:]), "the hog's third answer was not waited for"
@@ -442,10 +442,10 @@ async def _drained(stream: EngineStream) -> None:
 async def test_the_queue_tells_who_waits(tmp_path: Path) -> None:
     engine = await _started(tmp_path, parallel=1)
     model = engine.model()
-    first = await engine.client.submit(_endless(model, "alice", 1))
+    first = await engine.client.submit(_endless(model, 1, "alice"))
     async for _event in first:
         break
-    second = await engine.client.submit(_endless(model, "alice", 2))
+    second = await engine.client.submit(_endless(model, 2, "alice"))
     state = await engine.client.get_queue()
     assert [(entry.user, entry.reason) for entry in state.entries] == [
         ("alice", "waiting for a slot")
@@ -487,9 +487,9 @@ async def test_a_request_that_comes_again_by_another_connection_is_answered_ther
     """A web process sends it again when it has lost a connection that the node believes in."""
     model = engine.model()
     await engine.collect(_generate(model))
-    for num_predict in (200, 0):  # one that runs, and one that waits behind four that do
-        busy = [await engine.client.submit(_generate(model, num_predict=200)) for _ in range(4)]
-        request = _generate(model, num_predict=num_predict or 8)
+    # One that runs, and one that waits behind four that do.
+    for request in (_endless(model, 1), _generate(model)):
+        busy = [await engine.client.submit(_endless(model, seed)) for seed in range(4)]
         first = await engine.client.submit(request)
         other = EngineClient(engine.config.socket_path)
         second = await other.submit(request)
@@ -514,7 +514,7 @@ async def test_a_request_that_waits_for_its_first_copy_can_be_given_up(
 ) -> None:
     """Its runner stands still, so the first copy cannot end before the second is given up."""
     model = engine.model()
-    request = _endless(model, "alice", 1)
+    request = _endless(model, 1, "alice")
     first = await engine.client.submit(request)
     async for _event in first:
         break
