@@ -51,7 +51,7 @@ from inference.messages import (
 from ollamasite.errors import BodyTooLarge
 from tests.fakes.connection import WireConnection
 from tests.fakes.engine import MISSING_WEIGHTS, running_node
-from tests.gguf_files import write_tiny_model
+from tests.gguf_files import EOS_TOKEN, write_tiny_model
 
 THINKING_TEMPLATE = (
     "{{ range .Messages }}{{ .Role }}: {{ if .Thinking }}<think>{{ .Thinking }}</think>{{ end }}"
@@ -122,7 +122,8 @@ def asked(engine: EngineUnderTest, request_id: str = "r1", **changes: Any) -> Ge
 
 
 def endless(engine: EngineUnderTest, request_id: str = "r1") -> Generate:
-    sampling = Sampling(num_predict=100_000, seed=1, temperature=0.8)
+    never = ((EOS_TOKEN, -1000.0),)
+    sampling = Sampling(num_predict=100_000, seed=1, temperature=0.8, logit_bias=never)
     runner = RunnerOptions(num_ctx=256)
     return asked(engine, request_id, sampling=sampling, runner=runner)
 
