@@ -21,6 +21,7 @@ from django.db.models.signals import post_migrate
 from django.test import AsyncClient, TransactionTestCase, override_settings
 from pytest_django.fixtures import Settings
 
+from inference import client as engine_client
 from inference import roster
 from models_app import key_uses, ledger_writer, principal_cache
 from models_app.accounts import create_user
@@ -162,6 +163,14 @@ def _nothing_survives_a_power_cut() -> Iterator[None]:
     """No test waits for the disk; making a model for one would do so a dozen times."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_heartbeats() -> Iterator[None]:
+    """What is to be brought about by an event is not brought about by a heartbeat soon after."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine_client, "HEARTBEAT_S", 3600.0)
         yield
 
 

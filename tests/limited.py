@@ -11,7 +11,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from models_app import limit_book, limits
+from models_app import limit_book, limit_store, limits
 from models_app.limit_book import RuleBook
 from models_app.limit_store import no_past
 from ollamasite import redis_server
@@ -57,6 +57,8 @@ async def set_limits(
     settings.REDIS_URL = redis_url
     limit_book._known.keep(RuleBook())
     monkeypatch.setattr(limits, "_past_of", no_past)
+    # Of a Redis that has its turn late on a busy machine.
+    monkeypatch.setattr(limit_store, "_TIMEOUT_S", 30.0)
 
     def set_them(
         *,
@@ -77,7 +79,7 @@ async def set_limits(
 
 
 def _wait_for(socket: Path) -> None:
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + 60
     while True:
         try:
             with Redis(unix_socket_path=str(socket)) as client:

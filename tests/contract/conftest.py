@@ -17,7 +17,7 @@ from models_app.keys import create_key
 from models_app.models import User
 from models_app.policy import Access, rule_of
 from tests.conftest import MakeModel
-from tests.fakes.engine import SOON_S, FakeNode, running_node
+from tests.fakes.engine import PATIENCE_S, FakeNode, running_node
 from tests.fakes.http import AsgiClient
 from tests.inference.conftest import (
     api,
@@ -55,7 +55,7 @@ class RunningSite:
     node: FakeNode
     loop: asyncio.AbstractEventLoop
 
-    def wait_for(self, kind: Any, *, timeout_s: float = SOON_S) -> Any:
+    def wait_for(self, kind: Any, *, timeout_s: float = PATIENCE_S) -> Any:
         """Wait until the engine got a frame of a kind."""
         waiting = self.node.wait_for(kind, timeout_s=timeout_s)
         return asyncio.run_coroutine_threadsafe(waiting, self.loop).result(timeout_s + 1)
@@ -133,10 +133,10 @@ def site(transactional_db: None, settings: Any, alice: User, model: str) -> Iter
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
-    running, loop = ready.result(10)
+    running, loop = ready.result(60)
     port = listener.getsockname()[1]
     yield RunningSite(f"http://127.0.0.1:{port}", create_key(alice, "client")[1], running, loop)
     loop.call_soon_threadsafe(server.leave)
-    thread.join(20)
+    thread.join(60)
     listener.close()
     assert not thread.is_alive()

@@ -24,7 +24,7 @@ from inference.messages import (
 class WireConnection:
     """One connection to a node; every wait ends after `timeout_s`."""
 
-    def __init__(self, socket_path: Path, *, timeout_s: float = 20.0) -> None:
+    def __init__(self, socket_path: Path, *, timeout_s: float = 60.0) -> None:
         self._socket_path = socket_path
         self._timeout_s = timeout_s
         self._decoder: FrameDecoder[Wire] = FrameDecoder(FromNode)

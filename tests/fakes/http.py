@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-LEAVE_TIMEOUT_S = 20.0
-ANSWER_TIMEOUT_S = 20.0
+LEAVE_TIMEOUT_S = 60.0
+ANSWER_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,19 @@ class Call:
             while text.encode() not in b"".join(self.chunks):
                 self._news.clear()
                 await self._news.wait()
+
+    async def wait_for_start(self) -> None:
+        """Wait until the answer's status has been sent."""
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            while not self._sent:
+                self._news.clear()
+                await self._news.wait()
+
+    async def wait_until_body_is_taken(self) -> None:
+        """Wait until what there is of the body has been read."""
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            while not self._incoming.empty():
+                await asyncio.sleep(0.005)
 
     @property
     def chunks(self) -> tuple[bytes, ...]:

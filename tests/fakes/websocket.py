@@ -33,7 +33,7 @@ class Socket:
         await self.wire.send_to(text_data=json.dumps(message))
 
     async def receive(self) -> Any:
-        return json.loads(await self.wire.receive_from(timeout=20))
+        return json.loads(await self.wire.receive_from(timeout=60))
 
     async def receive_until(self, *kinds: str) -> list[Any]:
         messages = [await self.receive()]
@@ -42,8 +42,8 @@ class Socket:
         return messages
 
     async def close_code(self) -> Any:
-        event = await self.wire.receive_output(timeout=20)
+        event = await self.wire.receive_output(timeout=60)
         assert event["type"] == "websocket.close", event
         # Whoever has been told goes; a socket that is left to the garbage fails another test.
-        await self.wire.disconnect(timeout=20)
+        await self.wire.disconnect(timeout=60)
         return event["code"]

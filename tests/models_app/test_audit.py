@@ -229,7 +229,7 @@ def test_acts_at_the_same_time_get_places_of_their_own(transactional_db: None) -
 
     def act() -> None:
         try:
-            together.wait(timeout=10)
+            together.wait(timeout=60)
             for _ in range(5):
                 audit.record("key.create", by=None)
         except Exception as error:  # noqa: BLE001 - told by the test's thread
@@ -241,7 +241,7 @@ def test_acts_at_the_same_time_get_places_of_their_own(transactional_db: None) -
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=120)
 
     assert failures == []
     assert verify().fault == ""
@@ -264,7 +264,7 @@ def at_once(*doing: Callable[[], object]) -> list[BaseException]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=120)
     return failures
 
 
@@ -274,7 +274,7 @@ def test_acts_that_cross_do_not_wait_for_each_other(alice: User, bob: User, admi
 
     def often(what: Callable[[str], object]) -> Callable[[], None]:
         def do() -> None:
-            together.wait(timeout=10)
+            together.wait(timeout=60)
             for turn in range(6):
                 what(f"{threading.get_ident()}-{turn}")
 
@@ -314,7 +314,7 @@ def test_act_does_not_wait_for_a_row_that_it_names_when_it_has_its_place(
             audit.record("user.change", by=None)
 
     def name_bob() -> None:
-        is_held.wait(timeout=10)
+        is_held.wait(timeout=60)
         with audit.act():
             Membership.objects.create(team=team, user_id=bob.pk)
             audit.record("team.member", by=None)

@@ -103,8 +103,8 @@ def test_patterns_within_others_are_known(
 
 
 def test_worst_pattern_ends_soon() -> None:
-    began = time.monotonic()
+    began = time.thread_time()
     for _ in range(100):
         assert not re.search(regex_of("*a*b"), "a" * 80)
 
-    assert time.monotonic() - began < 5
+    assert time.thread_time() - began < 5

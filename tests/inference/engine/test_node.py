@@ -18,7 +18,6 @@ from inference.engine import machine
 from inference.engine.config import EngineConfig
 from inference.engine.server import serve
 from inference.engine.thread_memo import ThreadMemo
-from inference.engine_stream import EngineStream
 from inference.messages import (
     DoneReason,
     Embed,
@@ -107,11 +106,16 @@ def _generate(model: ModelRef, text: str = "hello", **sampling: object) -> Gener
     )
 
 
-def _endless(model: ModelRef, seed: int, user: str = "") -> Generate:
-    """Ask for words that never end before there are 450 of them."""
+def _endless(model: ModelRef, seed: int, user: str = "", *, tokens: int = 100_000) -> Generate:
+    """Ask for words that never end before there are so many of them."""
     never = ((EOS_TOKEN, -1000.0),)
-    request = _generate(model, num_predict=450, temperature=2.0, seed=seed, logit_bias=never)
+    request = _generate(model, num_predict=tokens, temperature=2.0, seed=seed, logit_bias=never)
     return structs.replace(request, user=user)
+
+
+def _long(model: ModelRef, seed: int, user: str = "") -> Generate:
+    """Ask for words whose end can be waited for."""
+    return _endless(model, seed, user, tokens=450)
 
 
 def _runner_pids() -> list[int]:
@@ -140,7 +144,7 @@ async def test_a_request_loads_its_model_and_is_answered(engine: Engine) -> None
     assert loaded.context_length == 512
     assert loaded.size_bytes > 100_000
     assert loaded.expires_in_s is not None
-    assert 290 < loaded.expires_in_s <= 300
+    assert 200 < loaded.expires_in_s <= 300
 
 
 async def test_the_context_that_a_chat_model_embeds_with_counts_as_its_memory(
@@ -231,7 +235,7 @@ async def test_a_caller_who_leaves_frees_the_slot(engine: Engine) -> None:
         break
     for stream in streams:
         stream.close()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert (await engine.collect(_generate(model)))[0]
 
 
@@ -350,7 +354,7 @@ async def _started(tmp_path: Path, **settings: object) -> Engine:
 
 
 async def test_a_runner_that_hangs_is_killed_and_replaced(tmp_path: Path) -> None:
-    engine = await _started(tmp_path, watchdog_s=1.0)
+    engine = await _started(tmp_path, watchdog_s=4.0)
     model = engine.model()
     stream = await engine.client.submit(_endless(model, 1, "alice"))
     async for _event in stream:
@@ -367,11 +371,11 @@ async def test_a_runner_that_hangs_is_killed_and_replaced(tmp_path: Path) -> Non
 
 
 async def test_an_idle_runner_is_not_taken_for_a_hanging_one(tmp_path: Path) -> None:
-    engine = await _started(tmp_path, watchdog_s=1.0)
+    engine = await _started(tmp_path, watchdog_s=4.0)
     model = engine.model()
     await engine.collect(_generate(model))
     before = _runner_pids()
-    await asyncio.sleep(2.5)
+    await asyncio.sleep(6)
     await engine.collect(_generate(model))
     assert _runner_pids() == before
     await engine.stop()
@@ -427,16 +431,11 @@ async def test_a_short_question_does_not_wait_for_a_hogs_long_answers(tmp_path: 
     model = engine.model()
     await engine.collect(_generate(model))
     hogs = [await engine.client.submit(_endless(model, seed, "hog")) for seed in range(8)]
-    tasks = [asyncio.create_task(_drained(hog)) for hog in hogs]
-    await engine.collect(structs.replace(_generate(model), user="polite"))
-    assert not any(task.done() for task in tasks[2:]), "the hog's third answer was not waited for"
-    await asyncio.gather(*tasks)
+    async with asyncio.timeout(60):
+        await engine.collect(structs.replace(_generate(model), user="polite"))
+    for hog in hogs:
+        hog.close()
     await engine.stop()
-
-
-async def _drained(stream: EngineStream) -> None:
-    async for _event in stream:
-        pass
 
 
 async def test_the_queue_tells_who_waits(tmp_path: Path) -> None:
@@ -445,7 +444,7 @@ async def test_the_queue_tells_who_waits(tmp_path: Path) -> None:
     first = await engine.client.submit(_endless(model, 1, "alice"))
     async for _event in first:
         break
-    second = await engine.client.submit(_endless(model, 2, "alice"))
+    second = await engine.client.submit(_long(model, 2, "alice"))
     state = await engine.client.get_queue()
     assert [(entry.user, entry.reason) for entry in state.entries] == [
         ("alice", "waiting for a slot")
@@ -487,12 +486,16 @@ async def test_a_request_that_comes_again_by_another_connection_is_answered_ther
     """A web process sends it again when it has lost a connection that the node believes in."""
     model = engine.model()
     await engine.collect(_generate(model))
+    [pid] = _runner_pids()
     # One that runs, and one that waits behind four that do.
-    for request in (_endless(model, 1), _generate(model)):
-        busy = [await engine.client.submit(_endless(model, seed)) for seed in range(4)]
+    for request in (_long(model, 1), _generate(model)):
+        os.kill(pid, signal.SIGSTOP)  # nothing ends before it has come again
+        busy = [await engine.client.submit(_long(model, seed)) for seed in range(4)]
         first = await engine.client.submit(request)
         other = EngineClient(engine.config.socket_path)
         second = await other.submit(request)
+        await other.list_loaded()  # it has been read
+        os.kill(pid, signal.SIGCONT)
         heard = [event async for event in second]
         assert [type(event) for event in heard if isinstance(event, Finished | Started)] == [
             Started,
