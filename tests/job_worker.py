@@ -11,7 +11,7 @@ from registry.jobs.kinds import KINDS, Work
 from registry.jobs.run import run_next
 
 _LOOK_EVERY_S = 0.01
-_STOP_S = 10
+_STOP_S = 60
 
 
 @contextmanager

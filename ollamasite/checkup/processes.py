@@ -23,7 +23,8 @@ from ollamasite.listening import address, serve_runs
 from ollamasite.self_probe import SelfProbe
 
 _ANSWER_S: Final = 5.0
-_WORKERS_ANSWER_S: Final = 2.0
+# The first who answers is enough, so only where nobody does is all of it waited for.
+_WORKER_ANSWERS_S: Final = 10.0
 # Whoever works at a job says so every second; after 15 s others take it up.
 _SILENT: Final = timedelta(seconds=60)
 _WAITS_LONG: Final = timedelta(minutes=10)
@@ -115,7 +116,7 @@ def look_at_web() -> Iterator[Finding]:
 def look_at_worker() -> Iterator[Finding]:
     """Tell whether somebody does the jobs."""
     try:
-        answers = app.control.ping(timeout=_WORKERS_ANSWER_S)
+        answers = app.control.ping(timeout=_WORKER_ANSWERS_S, limit=1)
     except (RedisError, OperationalError, OSError):
         yield note("worker.unknown", "Whether a worker runs cannot be told without Redis.")
         return

@@ -71,6 +71,7 @@ class FakeRegistry:
     statuses: list[int] = field(default_factory=list)
     ignores_ranges: bool = False
     pause_s: float = 0.0  # before every 64 KiB of a blob
+    holds_at: int | None = None  # of a blob: as long as it is set, no byte comes behind this one
     challenge: str = ""  # what those without the token are told; empty: nobody needs one
     logins: tuple[str, ...] = ()  # Authorization headers that get the token; empty: any
 
@@ -237,6 +238,10 @@ async def _reply(registry: FakeRegistry, asked: Asked, writer: asyncio.StreamWri
     for start in range(0, last, 65536):
         if registry.pause_s and "/blobs/" in asked.path:
             await asyncio.sleep(registry.pause_s)
+        while (
+            registry.holds_at is not None and start >= registry.holds_at and "/blobs/" in asked.path
+        ):
+            await asyncio.sleep(0.01)
         writer.write(answer.body[start : min(start + 65536, last)])
         await writer.drain()
     if answer.stall_at is not None:

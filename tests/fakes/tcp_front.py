@@ -24,6 +24,7 @@ class TcpFront:
         self.cuts_at: list[int] = []  # of `passed_bytes`: the connection that gets there is cut
         self.cuts = 0
         self.bytes_per_s: float | None = None
+        self.holds_at: int | None = None  # of `passed_bytes`: while it is set, no more pass
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
@@ -35,7 +36,7 @@ class TcpFront:
         with contextlib.suppress(OSError):
             self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
-        self.bytes_per_s = None
+        self.bytes_per_s = self.holds_at = None
         for thread in list(self._threads):
             thread.join(5)
 
@@ -80,6 +81,8 @@ class TcpFront:
                 self.cuts_at.pop(0)
                 self.cuts += 1
                 return
+            while self.holds_at is not None and self.passed_bytes >= self.holds_at:
+                time.sleep(0.01)
             target.sendall(block)
             if self.bytes_per_s:
                 time.sleep(len(block) / self.bytes_per_s)

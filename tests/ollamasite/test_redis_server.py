@@ -30,7 +30,7 @@ def start(socket: Path, tmp_path: Path) -> Iterator[Start]:
         command = redis_server.command_line(executable, socket, tmp_path / "redis data")
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         running.append(process)
-        deadline_s = time.monotonic() + 10
+        deadline_s = time.monotonic() + 60
         while not asyncio.run(redis_server.answers_ping(f"unix://{socket}")):
             assert process.poll() is None, process.communicate()[0].decode()
             assert time.monotonic() < deadline_s
@@ -85,7 +85,7 @@ def test_socket_can_be_opened_by_its_owner_only(start: Start, socket: Path) -> N
 
 def kill_once_written(process: subprocess.Popen[bytes], folder: Path, value: bytes) -> Path:
     """Kill Redis when its file holds a value, which may take a second, and return the file."""
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + 60
     while not (found := [path for path in folder.rglob("*.aof") if value in path.read_bytes()]):
         assert time.monotonic() < deadline_s
         time.sleep(0.02)

@@ -4,8 +4,10 @@ Knows the command, its output and its process tree; nothing of what the site ans
 """
 
 import contextlib
+import fcntl
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -13,12 +15,16 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Final
 
 from tests.databases import database_settings
+from tests.environment import RUN_FOLDER
 from tests.prepared_sites import Kind, copy_prepared
 
-_START_TIMEOUT_S = 90.0
-_STOP_TIMEOUT_S = 60.0
+_START_TIMEOUT_S = 120.0
+_STOP_TIMEOUT_S = 90.0
+# Below those that the kernel gives to whoever asks for any.
+_PORTS: Final = range(20_000, 32_000)
 
 
 class RunningSite:
@@ -90,13 +96,18 @@ class RunningSite:
 
     def processes(self) -> dict[int, str]:
         """Return the command lines of everything that `serve` has started, by process id."""
-        return _descendants(self.process.pid)
+        return descendants(self.process.pid)
 
     def pid_of(self, name: str) -> int:
         """Return the process id of the child whose command ends with `name`."""
-        ours = [pid for pid, command in self.processes().items() if command.endswith(name)]
-        assert ours, self.processes()
-        return min(ours)
+        # What a worker has started has its command, and perhaps a smaller number.
+        ours = [
+            pid
+            for pid, command in self.processes().items()
+            if command.endswith(name) and _parent_of(pid) == self.process.pid
+        ]
+        assert len(ours) == 1, self.processes()
+        return ours[0]
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal and return the exit code."""
@@ -118,9 +129,29 @@ def serve_command(data_dir: Path, port: int, *options: str) -> list[str]:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on right now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    """Return a port that nobody listens on and no other test of the run is given.
+
+    One of the kernel's could be a client's, or another server's, before it is listened on.
+    """
+    with (Path(os.environ[RUN_FOLDER]) / "last-port").open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        number = int(file.read() or secrets.randbelow(len(_PORTS)))
+        while True:
+            number = (number + 1) % len(_PORTS)
+            if _can_be_listened_on(_PORTS[number]):
+                break
+        file.truncate(0)
+        file.write(str(number))
+    return _PORTS[number]
+
+
+def _can_be_listened_on(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
 
 
 def listens(port: int) -> bool:
@@ -132,7 +163,7 @@ def listens(port: int) -> bool:
     return True
 
 
-def wait_for(is_true: Callable[[], bool], timeout_s: float = 30.0) -> None:
+def wait_for(is_true: Callable[[], bool], timeout_s: float = 60.0) -> None:
     """Wait until something holds; fail when it does not in time."""
     deadline_s = time.monotonic() + timeout_s
     while not is_true():
@@ -145,7 +176,8 @@ def are_gone(pids: list[int]) -> bool:
     return not any(_parent_of(pid) for pid in pids)
 
 
-def _descendants(root_pid: int) -> dict[int, str]:
+def descendants(root_pid: int) -> dict[int, str]:
+    """Return the command lines of everything that a process has started, by process id."""
     parents = {
         int(entry.name): _parent_of(int(entry.name))
         for entry in Path("/proc").iterdir()

@@ -26,7 +26,7 @@ from tests.processes.docker_registry import (
 __all__ = ["open_registry", "password_registry", "token_registry"]  # fixtures
 
 pytestmark = [pytest.mark.slow, pytest.mark.beside]
-POLICY = RetryPolicy(base_s=0.05, stall_s=5.0)
+POLICY = RetryPolicy(base_s=0.05, stall_s=60.0)
 
 
 @pytest.fixture

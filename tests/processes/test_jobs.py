@@ -1,7 +1,7 @@
 """A job of a really started site whose process is killed, and not the worker that began it.
 
-The job is a pull of one file from a registry of the test's own, which sends it slowly. Workers
-that are killed whole: test_two_sites.
+The job is a pull of one file from a registry of the test's own, which sends a part of it and
+waits. Workers that are killed whole: test_two_sites.
 """
 
 import json
@@ -17,16 +17,16 @@ import pytest
 from tests.fakes.registry import FakeRegistry, fake_registry
 from tests.processes.running_site import RunningSite, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.beside]
+pytestmark = [pytest.mark.slow, pytest.mark.beside, pytest.mark.timeout(400)]
 
-DONE_S = 90
+DONE_S = 150
 
 
 @pytest.fixture
 def registry(tiny_gguf: Path) -> Iterator[FakeRegistry]:
     with fake_registry() as registry:
         registry.add_model("them/slow", tiny_gguf.read_bytes())
-        registry.pause_s = 0.5
+        registry.holds_at = 65536
         yield registry
 
 
@@ -48,7 +48,7 @@ def call(site: RunningSite, path: str, body: object = None) -> dict[str, Any]:
         headers={"Authorization": f"Bearer {site.api_key}"},
         data=None if body is None else json.dumps(body).encode(),
     )
-    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - same
+    with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - same
         found: dict[str, Any] = json.loads(answer.read())
     return found
 
@@ -76,6 +76,7 @@ def test_job_is_done_though_its_process_is_killed(
     for pid, line in site.processes().items():
         if line.endswith("worker") and pid != leader:
             os.kill(pid, signal.SIGKILL)
+    registry.holds_at = None
 
     job = end_of(site, job_id)
 

@@ -68,7 +68,7 @@ def rows(site: RunningSite) -> list[Any]:
 
 def newest_after(site: RunningSite, count: int) -> Any:
     """Wait until there are more than `count` rows; return the newest. There is just one more."""
-    wait_for(lambda: len(rows(site)) > count, timeout_s=60)
+    wait_for(lambda: len(rows(site)) > count, timeout_s=120)
     found = rows(site)
     assert len(found) == count + 1
     return found[0]

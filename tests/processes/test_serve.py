@@ -80,7 +80,7 @@ def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSit
 
 
 def status_of(site: RunningSite, path: str, *, key: str | None = None) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=60)
     try:
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         connection.request("GET", path, headers=headers)
@@ -118,7 +118,7 @@ def ask(site: RunningSite, key: str, *, num_predict: int) -> Iterator[http.clien
 
 def run_serve(data_dir: Path, port: int) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        serve_command(data_dir, port), capture_output=True, text=True, check=False, timeout=60
+        serve_command(data_dir, port), capture_output=True, text=True, check=False, timeout=120
     )
 
 
@@ -126,7 +126,7 @@ def test_first_start_makes_a_site_that_answers_with_the_printed_key(
     shared_site: RunningSite,
 ) -> None:
     assert status_of(shared_site, "/healthz") == 200
-    assert status_of(shared_site, "/readyz") == 200
+    wait_for(lambda: status_of(shared_site, "/readyz") == 200)
     assert status_of(shared_site, "/api/tags") == 401
     assert status_of(shared_site, "/api/tags", key=shared_site.api_key) == 200
 
@@ -138,11 +138,19 @@ def test_secrets_can_be_read_by_their_owner_only(shared_site: RunningSite) -> No
     assert modes == {0o600}
 
 
+def mode_of(path: Path) -> int:
+    """Return the mode of a file, 0 of one that is gone: the site runs."""
+    try:
+        return path.lstat().st_mode
+    except FileNotFoundError:
+        return 0
+
+
 def test_nothing_in_the_data_directory_is_for_others(shared_site: RunningSite) -> None:
     readable = [
         path
         for path in shared_site.data_dir.rglob("*")
-        if path.lstat().st_mode & 0o077 and path.parent.stat().st_mode & 0o001
+        if mode_of(path) & 0o077 and mode_of(path.parent) & 0o001
     ]
 
     assert readable == []
@@ -208,7 +216,7 @@ def test_killed_web_process_is_started_again(shared_site: RunningSite) -> None:
 def test_answer_that_has_begun_is_finished_before_the_site_stops(
     start_site: StartSite, ended_site: EndedSite
 ) -> None:
-    site = start_site()
+    site = start_site(OLLAMASITE_DRAIN_TIMEOUT="120s")  # four times as long as it is by itself
     with ask(site, ended_site.api_key, num_predict=150) as stream:
         site.process.send_signal(signal.SIGTERM)
         wait_for(lambda: "stopping web" in site.output)
@@ -243,14 +251,16 @@ def test_nothing_outlives_a_killed_serve_and_the_next_one_starts(
     site = start_site()
     with ask(site, ended_site.api_key, num_predict=1) as stream:
         stream.read()
-    pids = list(site.processes())
-    assert len(pids) >= 7, "a runner is among them"
+    # The worker may have no child yet: nobody waits for it.
+    processes = site.processes()
+    assert any("inference.engine.runner" in command for command in processes.values())
+    pids = list(processes)
 
     site.end(signal.SIGKILL)
     again = start_site(port=site.port)
 
     wait_for(lambda: are_gone(pids))
-    assert status_of(again, "/readyz") == 200
+    wait_for(lambda: status_of(again, "/readyz") == 200)
 
 
 def test_second_interrupt_kills_everything_at_once(start_site: StartSite) -> None:
@@ -263,5 +273,5 @@ def test_second_interrupt_kills_everything_at_once(start_site: StartSite) -> Non
     wait_for(lambda: "stopping web" in site.output)
     site.process.send_signal(signal.SIGINT)
 
-    assert site.process.wait(30) == 0
+    assert site.process.wait(60) == 0
     wait_for(lambda: are_gone(pids))

@@ -22,7 +22,7 @@ from tests.fakes.tcp_front import TcpFront, tcp_front
 from tests.processes.docker_registry import running_registry
 from tests.processes.running_site import RunningSite, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.beside]
+pytestmark = [pytest.mark.slow, pytest.mark.beside, pytest.mark.timeout(600)]
 
 MODEL = "smollm2:135m"
 MB = 1_000_000
@@ -32,7 +32,7 @@ SLOW_BYTES_PER_S = 16 * MB
 MIDDLE_BYTES = 55 * MB
 ONCE_BYTES = 130 * MB
 # Long enough for the worker's recovery to notice that a job's heart has stopped.
-PATIENCE_S = 100.0
+PATIENCE_S = 180.0
 
 
 @dataclass
@@ -51,7 +51,7 @@ class Sites:
             for name in names(site) - ({MODEL} if site is self.north else set()):
                 call(site, "DELETE", "/api/delete", {"model": name})
         for front in (self.to_north, self.to_south, self.to_docker):
-            front.bytes_per_s = None
+            free(front)
             front.passed_bytes = 0
 
 
@@ -232,12 +232,18 @@ def kill(site: RunningSite, name: str) -> None:
 
 
 def slow(front: TcpFront) -> None:
+    """Let the model through as far as its middle, slowly, and no further until it is free."""
     front.bytes_per_s = SLOW_BYTES_PER_S
+    front.holds_at = MIDDLE_BYTES
+
+
+def free(front: TcpFront) -> None:
+    front.bytes_per_s = front.holds_at = None
 
 
 def in_the_middle(front: TcpFront) -> None:
     """Wait until a good part of the model has gone by."""
-    wait_for(lambda: front.passed_bytes > MIDDLE_BYTES)
+    wait_for(lambda: front.passed_bytes >= MIDDLE_BYTES, PATIENCE_S)
 
 
 def test_killed_worker_takes_a_pull_up_where_it_was(sites: Sites) -> None:
@@ -248,7 +254,7 @@ def test_killed_worker_takes_a_pull_up_where_it_was(sites: Sites) -> None:
 
     kill(sites.south, "worker")
 
-    sites.to_north.bytes_per_s = None
+    free(sites.to_north)
     ended = wait_for_end(sites.south, job_id)
     assert (ended["state"], ended["attempt"]) == ("succeeded", 2)
     assert digest_of(sites.south, name) == digest_of(sites.north, MODEL)
@@ -264,7 +270,7 @@ def test_killed_worker_takes_a_push_up_where_it_was(sites: Sites) -> None:
 
     kill(sites.north, "worker")
 
-    sites.to_south.bytes_per_s = None
+    free(sites.to_south)
     ended = wait_for_end(sites.north, job_id)
     assert (ended["state"], ended["attempt"]) == ("succeeded", 2)
     assert digest_of(sites.south, MODEL) == digest_of(sites.north, MODEL)
@@ -279,7 +285,7 @@ def test_pull_outlives_the_other_sides_web(sites: Sites) -> None:
 
     kill(sites.north, "web")
 
-    sites.to_north.bytes_per_s = None
+    free(sites.to_north)
     assert wait_for_end(sites.south, job_id)["state"] == "succeeded"
     assert sites.to_north.passed_bytes < ONCE_BYTES, "nothing has come twice"
 
@@ -293,7 +299,7 @@ def test_push_outlives_the_other_sides_web(sites: Sites) -> None:
 
     kill(sites.south, "web")
 
-    sites.to_south.bytes_per_s = None
+    free(sites.to_south)
     assert wait_for_end(sites.north, job_id)["state"] == "succeeded"
     assert digest_of(sites.south, MODEL) == digest_of(sites.north, MODEL)
     assert sites.to_south.passed_bytes < ONCE_BYTES, "nothing has gone twice"
@@ -312,7 +318,7 @@ def test_pull_goes_on_for_the_second_when_the_first_leaves(sites: Sites) -> None
     leaving.close()
     first.close()
 
-    sites.to_north.bytes_per_s = None
+    free(sites.to_north)
     assert second.getresponse().read().splitlines()[-1] == b'{"status":"success"}'
     second.close()
     assert sites.to_north.passed_bytes < ONCE_BYTES, "it was one pull"
