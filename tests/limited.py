@@ -36,8 +36,9 @@ def redis_socket() -> Iterator[Path]:
 
 
 @pytest.fixture
-def redis_url(redis_socket: Path) -> str:
-    """The address of an empty Redis."""
+def redis_url(redis_socket: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of an empty Redis, which may have its turn late on a busy machine."""
+    monkeypatch.setattr(limit_store, "_TIMEOUT_S", 30.0)
     with Redis(unix_socket_path=str(redis_socket)) as client:
         client.flushall()
     return f"unix://{redis_socket}"
@@ -57,8 +58,6 @@ async def set_limits(
     settings.REDIS_URL = redis_url
     limit_book._known.keep(RuleBook())
     monkeypatch.setattr(limits, "_past_of", no_past)
-    # Of a Redis that has its turn late on a busy machine.
-    monkeypatch.setattr(limit_store, "_TIMEOUT_S", 30.0)
 
     def set_them(
         *,

@@ -200,7 +200,7 @@ def fake_registry(port: int = 0) -> Iterator[FakeRegistry]:
         thread.join()
 
 
-def wait_until(is_so: Callable[[], bool], *, within_s: float = 10.0) -> None:
+def wait_until(is_so: Callable[[], bool], *, within_s: float = 60.0) -> None:
     """Wait for something that another thread does."""
     end = time.monotonic() + within_s
     while not is_so():

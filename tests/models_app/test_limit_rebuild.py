@@ -1,8 +1,8 @@
 """What had been used is read from the ledger where Redis does not know."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -282,13 +282,18 @@ def test_requests_are_counted_by_the_row(db: None) -> None:
 async def test_rows_that_are_being_written_are_waited_for(
     site: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limit_rebuild, "WRITTEN_MS", 300)
-    site.TOKENS_PER_DAY = 1000
-    first = asyncio.create_task(left())
-    await asyncio.sleep(0.05)
-    await sync_to_async(write_row)("late", 300, ago=timedelta())
+    waited_s: list[float] = []
 
-    assert await first == 700
+    async def sleep(seconds: float) -> None:
+        waited_s.append(seconds)
+        await sync_to_async(write_row)("late", 300, ago=timedelta())
+
+    monkeypatch.setattr(limit_rebuild, "WRITTEN_MS", 60_000)
+    monkeypatch.setattr(limit_rebuild, "asyncio", SimpleNamespace(sleep=sleep))
+    site.TOKENS_PER_DAY = 1000
+
+    assert await left() == 700
+    assert 0 < waited_s[0] <= 60
 
 
 async def test_past_that_cannot_be_read_lets_a_few_through_and_then_nobody(

@@ -443,10 +443,10 @@ async def test_lease_is_renewed_while_something_is_open(
     clock.now_ms += LEASE_MS - 1
     is_held = is_refused(await clock.reserve(0))
     await counter.settle(reserved, 0)
-    await asyncio.sleep(0.05)
+    assert store._beats is not None
+    await asyncio.wait([store._beats], timeout=60)
 
     assert is_held
-    assert store._beats is not None
     assert store._beats.done()
     await store.close()
     await clock.store.close()

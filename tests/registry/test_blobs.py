@@ -176,7 +176,10 @@ def test_nothing_is_removed_while_the_store_is_in_use(
     assert store.remove([HELLO], is_wanted=lambda _: False)
 
 
-def test_removal_waits_a_moment_for_those_who_use_the_store(store: BlobStore) -> None:
+def test_removal_waits_a_moment_for_those_who_use_the_store(
+    store: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("registry.blobs._PATIENCE_S", 60.0)
     store.write_bytes(b"hello world")
     is_held = threading.Event()
 

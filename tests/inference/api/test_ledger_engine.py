@@ -22,7 +22,7 @@ from tests.fakes.scrape import Scrape, scrape
 pytestmark = pytest.mark.slow
 
 ASKED: dict[str, Any] = {"model": "tiny", "prompt": "hello world", "stream": False}
-MANY: dict[str, Any] = {"num_predict": 400, "temperature": 0, "num_ctx": 512}
+MANY: dict[str, Any] = {"num_predict": 100_000, "temperature": 0, "num_ctx": 512}
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ async def real_node(settings: Any, tmp_path: Path, tiny: str) -> AsyncIterator[N
 async def leave_in_the_middle(api: AsgiClient) -> None:
     """Ask for a long answer and go away when it has begun."""
     call = api.open("POST", "/api/generate", data={**ASKED, "stream": True, "options": MANY})
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not call.chunks:
             await asyncio.sleep(0.005)
     await call.leave()
@@ -63,7 +63,7 @@ async def leave_in_the_middle(api: AsgiClient) -> None:
 
 async def all_ended(count: int) -> None:
     """Wait until the engine has ended so many requests, those that were left too."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await generation.engine_counters()).ended < count:
             await asyncio.sleep(0.02)
 

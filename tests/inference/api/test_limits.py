@@ -297,12 +297,12 @@ async def test_answer_ends_when_the_day_has_no_more_tokens(
     node: FakeNode, model: str, api: AsgiClient, set_limits: SetLimits, stream: bool, status: int
 ) -> None:
     set_limits(tokens_a_day=100)
-    node.scripts.append(Script(pieces=("x ",) * 3000, pause_s=0.001))
+    node.scripts.append(Script(pieces=("x ",) * 30_000, pause_s=0.001))
     answer = await api.post(CHAT, {"model": model, "messages": HELLO, "stream": stream})
 
     assert answer.status == status
     assert b"tokens per day" in answer.body
-    assert 50 < answer.body.count(b'"x "') < 2000 or not stream
+    assert 50 < answer.body.count(b'"x "') < 29_000 or not stream
     await node.wait_for(Cancel)
 
 
@@ -310,14 +310,14 @@ async def test_two_answers_without_an_end_share_the_day(
     node: FakeNode, model: str, api: AsgiClient, set_limits: SetLimits
 ) -> None:
     set_limits(tokens_a_day=600)
-    node.default = Script(pieces=("x ",) * 3000, pause_s=0.001)
+    node.default = Script(pieces=("x ",) * 30_000, pause_s=0.001)
     data = {"model": model, "messages": HELLO, "stream": True, "max_completion_tokens": 9}
     answers = await asyncio.gather(*(api.post(CHAT, data) for _ in range(2)))
     told = sum(answer.body.count(b'"x "') for answer in answers)
 
     assert all(b"tokens per day" in answer.body for answer in answers)
     # All of it but what is asked for ahead; beyond it only what was on its way.
-    assert 600 - 2 * limits.MORE_TOKENS - 2 * USED <= told < 3000
+    assert 600 - 2 * limits.MORE_TOKENS - 2 * USED <= told < 30_000
 
 
 async def test_prompt_that_is_longer_than_was_thought_ends_where_the_day_does(

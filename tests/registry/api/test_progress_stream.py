@@ -204,7 +204,7 @@ async def test_who_leaves_stops_looking(watched: Watched, is_streamed: bool) -> 
         await asyncio.sleep(0)
     await asyncio.sleep(0.01)
     request.cancel()
-    await asyncio.wait_for(watched.left.wait(), 5)
+    await asyncio.wait_for(watched.left.wait(), 60)
 
 
 async def test_who_leaves_before_the_first_line_is_sent_stops_looking(watched: Watched) -> None:
@@ -214,7 +214,7 @@ async def test_who_leaves_before_the_first_line_is_sent_stops_looking(watched: W
         return await answer_to(watched, running("first"), is_streamed=True)
 
     response = await asyncio.create_task(serve())
-    await asyncio.wait_for(watched.left.wait(), 5)
+    await asyncio.wait_for(watched.left.wait(), 60)
     assert isinstance(response, StreamingHttpResponse)
 
 

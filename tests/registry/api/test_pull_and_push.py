@@ -56,7 +56,7 @@ def api(alice: User) -> AsgiClient:
 
 
 async def wait_for_end(job_id: str) -> Job:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             row = await Job.objects.aget(job_id=job_id)
             if row.state not in {JobState.QUEUED, JobState.RUNNING}:

@@ -405,7 +405,7 @@ async def test_unknown_file_and_no_source_have_to_be_sent(api: AsgiClient) -> No
 
 
 async def wait_until(is_true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not is_true():
             await asyncio.sleep(0.01)
 
@@ -414,7 +414,7 @@ async def cut(api: AsgiClient, session: str, body: list[bytes], method: str = "P
     query = f"?digest={DIGEST}" if method == "PUT" else ""
     headers = {"content-length": str(100 * MiB)}
     call = api.open(method, f"{session}{query}", body=body, headers=headers, is_whole=False)
-    await asyncio.sleep(0.05)
+    await call.wait_until_body_is_taken()
     await call.leave()
     assert call.chunks == ()
 

@@ -450,7 +450,7 @@ async def test_state_is_saved_while_the_file_comes(
     policy = RetryPolicy(part_bytes=200 * KIB)
     going = asyncio.create_task(fetching.fetch(digest, policy=policy))
     path = fetching.partial(digest)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not partial.completed_bytes(path):
             await asyncio.sleep(0.05)
     # What a killed process leaves: nothing is saved at its end.
