@@ -1,5 +1,6 @@
 """The pages in a real browser, against a web process that really runs."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -7,7 +8,7 @@ from playwright.sync_api import expect
 
 from tests.pages.catalogue import LONG_NAME, STARTER
 from tests.pages.live_site import LiveSite
-from tests.pages.visits import CONTRAST, DESK, Chromium, Visit, every_look, only_look, walk
+from tests.pages.visits import DESK, Chromium, Visit, every_look, only_look, walk
 
 pytestmark = [pytest.mark.slow, pytest.mark.beside]
 
@@ -64,25 +65,24 @@ def test_text_stands_out_from_its_ground(visit: Visit) -> None:
     page.goto(f"{visit.site.url}/signin")
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("alert")).to_be_visible()
-    assert page.evaluate(CONTRAST) == []
+    visit.check()
     visit.sign_in()
     page.locator("summary").click()
-    assert page.evaluate(CONTRAST) == []
+    visit.check()
     page.goto(f"{visit.site.url}/client-keys")
     visit.expects("400.*/client-keys|404.*/no-such-page")
     page.get_by_role("button", name="Register").click()
     expect(page.get_by_role("alert")).to_have_text("Paste the public key.")
-    assert page.evaluate(CONTRAST) == []
+    visit.check()
     page.goto(f"{visit.site.url}/no-such-page")
-    assert page.evaluate(CONTRAST) == []
+    visit.check()
 
 
 def test_copy_button_puts_the_snippet_on_the_clipboard(visit: Visit) -> None:
     visit.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     visit.sign_in()
     button = visit.page.get_by_role("button", name="Copy the curl command")
-    button.click()
-    expect(button).to_have_text("Copied")
+    visit.copy_with(button)
     copied = visit.page.evaluate("navigator.clipboard.readText()")
     assert copied == visit.page.locator("#chat-curl").text_content().strip()  # type: ignore[union-attr]
     assert f"{visit.site.url}/api/chat" in copied
@@ -96,11 +96,10 @@ def test_copy_button_works_where_the_site_is_not_served_securely(visit: Visit) -
     assert visit.page.evaluate("window.isSecureContext") is False
     visit.page.get_by_text("OpenAI SDK", exact=True).click()
     button = visit.page.get_by_role("button", name="Copy the OpenAI SDK code")
-    button.click()
-    expect(button).to_have_text("Copied")
+    visit.copy_with(button)
     visit.page.evaluate("document.body.append(document.createElement('textarea'))")
     visit.page.locator("textarea").press("Control+V")
-    assert f'base_url="{lan_url}/v1"' in visit.page.locator("textarea").input_value()
+    expect(visit.page.locator("textarea")).to_have_value(re.compile(re.escape(f'="{lan_url}/v1"')))
 
 
 def test_keyboard_goes_through_the_page_in_reading_order(visit: Visit) -> None:
@@ -128,12 +127,22 @@ def test_keyboard_goes_through_the_page_in_reading_order(visit: Visit) -> None:
     ]
 
 
+def test_keyboard_keeps_its_place_in_what_is_told_anew(visit: Visit) -> None:
+    visit.sign_in()
+    link = visit.page.get_by_role("region", name="Requests now").get_by_role("link", name="Queue")
+    link.focus()
+    link.evaluate("link => { link.dataset.old = '' }")
+    visit.page.evaluate("htmx.trigger('#home-live', 'live')")
+    expect(visit.page.locator("[data-old]")).to_have_count(0)
+    expect(link).to_be_focused()
+
+
 def test_skip_link_leads_past_the_header(visit: Visit) -> None:
     visit.sign_in()
     visit.page.keyboard.press("Tab")
     expect(visit.page.get_by_text("Skip to the content")).to_be_in_viewport()
     visit.page.keyboard.press("Enter")
-    assert visit.focused() == "main"
+    expect(visit.page.locator("#main")).to_be_focused()
 
 
 def test_focus_can_be_seen(visit: Visit) -> None:
@@ -190,11 +199,11 @@ def test_page_works_without_scripts(chromium: Chromium, site: LiveSite) -> None:
 
 def test_name_is_kept_and_password_asked_again_after_a_mistake(visit: Visit) -> None:
     visit.page.goto(f"{visit.site.url}/signin")
-    assert visit.focused() == "id_username"
+    expect(visit.page.locator("#id_username")).to_be_focused()
     visit.page.get_by_label("User name").fill("alice")
     visit.page.get_by_label("Password").fill("wrong")
     visit.page.keyboard.press("Enter")
     expect(visit.page.get_by_role("alert")).to_contain_text("do not match")
     expect(visit.page.get_by_label("User name")).to_have_value("alice")
     expect(visit.page.get_by_label("Password")).to_have_value("")
-    assert visit.focused() == "id_password"
+    expect(visit.page.locator("#id_password")).to_be_focused()

@@ -13,6 +13,9 @@ from tests.pages.visits import Chromium, Visit
 pytestmark = [pytest.mark.slow, pytest.mark.beside]
 # What browser and library say of an answer that does not come, or is a refusal.
 UNREACHED = "htmx:(sendError|afterRequest)|/asked"
+PRESS = """(keys) => keys.forEach((key) => {
+    document.body.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+})"""
 ASK = "htmx.ajax('GET', '/asked', {target: '#main h1', swap: 'innerHTML'})"
 
 
@@ -100,8 +103,8 @@ def test_list_of_shortcuts_is_found_by_key_and_in_the_menu(visit: Visit) -> None
 
 def test_g_and_a_letter_go(visit: Visit) -> None:
     visit.page.goto(f"{visit.site.url}/client-keys")
-    visit.page.keyboard.press("g")
-    visit.page.keyboard.press("h")
+    # The second counts as long as the first is a second and a half old: nothing may come between.
+    visit.page.evaluate(PRESS, ["g", "h"])
     expect(visit.page.get_by_role("heading", name="Home", exact=True)).to_be_visible()
 
 

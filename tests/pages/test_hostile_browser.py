@@ -8,7 +8,7 @@ from playwright.sync_api import Dialog, expect
 from tests.pages.life import Things
 from tests.pages.served_site import ServedSite
 from tests.pages.site_map import PAGES
-from tests.pages.visits import DESK, Chromium, Visit, only_look
+from tests.pages.visits import DESK, PATIENCE_MS, Chromium, Visit, only_look
 from tests.pages.xss import VECTORS
 
 pytestmark = [pytest.mark.slow, pytest.mark.beside]
@@ -84,7 +84,10 @@ def test_corpus_would_be_heard(chromium: Chromium) -> None:
     page.on("dialog", Heard(heard))
     for text in VECTORS[16:24]:
         page.set_content(text)
-    page.wait_for_timeout(200)
+    for _ in range(PATIENCE_MS // 100):
+        if heard:
+            break
+        page.wait_for_timeout(100)
     page.close()
 
     assert heard

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, expect
 
 from tests.pages.catalogue import PASSWORD
 
@@ -15,9 +15,14 @@ from tests.pages.catalogue import PASSWORD
 HEADLESS: Final = Path("/usr/bin/chromium-headless-shell")
 CHROMIUM: Final = Path("/usr/bin/chromium")
 CONTRAST: Final = Path(__file__).with_name("contrast.js").read_text()
+# Notes everything that a button says.
+NOTES_WORDS: Final = """button => {
+    window.words = [];
+    const note = () => window.words.push(button.textContent.trim());
+    new MutationObserver(note).observe(button, { childList: true, subtree: true });
+}"""
 # How long a page may take for what it is waited for, beside other tests and on a slow machine.
 PATIENCE_MS: Final = 30_000
-_SETTLES_MS: Final = 3000
 expect.set_options(timeout=PATIENCE_MS)
 
 
@@ -106,11 +111,12 @@ class Visit:
     def check(self) -> None:
         """See that nothing is wrong with what is seen, once colours have changed."""
         self.page.wait_for_load_state()
-        for _ in range(_SETTLES_MS // 100):
-            if not self.faults():
+        for _ in range(PATIENCE_MS // 100):
+            found = self.faults()
+            if not found:
                 return
             self.page.wait_for_timeout(100)
-        raise AssertionError("\n".join(["wrong with the page:", *self.faults()]))
+        raise AssertionError("\n".join(["wrong with the page:", *found]))
 
     def sign_in(self, username: str = "alice", *, url: str = "") -> None:
         """Go home through the sign-in page."""
@@ -119,6 +125,15 @@ class Visit:
         self.page.get_by_label("Password").fill(PASSWORD)
         self.page.get_by_role("button", name="Sign in").click()
         expect(self.page.get_by_role("heading", name="Home")).to_be_visible()
+
+    def copy_with(self, button: Locator) -> None:
+        """Press a button that copies, and see that it has said so.
+
+        It says so for two seconds, which a test that has to wait for its turn does not see.
+        """
+        button.evaluate(NOTES_WORDS)
+        button.click()
+        self.page.wait_for_function("window.words.some((word) => word.startsWith('Copied'))")
 
     def overflow_px(self) -> int:
         """How far the page is wider than its window."""
