@@ -22,6 +22,19 @@ ANSWER: Final = "b" * 32
 CALL: Final = CallShown(name="get_weather", arguments='{\n  "city": "Turin"\n}')
 
 
+# A line that is there when the test says so.
+LATE_LINE: Final = """
+window.WebSocket = class extends EventTarget {
+    static OPEN = 1;
+    readyState = 0;
+    said = [];
+    constructor() { super(); window.line = this; }
+    send(text) { this.said.push(JSON.parse(text)); }
+    open() { this.readyState = 1; this.dispatchEvent(new Event("open")); }
+};
+"""
+
+
 class Server:
     """The other end of the page's sockets."""
 
@@ -214,6 +227,23 @@ def test_a_call_is_answered_with_what_one_writes(served: ServedSite, chromium: C
         expect(page.locator(".turn-assistant")).to_have_count(2)
         expect(page.locator(".call pre").last).to_have_text("<b>sunny</b>")
         expect(send).to_be_hidden()
+
+
+def test_what_is_sent_before_the_line_is_there_is_sent_with_it(
+    served: ServedSite, chromium: Chromium
+) -> None:
+    for visit in served.visit(chromium, "bob"):
+        page = visit.page
+        page.add_init_script(LATE_LINE)
+        page.goto(f"{served.url}/chat")
+        wait_until_ready(page)
+        ask(page)
+        assert page.evaluate("line.said") == []
+        page.evaluate("line.open()")
+        page.wait_for_function("line.said.length")
+        assert [(frame["type"], frame["text"]) for frame in page.evaluate("line.said")] == [
+            ("ask", "And then?")
+        ]
 
 
 def test_a_refusal_is_told_with_its_id_and_keeps_what_was_typed(

@@ -217,6 +217,7 @@ async function sendTyped() {
   }
   try {
     const sent = await images.read();
+    await line.begun;
     const behind = log.lastElementChild;
     send(question(text, sent, behind), { text, images: sent, behind, isTyped: true });
   } catch (problem) {

@@ -17,6 +17,8 @@ export class Line {
     this.isBusy = isBusy;
     this.failures = 0;
     this.heardAt = 0;
+    // Over once there is a line, or known that there is none for now.
+    this.begun = new Promise((resolve) => (this.begin = resolve));
     window.addEventListener("online", () => this.retryNow());
     window.addEventListener("offline", () => this.drop());
     setInterval(() => this.doubt(), SILENCE_MS / 3);
@@ -97,6 +99,7 @@ export class Line {
     if (state !== this.state) {
       this.state = state;
       this.onState(state);
+      this.begin();
     }
   }
 }
