@@ -1,6 +1,7 @@
 """The chat page as somebody uses it in a browser: small words for its tests. Knows no server."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 from uuid import uuid4
@@ -12,7 +13,10 @@ from tests.pages.visits import Chromium, Visit
 
 ANSWER_MS: Final = 180_000  # a busy machine takes a minute to load the model
 SHORT: Final = 12
-LONG: Final = 600
+_OPEN: Final = re.compile(
+    r"/chat/[0-9a-f]{32}"
+)  # what is told on the page comes before its address
+LONG: Final = 4000  # ends long after whoever stops it has had a turn
 LONG_QUESTION: Final = "Write a very long story about a lighthouse, with many chapters."
 
 
@@ -79,12 +83,17 @@ def source_of(article: Locator) -> str:
 
 def chat_id_of(page: Page) -> str:
     """Return which chat is open."""
+    expect(page).to_have_url(_OPEN)
     return page.url.rpartition("/")[2]
 
 
 def exported(page: Page) -> dict[str, Any]:
     """Return the open chat as the server has it."""
-    answer = page.request.get(f"{page.url.partition('?')[0]}/export?format=json")
+    expect(page).to_have_url(_OPEN)
+    # A connection of its own: one that is kept may be closed by the site as it is asked.
+    closes = {"connection": "close"}
+    path = f"{page.url.partition('?')[0]}/export?format=json"
+    answer = page.request.get(path, headers=closes)
     assert answer.ok
     found: dict[str, Any] = json.loads(answer.body())
     return found

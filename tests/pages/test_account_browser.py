@@ -56,7 +56,7 @@ def test_key_is_made_copied_used_rotated_and_revoked(site: ServedSite, chromium:
         page.get_by_role("button", name="Make the key").click()
         first = shown_secret(page)
         visit.check()
-        page.get_by_role("button", name="Copy the key").click()
+        visit.copy_with(page.get_by_role("button", name="Copy the key"))
         assert page.evaluate("navigator.clipboard.readText()") == first
         answer = client(site, first).chat.completions.create(
             model=STARTER, max_tokens=4, messages=[{"role": "user", "content": "Hello"}]
@@ -106,8 +106,8 @@ def test_invite_is_used_by_somebody_new(site: ServedSite, chromium: Chromium) ->
         page.get_by_text("Invite somebody").click()
         page.get_by_label("For whom it is").fill("Nora")
         page.get_by_role("button", name="Make a link").click()
-        visit.check()
         link = str(page.locator("#invite-link").text_content())
+        visit.check()
         for other in walk(chromium, site):
             other.page.goto(link)
             expect(other.page.get_by_role("heading", name="Join acc-team")).to_be_visible()
@@ -134,6 +134,8 @@ def test_session_is_ended_elsewhere_then_data_taken_along_and_the_account_delete
         visit.sign_in(sid)
         for other in walk(chromium, site):
             other.sign_in(sid)
+            # The page that is left open asks every few seconds what is new.
+            other.expects("401")
             visit.page.goto(f"{site.url}/profile")
             visit.page.get_by_role("button", name="Sign out Chrome").click()
             expect(visit.page.get_by_text("The session is over")).to_be_visible()

