@@ -173,6 +173,6 @@ def test_whole_answer_that_is_given_up_cancels(
 ) -> None:
     site.node.scripts.append(Script(pieces=("a",), is_held=True))
     with pytest.raises(openai.APITimeoutError):
-        client.with_options(timeout=2).chat.completions.create(model=model, messages=HELLO)
+        client.with_options(timeout=5).chat.completions.create(model=model, messages=HELLO)
 
     site.wait_for(Cancel)
