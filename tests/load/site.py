@@ -3,6 +3,7 @@
 Knows the commands and /proc; nothing of what is asked.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -187,11 +188,10 @@ class Web(Watched):
     @property
     def database_files(self) -> int:
         """How often it has its SQLite database open."""
-        links = [
-            str(entry.readlink())
-            for entry in Path(f"/proc/{self.pid}/fd").iterdir()
-            if entry.exists()
-        ]
+        links = []
+        for entry in Path(f"/proc/{self.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # it has been closed
+                links.append(str(entry.readlink()))
         return sum(link.endswith("db.sqlite3") for link in links)
 
     @property

@@ -32,7 +32,10 @@ def test_outage_of_redis_is_one_warning_and_ends_by_itself(tmp_path: Path) -> No
             assert REFUSED not in _ask(site, web)
         told = [_ask(site, web) for _ in range(GRACE_REQUESTS + 4)]
         assert [REFUSED in text for text in told] == GRACE_REQUESTS * [False] + 4 * [True]
-        assert httpx2.get(f"{web.url}/api/tags", headers={"x-api-key": "x"}).status_code == 401
+        assert (
+            httpx2.get(f"{web.url}/api/tags", headers={"x-api-key": "x"}, timeout=60).status_code
+            == 401
+        )
         wait_for(lambda: "Redis does not answer" in web.log, 60)
         with _redis(tmp_path):
             wait_for(lambda: REFUSED not in _ask(site, web), 60)

@@ -21,7 +21,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.beside, pytest.mark.timeout(600)]
 
 STALLED = 50
 STALLED_SOCKETS = 4
-TIMEOUT_S = 5.0
+# Longer than a busy machine stops the one who reads slowly.
+TIMEOUT_S = 15.0
 LIMIT_S = 240.0
 # What is said to each in a second, so that the kernels' buffers are soon full.
 RATE, PIECE_BYTES = 40.0, 8 * 1024
@@ -89,7 +90,7 @@ class Run:
     site: LoadSite
     web: Web
     grown_kib: float
-    tasks: tuple[int, int]  # before, and when all is over
+    tasks: int  # before
     slow_was_cut: bool
 
 
@@ -113,8 +114,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         grown_kib = (web.rss_mib - before_mib) * 1024
         was_cut = slow.was_cut
         slow.end()
-        wait_for(lambda: site.ledger()[0] > STALLED + STALLED_SOCKETS, 60)
-        yield Run(site, web, grown_kib, (tasks, web.held().tasks), was_cut)
+        wait_for(lambda: site.ledger()[0] > STALLED + STALLED_SOCKETS, 180)
+        yield Run(site, web, grown_kib, tasks, was_cut)
 
 
 def cuts(web: Web) -> int:
@@ -143,9 +144,7 @@ def test_each_request_has_one_row_and_has_left(run: Run) -> None:
 
 
 def test_nothing_is_left_of_them(run: Run) -> None:
-    before, after = run.tasks
-
-    assert after <= before + 3
+    wait_for(lambda: run.web.held().tasks <= run.tasks + 3)
     assert "Traceback" not in run.web.log
 
 

