@@ -64,11 +64,11 @@ class Machine:
         return self._log.read_text()
 
     def wait_until_joined(self, count: int = 1) -> None:
-        wait_for(lambda: self.output.count("has joined") >= count, 90.0)
+        wait_for(lambda: self.output.count("has joined") >= count, 120.0)
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         self.process.send_signal(number)
-        self.process.wait(60)
+        self.process.wait(90)
 
 
 def manage(site: RunningSite, *arguments: str) -> str:
@@ -104,6 +104,10 @@ def machines(site: RunningSite) -> Iterator[list[Machine]]:
 
 def asked(number: int, words: int = 12) -> dict[str, Any]:
     options = {"num_predict": words, "num_ctx": 256, "seed": number}
+    if words > 100:  # to be cut off: the model counts for ever, whatever else it may do
+        options |= {"temperature": 0, "num_ctx": 1024}
+        prompt = f"{number}, {number + 1}, {number + 2},"
+        return {"model": MODEL, "prompt": prompt, "raw": True, "stream": True, "options": options}
     return {"model": MODEL, "prompt": f"Number {number}", "stream": True, "options": options}
 
 
@@ -199,7 +203,7 @@ async def a_node_is_killed_under_load(site: RunningSite, machines: list[Machine]
         first.start()
         first.wait_until_joined(2)
         # It is back: web processes look for it every few seconds.
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while "of request" not in first.output.rpartition("has joined")[2]:
                 assert await generate(client, 1) == "done"
                 await asyncio.gather(*(generate(client, n) for n in range(6)))
@@ -208,12 +212,13 @@ async def a_node_is_killed_under_load(site: RunningSite, machines: list[Machine]
 async def a_drained_node_becomes_empty(site: RunningSite, machines: list[Machine]) -> None:
     _first, second = machines
     manage(site, "nodes", "drain", "gpu2")
-    await asyncio.sleep(2.0)
-    async with client_of(site) as client:
-        before = second.output.count("of request")
-        for number in range(4):
-            assert await generate(client, number) == "done"
-        assert second.output.count("of request") == before
+    async with client_of(site) as client, asyncio.timeout(60):
+        # Web hears of it within seconds. More at once than one node answers.
+        before = -1
+        while second.output.count("of request") != before:
+            before = second.output.count("of request")
+            ends = await asyncio.gather(*(generate(client, number) for number in range(6)))
+            assert set(ends) == {"done"}
     wait_for(lambda: "is stopped: it was idle" in second.output, 60.0)
     assert "gpu2  draining" in manage(site, "nodes")
     manage(site, "nodes", "uncordon", "gpu2")
@@ -249,7 +254,8 @@ async def a_web_process_is_killed_and_the_nodes_know_what_was_used(
     async with client_of(site) as client:
         load = [asyncio.create_task(generate(client, n, 600, heard)) for n in range(3)]
         async with asyncio.timeout(90):
-            while max(heard.values(), default=0) < 5:
+            # One that web has not read yet leaves no row.
+            while min(heard[number] for number in range(3)) < 5:
                 await asyncio.sleep(0.02)
         os.kill(site.pid_of("web"), signal.SIGKILL)
         broken = [end for end in await asyncio.gather(*load) if end != "done"]

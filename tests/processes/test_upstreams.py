@@ -42,7 +42,7 @@ USERS: Final = (
     *("reader", "writer", "seer", "leaver", "patient", "poor"),
     *("heavy", "light1", "light2", "light3", "caller", "thinker", "looker", "maker"),
 )
-_RULES_KNOWN_S: Final = 2.0  # web reads rules twice a second
+TOKENS_A_DAY: Final = 60  # of the poor
 COUNT: Final = "1, 2, 3, 4, 5,"
 # Each model's name here, its engine and what it can do.
 MODELS: Final = (
@@ -81,7 +81,7 @@ for name in {users}:
     accounts.create_user(name, "a quiet evening walk")
     print("key", name, keys.create_key(User.objects.get(username=name), "test")[1])
 limit_rules.put_rule(None, limit_rules.NewRule(
-    subject="user", name="poor", unit="tokens", period="day", amount=60))
+    subject="user", name="poor", unit="tokens", period="day", amount={tokens_a_day}))
 """
 
 
@@ -162,13 +162,16 @@ class Place:
         self.clients.callback(client.close)
         return client
 
-    def rows(self, user: str) -> list[Any]:
-        """Return what the ledger has of somebody, the newest first."""
+    def get(self, user: str, path: str) -> Any:
         connection = http.client.HTTPConnection("127.0.0.1", self.site.port, timeout=PATIENCE_S)
         headers = {"authorization": f"Bearer {self.keys[user]}"}
-        connection.request("GET", "/api/usage/requests", headers=headers)
-        found: list[Any] = json.loads(connection.getresponse().read())["requests"]
-        connection.close()
+        with contextlib.closing(connection):
+            connection.request("GET", path, headers=headers)
+            return json.loads(connection.getresponse().read())
+
+    def rows(self, user: str) -> list[Any]:
+        """Return what the ledger has of somebody, the newest first."""
+        found: list[Any] = self.get(user, "/api/usage/requests")["requests"]
         return found
 
     def newest_row(self, user: str, count: int) -> Any:
@@ -205,7 +208,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 def _set_up(site: RunningSite, engines: dict[str, Engine]) -> dict[str, str]:
     ports = [(name, engine.port) for name, engine in engines.items()]
-    text = SET_UP.format(ports=ports, models=MODELS, key=KEY, users=USERS)
+    text = SET_UP.format(
+        ports=ports, models=MODELS, key=KEY, users=USERS, tokens_a_day=TOKENS_A_DAY
+    )
     command = [sys.executable, "-m", "ollamasite", "shell", "-c", text]
     told = subprocess.run(
         [*command, "--data-dir", str(site.data_dir)],
@@ -429,26 +434,34 @@ def test_an_engine_has_two_at_a_time_over_its_models_in_fair_turns(place: Place)
         place.ollama(user).generate(model, COUNT, raw=True, options=options)
         return time.monotonic()
 
-    most_busy = 0
+    busy: list[int] = []
+
+    def are_over(*asked: concurrent.futures.Future[float]) -> bool:
+        busy.append(place.chat.busy_slots)
+        return all(future.done() for future in asked)
+
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         models = ("far-chat", "far-tools", "far-thinks") * 2
         # Long enough that a busy machine gets the others' requests in before these are over.
-        heavy = [pool.submit(ask, "heavy", model, 50) for model in models]
+        heavy = [pool.submit(ask, "heavy", model, 150) for model in models]
         # Two of them run and the others wait when the rest come.
-        wait_for(lambda: any(future.done() for future in heavy), PATIENCE_S)
+        wait_for(lambda: any(map(are_over, heavy)), PATIENCE_S)
         lights = zip(("light1", "light2", "light3"), models, strict=False)
         light = [pool.submit(ask, user, model) for user, model in lights]
-        while not all(future.done() for future in (*heavy, *light)):
-            most_busy = max(most_busy, place.chat.busy_slots)
+        wait_for(lambda: are_over(*heavy, *light), PATIENCE_S)
         last_light = max(future.result() for future in light)
         ends = sorted(future.result() for future in heavy)
     assert sum(end > last_light for end in ends) >= 2
-    assert most_busy == 2  # of its three slots
+    assert max(busy) == 2  # of its three slots
 
 
 def test_limits_hold_for_what_is_computed_elsewhere(place: Place) -> None:
-    time.sleep(_RULES_KNOWN_S)
-    with pytest.raises(ollama.ResponseError, match="60 tokens per day") as told:
+    def is_known() -> bool:
+        told = place.get("poor", "/api/limits?model=far-chat")["limits"]
+        return any(limit["amount"] == TOKENS_A_DAY for limit in told)
+
+    wait_for(is_known)  # web reads rules twice a second
+    with pytest.raises(ollama.ResponseError, match=f"{TOKENS_A_DAY} tokens per day") as told:
         place.ollama("poor").generate("far-chat", COUNT, raw=True, options={"num_predict": 120})
     assert told.value.status_code == 429
 
