@@ -24,7 +24,7 @@ from ollamasite.data_dir import run_dir
 from tests import compose
 from tests.certificates import make_certificate
 from tests.databases import postgres_program, postgres_user
-from tests.processes.running_site import free_port, listens, wait_for
+from tests.processes.running_site import descendants, free_port, listens, wait_for
 
 START_S: Final = 120.0
 STOP_S: Final = 75.0
@@ -174,6 +174,20 @@ class ManyProcesses:
     def pid(self, name: str) -> int:
         """The process id of a service that runs."""
         return self._running[name].pid
+
+    @contextlib.contextmanager
+    def no_answer_goes_on(self) -> Iterator[None]:
+        """Stop the runners for a moment, as a machine that is too busy to run them would."""
+        below = descendants(self.pid("inference"))
+        runners = [pid for pid, line in below.items() if "inference.engine.runner" in line]
+        assert runners
+        for pid in runners:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in runners:
+                os.kill(pid, signal.SIGCONT)
 
     def environment(self, name: str) -> dict[str, str]:
         """Return a service's environment; of this machine's only what programs need to be found."""
