@@ -96,7 +96,7 @@ class Faulty:
     def journals(self) -> list[Path]:
         """The journals of requests that are not in the ledger yet and have something in them."""
         folder = self.site.data_dir / "ledger"
-        return [path for path in folder.glob("web-*.jsonl") if path.stat().st_size]
+        return [path for path in folder.glob("web-*.jsonl") if _size_of(path)]
 
 
 @contextlib.contextmanager
@@ -128,6 +128,13 @@ def _create_model(faulty: Faulty, path: Path) -> None:
     answer = httpx2.post(url, headers=headers, content=data, timeout=REQUEST_S)
     assert answer.status_code == 201, answer.text
     faulty.post("/api/create", {"model": MODEL, "files": {"tiny.gguf": digest}, "stream": False})
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # its requests have just come into the ledger
+        return 0
 
 
 # ------------------------------------------------------------------ what must hold
