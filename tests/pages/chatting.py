@@ -69,10 +69,8 @@ def wait_for_end(answer: Locator, state: str = "done") -> None:
 
 def wait_for_words(answer: Locator, characters: int = 20) -> None:
     """Wait until so much of an answer can be read."""
-    page = answer.page
-    handle = answer.locator(".blocks").element_handle()
-    script = "([node, least]) => node.innerText.length >= least"
-    page.wait_for_function(script, arg=[handle, characters], timeout=ANSWER_MS)
+    words = re.compile(rf"[\s\S]{{{characters}}}")
+    expect(answer.locator(".blocks")).to_contain_text(words, timeout=ANSWER_MS)
 
 
 def source_of(article: Locator) -> str:

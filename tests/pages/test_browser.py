@@ -116,7 +116,7 @@ def test_keyboard_goes_through_the_page_in_reading_order(visit: Visit) -> None:
         "ollamasite",
         *ways,
         "A",  # the account menu, by its first word
-        "Queue",
+        "now-queue",
         *all_models,
         "Make",
         "Copy the command that keeps the key",

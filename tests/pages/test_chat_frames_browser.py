@@ -240,7 +240,6 @@ def test_what_is_sent_before_the_line_is_there_is_sent_with_it(
         ask(page)
         assert page.evaluate("line.said") == []
         page.evaluate("line.open()")
-        page.wait_for_function("line.said.length")
         assert [(frame["type"], frame["text"]) for frame in page.evaluate("line.said")] == [
             ("ask", "And then?")
         ]
