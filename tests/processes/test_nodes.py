@@ -252,10 +252,10 @@ async def a_web_process_is_killed_and_the_nodes_know_what_was_used(
 ) -> None:
     heard: Counter[int] = Counter()
     async with client_of(site) as client:
-        load = [asyncio.create_task(generate(client, n, 600, heard)) for n in range(3)]
-        async with asyncio.timeout(90):
-            # One that web has not read yet leaves no row.
-            while min(heard[number] for number in range(3)) < 5:
+        # As many as one node answers at once. One that web has not read yet leaves no row.
+        load = [asyncio.create_task(generate(client, n, 600, heard)) for n in range(2)]
+        async with asyncio.timeout(120):
+            while min(heard[number] for number in range(2)) < 5:
                 await asyncio.sleep(0.02)
         os.kill(site.pid_of("web"), signal.SIGKILL)
         broken = [end for end in await asyncio.gather(*load) if end != "done"]
