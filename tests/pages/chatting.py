@@ -13,9 +13,8 @@ from tests.pages.visits import Chromium, Visit
 
 ANSWER_MS: Final = 180_000  # a busy machine takes a minute to load the model
 SHORT: Final = 12
-_OPEN: Final = re.compile(
-    r"/chat/[0-9a-f]{32}"
-)  # what is told on the page comes before its address
+# What is told on the page comes before its address.
+_OPEN: Final = re.compile(r"/chat/[0-9a-f]{32}")
 LONG: Final = 4000  # ends long after whoever stops it has had a turn
 LONG_QUESTION: Final = "Write a very long story about a lighthouse, with many chapters."
 

@@ -8,7 +8,6 @@ registry at `registry_port`, where a test may run one (`tests.fakes.registry`).
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from tests.databases import database_settings
 from tests.pages.catalogue import PASSWORD
 from tests.pages.visits import Opener, Visit, open_visit, walk
 from tests.prepared_sites import Kind, copy_prepared
-from tests.processes.running_site import RunningSite
+from tests.processes.running_site import RunningSite, free_port
 
 
 class ServedSite:
@@ -76,21 +75,7 @@ class ServedSite:
 @contextlib.contextmanager
 def served_site(data_dir: Path) -> Iterator[ServedSite]:
     """Run it."""
-    with held_port() as registry_port, _served(data_dir, registry_port) as site:
-        yield site
-
-
-@contextlib.contextmanager
-def held_port() -> Iterator[int]:
-    """Return a port that nobody else is given, though nobody listens there yet."""
-    with socket.socket() as holder:
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        holder.bind(("127.0.0.1", 0))
-        yield int(holder.getsockname()[1])
-
-
-@contextlib.contextmanager
-def _served(data_dir: Path, registry_port: int) -> Iterator[ServedSite]:
+    registry_port = free_port()
     registries = f"registry.ollama.ai,hf.co,http://127.0.0.1:{registry_port}"
     copy_prepared(Kind.PEOPLE, data_dir)
     settings = {
