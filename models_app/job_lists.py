@@ -20,7 +20,7 @@ _JUST_ENDED: Final = timedelta(minutes=1)
 _MOST_ACTIVE: Final = 100
 _MOST_ENDED: Final = 50
 _MOST_TOLD: Final = 20
-_MOST_KNOWN: Final = 20
+_MOST_KNOWN: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def list_to_tell(principal: Principal, known: Collection[str]) -> list[JobRecord
 
     Without events, and with one query: every page asks this every few seconds.
     """
-    ids = [job_id for job_id in known if job_id.isalnum()][:_MOST_KNOWN]
+    ids = [job_id for job_id in dict.fromkeys(known) if job_id.isalnum()][:_MOST_KNOWN]
     rows = visible(principal).defer("events")
     rows = rows.filter(Q(state__in=ACTIVE_STATES) | Q(job_id__in=ids))
     return [record_of(row, has_events=False) for row in rows[:_MOST_TOLD]]

@@ -1,7 +1,8 @@
 """The line about jobs on every page: what it says. Knows no HTTP and no row of a table.
 
 Which jobs it has told of as running is remembered by the browser, so that of each that ends since
-the next line says so: one line, on whichever page is open then, for as long as that is open.
+the next line says so: one line, on whichever page is open then, for as long as that is open. The
+page that asks names them too: an answer that never came has changed what the browser remembers.
 """
 
 import re
@@ -30,6 +31,11 @@ class Strip:
     def poll_s(self) -> int:
         """How soon to ask again."""
         return 5 if self.active_ids else 30
+
+    @property
+    def active(self) -> str:
+        """Those that have not ended, as a cookie and the next question name them."""
+        return ".".join(self.active_ids)
 
     @property
     def ended(self) -> str:

@@ -78,15 +78,15 @@ def dismiss(request: HttpRequest, job_id: str) -> HttpResponse:
 def strip(request: HttpRequest) -> HttpResponse:
     """Tell in one line what runs, and of what has ended since this was asked last."""
     principal = principal_of(request)
-    known = job_strip.parse_ids(request.COOKIES.get(_STRIP_COOKIE, ""))
+    remembered, told_here = request.COOKIES.get(_STRIP_COOKIE, ""), request.GET.get("active", "")
+    known = [*job_strip.parse_ids(remembered), *job_strip.parse_ids(told_here)]
     shown = job_strip.parse_ids(request.GET.get("ended", ""))
     rows = job_rows(job_lists.list_to_tell(principal, [*known, *shown]), principal)
     told = job_strip.tell(rows, known=known, shown=shown)
     answer = render(request, "registry/job_strip_part.html", {"strip": told})
-    ids = ".".join(told.active_ids)
     answer.set_cookie(
         _STRIP_COOKIE,
-        ids,
+        told.active,
         path=request.path,
         secure=request.is_secure(),
         httponly=True,

@@ -1,6 +1,8 @@
 // Asks again every few seconds for the parts of a page that change, while somebody looks at it, and
 // lets times go on in between. A part: <div data-live hx-get="…" hx-trigger="live">.
 
+import { isPressed } from "../ollamasite/press.js";
+
 const EVERY_MS = 5000;
 
 /** The same words as format_duration in inference/overview.py. */
@@ -24,7 +26,7 @@ function formatDuration(seconds) {
 function isHeld(part) {
   const selection = window.getSelection();
   const isSelecting = !selection.isCollapsed && part.contains(selection.anchorNode);
-  return isSelecting || document.querySelector("dialog[open]") !== null;
+  return isPressed() || isSelecting || document.querySelector("dialog[open]") !== null;
 }
 
 function refresh() {
@@ -63,9 +65,14 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   const { xhr, elt } = event.detail;
   const isElsewhere =
     xhr.responseURL && new URL(xhr.responseURL).pathname !== window.location.pathname;
-  if (elt.matches("[data-live]") && isElsewhere) {
+  if (!elt.matches("[data-live]")) {
+    return;
+  }
+  if (isElsewhere) {
     event.detail.shouldSwap = false;
     window.location.reload();
+  } else if (isHeld(elt)) {
+    event.detail.shouldSwap = false; // it asks again soon
   }
 });
 document.addEventListener("htmx:afterSwap", letTimesGoOn);

@@ -1,12 +1,14 @@
 // Has elements with data-poll="<seconds>" ask for themselves anew (hx-trigger="poll"), as long as
-// somebody looks at the page. Through a lost connection they go on trying.
+// somebody looks at the page and presses nothing. Through a lost connection they go on trying.
+
+import { isPressed } from "../ollamasite/press.js";
 
 const TICK_MS = 250;
 const GONE = [401, 403, 404];
 const asked = new Map(); // by id: when it was asked last
 
 function tick() {
-  if (document.visibilityState !== "visible") {
+  if (document.visibilityState !== "visible" || isPressed()) {
     return;
   }
   const now = performance.now();
@@ -25,6 +27,13 @@ function tick() {
 document.addEventListener("htmx:responseError", (event) => {
   if (event.target.matches?.("[data-poll]") && GONE.includes(event.detail.xhr.status)) {
     event.target.removeAttribute("data-poll");
+  }
+});
+// What was asked for before the press is asked for again after it.
+document.addEventListener("htmx:beforeSwap", ({ detail }) => {
+  if (isPressed() && detail.elt.matches("[data-poll]")) {
+    detail.shouldSwap = false;
+    asked.set(detail.elt.id, -Infinity);
   }
 });
 // Whoever comes back to the page sees what is now.

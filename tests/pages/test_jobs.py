@@ -363,16 +363,30 @@ def test_end_is_told_once_and_stays_while_the_page_is_open(as_bob: Client, bob: 
     next_page = as_bob.get("/jobs/strip", headers=PART)
 
     assert "Failed Pull llama3.2:3b" in words(first)
-    assert f'hx-get="/jobs/strip?ended={job_id}"' in first.content.decode()
+    assert f'hx-get="/jobs/strip?active=&amp;ended={job_id}"' in first.content.decode()
     assert "Failed Pull llama3.2:3b" in words(same_page)
     assert words(next_page) == ""
+
+
+def test_end_is_told_to_a_page_that_an_answer_has_not_come_to(as_bob: Client, bob: User) -> None:
+    job_id = add_job(bob)
+    page = as_bob.get("/jobs/strip", headers=PART).content.decode()
+    Job.objects.update(state="failed", ended_at=timezone.now())
+    as_bob.get("/jobs/strip", headers=PART)  # lost, but for its cookie
+
+    again = as_bob.get(f"/jobs/strip?active={job_id}&ended=", headers=PART)
+
+    assert f'hx-get="/jobs/strip?active={job_id}&amp;ended="' in page
+    assert "Failed Pull llama3.2:3b" in words(again)
+    # Closing the line names what runs, and nothing that has ended.
+    assert 'hx-get="/jobs/strip?active="' in again.content.decode()
 
 
 def test_ids_that_are_none_or_others_tell_nothing(as_bob: Client, alice: User) -> None:
     job_id = add_job(alice, "succeeded")
 
     for text in (job_id, "'; drop", "%00", "a" * 5000, f"{job_id}.{'0' * 32}"):
-        answer = as_bob.get(f"/jobs/strip?ended={text}", headers=PART)
+        answer = as_bob.get(f"/jobs/strip?active={text}&ended={text}", headers=PART)
         assert words(answer) == ""
 
 

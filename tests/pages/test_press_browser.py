@@ -1,0 +1,174 @@
+"""In a browser: what tells what is new by replacing itself never takes a click away."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, Route, expect
+
+from tests.pages.served_site import ServedSite
+from tests.pages.visits import DESK, Chromium, Visit
+
+pytestmark = [pytest.mark.slow, pytest.mark.beside]
+
+# What a page does when somebody comes back to it: it asks for what is new at once.
+COME_BACK = "document.dispatchEvent(new Event('visibilitychange'))"
+# Notes the answers that htmx is done with.
+NOTE_ANSWERS = """() => {
+  const told = document.documentElement.dataset;
+  told.answers = "";
+  document.addEventListener("htmx:afterRequest", () => { told.answers += "|"; });
+}"""
+# Clicks it the moment it appears, before anything else of the page has its turn.
+CLICK_AT_ONCE = """() => {
+  const seen = new MutationObserver(() => {
+    const close = document.getElementById("job-strip-close");
+    if (close) { seen.disconnect(); close.click(); }
+  });
+  seen.observe(document.body, { childList: true, subtree: true });
+}"""
+
+
+@pytest.fixture(scope="module")
+def ended_job(served: ServedSite, browser_process: Browser) -> str:
+    """The id of a job of bob's that has ended."""
+    for visit in served.visit(Chromium(browser_process, DESK), path="/models/pull"):
+        name = f"127.0.0.1:{served.registry_port}/pressed/model"
+        visit.page.get_by_label("Name of the model").fill(name)
+        visit.page.get_by_role("button", name="Pull").click()
+        expect(visit.page.locator("#job-state")).to_have_text("Failed", timeout=60_000)
+        return visit.page.url.rpartition("/")[2]
+    return ""
+
+
+@pytest.fixture
+def visit(served: ServedSite, chromium: Chromium, ended_job: str) -> Iterator[Visit]:
+    """A page whose line is about to say that the job has ended."""
+    for visit in served.visit(chromium, path="/client-keys"):
+        visit.page.context.add_cookies(
+            [
+                {
+                    "name": "job_strip",
+                    "value": ended_job,
+                    "domain": "127.0.0.1",
+                    "path": "/jobs/strip",
+                }
+            ]
+        )
+        yield visit
+
+
+def line_of(visit: Visit, ended_job: str) -> Locator:
+    return visit.page.locator(f"#job-strip-done[href='/jobs/{ended_job}']")
+
+
+def hold(page: Page, pattern: str) -> list[Route]:
+    """Keep from the site what the page asks for from now on."""
+    held: list[Route] = []
+    page.route(pattern, lambda route: held.append(route))
+    return held
+
+
+def ask_anew(page: Page, held: list[Route]) -> Route:
+    """Have a page ask for what is new, and return the request, which is held."""
+    before = len(held)
+    page.evaluate(COME_BACK)
+    while len(held) == before:
+        page.wait_for_timeout(20)
+    return held[-1]
+
+
+def let_answer(page: Page, held: Route) -> None:
+    """Let what was held be answered, and wait until the page is done with the answer."""
+    page.evaluate(NOTE_ANSWERS)
+    held.continue_()
+    expect(page.locator("html")).to_have_attribute("data-answers", re.compile(r"\|"))
+
+
+def press(page: Page, pressed: Locator) -> None:
+    pressed.hover()
+    page.mouse.down()
+
+
+def test_line_is_closed_the_moment_it_appears(visit: Visit, ended_job: str) -> None:
+    page = visit.page
+    held = hold(page, "**/jobs/strip")
+    page.reload()
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+    while not held:
+        page.wait_for_timeout(20)
+    page.evaluate(CLICK_AT_ONCE)
+    held[0].continue_()
+
+    expect(page.locator("#job-strip[data-poll]")).to_be_attached()
+    expect(line_of(visit, ended_job)).to_have_count(0)
+    assert sum("/jobs/strip" in address for address in visit.addresses) >= 3
+    visit.check()
+
+
+def test_line_that_is_closed_while_it_asks_stays_closed(visit: Visit, ended_job: str) -> None:
+    page, line = visit.page, line_of(visit, ended_job)
+    visit.expects("htmx:(afterRequest|sendAbort)")  # what the library says of asking no longer
+    page.reload()
+    expect(line).to_be_visible()
+    held = hold(page, "**/jobs/strip*")
+    ask_anew(page, held)
+    page.get_by_role("button", name="Close this line").click()
+    while len(held) == 1:
+        page.wait_for_timeout(20)
+    for route in held:  # what was asked first is answered first, if anybody still waits for it
+        route.continue_()
+    expect(line).to_have_count(0)
+
+    asked = ask_anew(page, held)
+    let_answer(page, asked)
+    expect(line).to_have_count(0)
+    visit.check()
+
+
+def test_line_is_not_replaced_under_a_press(visit: Visit, ended_job: str) -> None:
+    page, line = visit.page, line_of(visit, ended_job)
+    page.reload()
+    close = page.get_by_role("button", name="Close this line")
+    expect(close).to_be_visible()
+    held = hold(page, "**/jobs/strip?*ended=*")
+    asked = ask_anew(page, held)
+    press(page, close)
+    let_answer(page, asked)
+    expect(line).to_be_visible()
+    page.mouse.up()
+    expect(line).to_have_count(0)
+
+    # Once nothing is pressed it asks again by itself.
+    page.unroute("**/jobs/strip?*ended=*")
+    with page.expect_response("**/jobs/strip?*ended=*"):
+        page.evaluate(COME_BACK)
+    visit.check()
+
+
+def test_key_that_is_down_is_a_press(visit: Visit, ended_job: str) -> None:
+    page, line = visit.page, line_of(visit, ended_job)
+    page.reload()
+    page.get_by_role("button", name="Close this line").focus()
+    held = hold(page, "**/jobs/strip?*ended=*")
+    asked = ask_anew(page, held)
+    page.keyboard.down(" ")
+    let_answer(page, asked)
+    expect(line).to_be_visible()
+    page.keyboard.up(" ")
+    expect(line).to_have_count(0)
+    visit.check()
+
+
+def test_part_that_asks_every_few_seconds_waits_for_the_release(
+    served: ServedSite, chromium: Chromium
+) -> None:
+    for visit in served.visit(chromium):
+        page = visit.page
+        held = hold(page, "**/home")
+        asked = ask_anew(page, held)
+        press(page, page.locator("#now-queue"))
+        let_answer(page, asked)
+        page.mouse.up()
+        page.wait_for_url("**/queue")
+        visit.check()
