@@ -11,12 +11,14 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from models_app import limit_book, limit_store, limits
+from models_app import attempts, limit_book, limit_store, limits
 from models_app.limit_book import RuleBook
 from models_app.limit_store import no_past
 from ollamasite import redis_server
 
 SetLimits = Callable[..., None]
+# By the clock of the limits: no minute drains, and no day ends, while a test waits for its turn.
+NOON_MS = 20_000 * 86_400_000 + 43_200_000
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +40,9 @@ def redis_socket() -> Iterator[Path]:
 @pytest.fixture
 def redis_url(redis_socket: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The address of an empty Redis, which may have its turn late on a busy machine."""
-    monkeypatch.setattr(limit_store, "_TIMEOUT_S", 30.0)
+    monkeypatch.setattr(limits, "_now_ms", lambda: NOON_MS)
+    for module in (attempts, limit_store):
+        monkeypatch.setattr(module, "_TIMEOUT_S", 30.0)
     with Redis(unix_socket_path=str(redis_socket)) as client:
         client.flushall()
     return f"unix://{redis_socket}"

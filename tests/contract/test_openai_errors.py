@@ -1,19 +1,22 @@
 """Every failure raises the official `openai` client's own error class, with type, code and id."""
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import openai
 import pytest
 from msgspec import structs
+from openai import _base_client
 
 from inference.messages import DoneReason, FailureCode, Generate
+from models_app import limits
 from models_app.keys import KeyRules, create_key
 from models_app.models import User
 from models_app.permissions import Scope
 from tests.contract.conftest import RunningSite
 from tests.fakes.engine import USAGE, Script
-from tests.limited import redis_socket, redis_url
+from tests.limited import NOON_MS, redis_socket, redis_url
 
 __all__ = ["redis_socket", "redis_url"]
 
@@ -169,10 +172,18 @@ def test_used_up_day(limited: Any, client: openai.OpenAI, model: str) -> None:
 
 
 def test_told_wait_lets_the_client_succeed(
-    site: RunningSite, limited: Any, client: openai.OpenAI, model: str
+    site: RunningSite,
+    limited: Any,
+    client: openai.OpenAI,
+    model: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    waited_ms: list[int] = []
+    monkeypatch.setattr(limits, "_now_ms", lambda: NOON_MS + sum(waited_ms))
+    sleep = SimpleNamespace(sleep=lambda wait_s: waited_ms.append(round(wait_s * 1000)))
+    monkeypatch.setattr(_base_client, "time", sleep)
     limited.TOKENS_PER_MINUTE = 6000
-    usage = structs.replace(USAGE, completion_tokens=6030)
+    usage = structs.replace(USAGE, completion_tokens=8000)
     site.node.scripts.append(Script(usage=usage, reason=DoneReason.STOP))
     ask(client, model)
     raw = client.with_options(max_retries=1).chat.completions.with_raw_response
@@ -180,6 +191,8 @@ def test_told_wait_lets_the_client_succeed(
 
     assert answer.http_request.headers["x-stainless-retry-count"] == "1"
     assert len(site.node.got(Generate)) == 2
+    assert len(waited_ms) == 1
+    assert 20_000 < waited_ms[0] < 21_000
 
 
 def test_call_that_is_tried_again_is_counted_once(

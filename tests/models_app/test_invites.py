@@ -4,6 +4,7 @@ import io
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from django.db import connection
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
-from models_app import invites, people, teams
+from models_app import attempts, invites, people, teams
 from models_app.errors import InviteNotFound, TeamNotFound, TooManyAttempts
 from models_app.invites import InviteRecord
 from models_app.models import AuditEntry, Invite, Membership, User
@@ -186,7 +187,11 @@ def test_wrong_secret_opens_nothing(secret: str) -> None:
     assert invites.find_by_secret(secret) is None
 
 
-def test_who_guesses_secrets_has_to_wait(settings: Settings) -> None:
+def test_who_guesses_secrets_has_to_wait(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No minute ends between two guesses.
+    monkeypatch.setattr(attempts, "time", SimpleNamespace(time=lambda: 60_000_010.0))
     settings.WRONG_KEYS_PER_MINUTE = 3
     made = invites.create_invite(by=None)
     with pytest.raises(TooManyAttempts):

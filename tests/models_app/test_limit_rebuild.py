@@ -9,7 +9,6 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
-from django.utils import timezone
 from redis.asyncio import Redis
 
 from models_app import ledger, limit_rebuild, limit_rules, limits
@@ -20,7 +19,7 @@ from models_app.limit_rules import NewRule
 from models_app.limit_store import Attempt, Spec
 from models_app.models import LedgerHour, LimitRule
 from models_app.permissions import CredentialKind, Principal, TeamPlace, TeamRole
-from tests.limited import redis_socket, redis_url
+from tests.limited import NOON_MS, redis_socket, redis_url
 
 __all__ = ["redis_socket", "redis_url"]
 
@@ -37,6 +36,11 @@ ADMIN = Principal(user_id=1, username="root", is_admin=True, kind=CredentialKind
 LONG_AGO = timedelta(minutes=5)
 
 
+def now() -> datetime:
+    """Return what it is by the clock of the limits."""
+    return datetime.fromtimestamp(limits._now_ms() / 1000, UTC)
+
+
 def write_row(
     request_id: str,
     tokens: int,
@@ -46,7 +50,7 @@ def write_row(
     **changes: Any,
 ) -> None:
     """Write a request of the caller into the ledger."""
-    at = timezone.now() - ago
+    at = now() - ago
     at_us = int(at.timestamp() * 1_000_000)
     who = {"user_id": 7, "team_id": 3, "key_id": 9, "model_name": "llama:1b", **changes}
     begin = Begin(request_id=request_id, at_us=at_us, **who)
@@ -129,10 +133,11 @@ async def test_request_that_is_settled_before_its_row_is_counted_once(site: Any)
     assert await left() == 960
 
 
-async def test_what_is_under_way_is_held_again(site: Any) -> None:
+async def test_what_is_under_way_is_held_again(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     site.TOKENS_PER_DAY = 1000
     charge = await limits.reserve(CALLER, tokens=100)
     await lose_redis(site)
+    monkeypatch.setattr(limits, "_now_ms", lambda: NOON_MS + 1)  # another one by when it began
     await limits._store().renew(now_ms=limits._now_ms())
     held = await left()
     charge.used_tokens = 40
@@ -158,10 +163,7 @@ async def test_row_of_a_dead_process_that_was_told_is_not_settled_twice(site: An
     assert record is not None
     await lose_redis(site)
     limits._store()._open.clear()  # nobody lives who would hold it again
-    now = datetime.now(UTC)
-    since_midnight = now - now.replace(hour=0, minute=0, second=0, microsecond=0)
-    ago = min(LONG_AGO, since_midnight)
-    await sync_to_async(write_row)(charge.request_id, 30, ago=ago, outcome="lost")
+    await sync_to_async(write_row)(charge.request_id, 30, ago=LONG_AGO, outcome="lost")
     before = await left()
     await limits.settle_record(record, used_tokens=30, ended_ms=None)
 
@@ -175,12 +177,11 @@ async def test_what_ended_in_a_long_outage_is_not_counted_twice(
 ) -> None:
     """Its row is told by the ledger, and it is settled after that, however long it had to wait."""
     now_ms = limits._now_ms()
-    at = datetime.fromtimestamp(now_ms / 1000, UTC)
     spec = Spec(key="k", name="", unit=unit, amount=1000, begins=0, ends=2**52, subject="user:7")
     attempt = Attempt(call="a", attempt="a", specs=(spec,))
     store = limits._store()
     write = sync_to_async(write_row)
-    await write("a", 40, ago=timezone.now() - at + timedelta(seconds=ago_s))
+    await write("a", 40, ago=timedelta(seconds=ago_s))
     [told] = await store.look([spec], now_ms=now_ms)
     used = {"tokens": 40, "requests": 1}
     await store.settle_for(attempt, used, now_ms=now_ms, ended_ms=now_ms - ago_s * 1000)
@@ -204,7 +205,7 @@ async def test_what_began_without_redis_counts_though_the_past_was_told_before(s
 def test_rows_are_found_by_their_time_however_many_somebody_has(
     db: None, subject: str, period: Period
 ) -> None:
-    now_ms = int(timezone.now().timestamp() * 1000)
+    now_ms = limits._now_ms()
     spec = Limit(subject, Unit.TOKENS, period, 1000).spec(now_ms)
     with CaptureQueriesContext(connection) as asked:
         limit_rebuild._read(spec, now_ms)
@@ -252,16 +253,16 @@ async def test_limit_that_is_set_again_counts_what_was_used_without_it(site: Any
     ],
 )
 def test_every_subject_has_its_own_past(db: None, subject: str, others: dict[str, Any]) -> None:
-    now = timezone.now()
+    now_ms = limits._now_ms()
     write_row("own", 300, ago=timedelta())
     write_row("other", 50, ago=timedelta(), **others)
-    spec = Limit(subject, Unit.TOKENS, Period.MONTH, 1000).spec(int(now.timestamp() * 1000))
+    spec = Limit(subject, Unit.TOKENS, Period.MONTH, 1000).spec(now_ms)
 
-    assert limit_rebuild._read(spec, int(now.timestamp() * 1000)).fill == (300 if others else 350)
+    assert limit_rebuild._read(spec, now_ms).fill == (300 if others else 350)
 
 
 def test_model_is_known_by_its_full_name_too(db: None) -> None:
-    now_ms = int(timezone.now().timestamp() * 1000)
+    now_ms = limits._now_ms()
     write_row("short", 300, ago=timedelta(), model_name="alice/Llama:1b")
     write_row("full", 40, ago=timedelta(), model_name="registry.ollama.ai/alice/llama:2b")
     subject = "model:registry.ollama.ai/alice/llama"
@@ -271,7 +272,7 @@ def test_model_is_known_by_its_full_name_too(db: None) -> None:
 
 
 def test_requests_are_counted_by_the_row(db: None) -> None:
-    now_ms = int(timezone.now().timestamp() * 1000)
+    now_ms = limits._now_ms()
     for number in range(3):
         write_row(f"r{number}", 10, ago=timedelta())
     spec = Limit("user:7", Unit.REQUESTS, Period.DAY, 1000).spec(now_ms)
@@ -354,9 +355,7 @@ async def test_full_minute_is_still_full_when_redis_was_lost(site: Any) -> None:
 async def test_hours_alone_are_enough_for_sums(site: Any) -> None:
     """Rows are removed after a time; the sums of their hours stay."""
     site.TOKENS_PER_MONTH = 1000
-    begins = (
-        timezone.now().astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    )
+    begins = now().replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     await LedgerHour.objects.acreate(hour=begins, user_id=7, requests=2, tokens_in=100)
 
     assert await left() == 900

@@ -271,12 +271,12 @@ def test_key_for_somebody_else_is_refused(as_bob: Client, alice: User, vision: s
 
 def test_page_of_a_key_tells_its_use_by_day(as_bob: Client, bob: User) -> None:
     key, _ = create_key(bob, "laptop")
-    use(key, tokens=120)
-    use(key, tokens=80, at=timezone.now() - timedelta(days=1))
+    now = timezone.now()
+    use(key, tokens=120, at=now)
+    use(key, tokens=80, at=now - timedelta(days=1))
     page = as_bob.get(f"/keys/{key.prefix}")
-    today = timezone.now().astimezone(UTC).date()
 
-    assert f"{today} 3 120" in words(page)
+    assert f"{now.astimezone(UTC).date()} 3 120" in words(page)
     assert page.content.decode().count("<rect") == 30
 
 

@@ -228,8 +228,9 @@ class TestLanguage:
         assert render(source, {"x": [1, 2, 3], "m": {"a": 1, "b": 2}}) == text
 
     def test_strftime_now_is_the_hosts_date(self) -> None:
-        today = datetime.datetime.now().astimezone().strftime("%d %B %Y")
-        assert render("{{ strftime_now('%d %B %Y') }}", {}) == today
+        before = datetime.datetime.now().astimezone().strftime("%d %B %Y")
+        told = render("{{ strftime_now('%d %B %Y') }}", {})
+        assert told in {before, datetime.datetime.now().astimezone().strftime("%d %B %Y")}
 
     def test_raise_exception_gives_its_words(self) -> None:
         with pytest.raises(TemplateRunError, match="roles must alternate"):
