@@ -159,7 +159,7 @@ def test_create_from_an_uploaded_file(js: Js, site: RunningSite, tmp_path: Path)
     # The client itself has no call for this.
     url = f"{site.url}/api/blobs/{digest}"
     headers = {"Authorization": f"Bearer {site.key}"}
-    assert httpx2.post(url, content=data, headers=headers).status_code == 201
+    assert httpx2.post(url, content=data, headers=headers, timeout=60).status_code == 201
     made = js("create", model="mine", files={"tiny.gguf": digest})
 
     assert made == {"value": {"status": "success"}}

@@ -29,7 +29,8 @@ def named(request: pytest.FixtureRequest, site: RunningSite, model: str) -> str:
     else:
         headers = {"Authorization": f"Bearer {site.key}"}
         body = {"source": model, "destination": BUILT_IN}
-        assert httpx2.post(f"{site.url}/api/copy", json=body, headers=headers).status_code == 200
+        copied = httpx2.post(f"{site.url}/api/copy", json=body, headers=headers, timeout=60)
+        assert copied.status_code == 200
     return BUILT_IN
 
 
@@ -61,7 +62,7 @@ def test_native_chat_answers_under_the_alias(site: RunningSite, model: str) -> N
     set_alias(BUILT_IN, model)
     headers = {"Authorization": f"Bearer {site.key}"}
     body = {"model": BUILT_IN, "messages": HELLO, "stream": False}
-    answer = httpx2.post(f"{site.url}/api/chat", json=body, headers=headers).json()
+    answer = httpx2.post(f"{site.url}/api/chat", json=body, headers=headers, timeout=60).json()
 
     assert (answer["model"], answer["message"]["content"]) == (BUILT_IN, "Hello.")
 

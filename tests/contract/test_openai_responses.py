@@ -89,7 +89,8 @@ def rich_script() -> Script:
 def raw(site: RunningSite, path: str, body: Any = None) -> httpx2.Response:
     headers = {"authorization": f"Bearer {site.key}"}
     method = "GET" if body is None else "POST"
-    answer = httpx2.request(method, f"{site.url}/v1/{path}", json=body, headers=headers)
+    address = f"{site.url}/v1/{path}"
+    answer = httpx2.request(method, address, json=body, headers=headers, timeout=60)
     assert answer.status_code == 200, answer.text
     return answer
 

@@ -90,7 +90,7 @@ def curl(site: RunningSite, tmp_path: Path) -> Send:
         key = ["-H", f"Authorization: Bearer {site.key}"]
         command = ["curl", "-sS", "-o", str(out), "-w", "%{http_code}", *key, *words]
         done = subprocess.run(
-            [*command, f"{site.url}{path}", *data], capture_output=True, check=True, timeout=30
+            [*command, f"{site.url}{path}", *data], capture_output=True, check=True, timeout=90
         )
         return Curl(int(done.stdout), out.read_bytes() if out.exists() else b"")
 

@@ -53,6 +53,7 @@ def open_socket(web: Web, key: str) -> ClientConnection:
         additional_headers={"Authorization": f"Bearer {key}"},
         compression=None,
         ping_interval=None,
+        open_timeout=60,
         max_queue=1,
         close_timeout=1,
     )
