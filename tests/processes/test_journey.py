@@ -270,7 +270,7 @@ def test_keep_alive_zero_unloads_the_model(site: RunningSite, native: ollama.Cli
 
 
 def test_a_signed_in_browser_chats_over_the_websocket(site: RunningSite) -> None:
-    with httpx2.Client(base_url=site.url, follow_redirects=False) as browser:
+    with httpx2.Client(base_url=site.url, follow_redirects=False, timeout=60) as browser:
         browser.get("/signin", headers={"Accept": "text/html"})
         answer = browser.post(
             "/signin",

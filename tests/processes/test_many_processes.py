@@ -248,8 +248,11 @@ def ends_on_node(site: Site, request_id: str) -> list[dict[str, Any]]:
 
 def test_client_that_leaves_is_heard_of_by_the_node(site: Site) -> None:
     body = {"model": MODEL, "prompt": "a", "raw": True, "options": ENDLESS}
-    with site.client() as client, client.stream("POST", "/api/generate", json=body) as answer:
-        next(answer.iter_lines())
+    with ExitStack() as pause:
+        with site.client() as client, client.stream("POST", "/api/generate", json=body) as answer:
+            next(answer.iter_lines())
+            # However fast it answers: it is still answering when the client leaves.
+            pause.enter_context(site.processes.no_answer_goes_on())
         left = datetime.now(UTC)
     request_id = answer.headers["x-request-id"]
     wait_for(lambda: bool(ends_on_node(site, request_id)), LIMIT_S)

@@ -1,5 +1,6 @@
 """`docs/ops/nginx.conf.template` before a server that tells what reaches it: what clients forge."""
 
+import contextlib
 import json
 import socket
 import ssl
@@ -155,8 +156,12 @@ def test_no_request_is_hidden_in_another(proxied: Proxied, lines: list[bytes]) -
 
 def test_a_head_without_measure_reaches_nobody(proxied: Proxied) -> None:
     count = len(proxied.heads)
-    said = proxied.send(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 70_000 + b"\r\n\r\n")
-    assert said.startswith(b"HTTP/1.1 400")
+    head = b"GET / HTTP/1.1\r\nHost: localhost\r\nX: %s\r\n\r\n"
+    # What comes behind its buffers nginx does not read, and so it may cut off who sends it before
+    # they have read why. In one record of TLS nothing comes behind them.
+    assert proxied.send(head % (b"x" * 12_000)).startswith(b"HTTP/1.1 400")
+    with contextlib.suppress(ConnectionError, ssl.SSLError):
+        assert proxied.send(head % (b"x" * 70_000)).startswith(b"HTTP/1.1 400")
     assert len(proxied.heads) == count
 
 
