@@ -29,13 +29,6 @@ document.addEventListener("htmx:responseError", (event) => {
     event.target.removeAttribute("data-poll");
   }
 });
-// What was asked for before the press is asked for again after it.
-document.addEventListener("htmx:beforeSwap", ({ detail }) => {
-  if (isPressed() && detail.elt.matches("[data-poll]")) {
-    detail.shouldSwap = false;
-    asked.set(detail.elt.id, -Infinity);
-  }
-});
 // Whoever comes back to the page sees what is now.
 document.addEventListener("visibilitychange", () => {
   asked.clear();

@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, expect
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Locator,
+    Page,
+    Route,
+    expect,
+)
 
 from tests.pages.catalogue import PASSWORD
 
@@ -156,6 +164,28 @@ def _told(message: ConsoleMessage) -> str:
     """Return what the browser says, and of what, where it says neither."""
     is_bare = message.text.startswith("Failed to load resource")
     return f"{message.text}: {message.location['url']}" if is_bare else message.text
+
+
+def hold(page: Page, pattern: str) -> list[Route]:
+    """Keep from the site what the page asks for from now on."""
+    held: list[Route] = []
+    page.route(pattern, lambda route: held.append(route))
+    return held
+
+
+def wait_for_held(page: Page, held: list[Route], count: int = 1) -> Route:
+    """Wait until so much is held, and return the last of it."""
+    for _ in range(PATIENCE_MS // 20):
+        if len(held) >= count:
+            return held[count - 1]
+        page.wait_for_timeout(20)
+    raise AssertionError(f"the page has asked for {len(held)} and not for {count}")
+
+
+def press(page: Page, pressed: Locator) -> None:
+    """Press something, and do not let go of it yet."""
+    pressed.hover()
+    page.mouse.down()
 
 
 def open_visit(opener: Opener, site: Site, **options: Any) -> Iterator[Visit]:
