@@ -1,118 +1,31 @@
 """What the chat page makes of what the server tells it: the test speaks for the server's socket."""
 
-import json
-from collections.abc import Iterator
-from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 import pytest
 from django.template.loader import render_to_string
-from playwright.sync_api import Page, WebSocketRoute, expect
+from playwright.sync_api import Page, expect
 
 from inference.chats.figures import Figures
-from inference.chats.shown import CallShown, MessageShown, as_safe
+from inference.chats.shown import CallShown, as_safe
+from tests.pages.chat_server import ANSWER, LATE_LINE, ask, shown, talk
 from tests.pages.chatting import wait_until_ready
 from tests.pages.served_site import ServedSite
-from tests.pages.visits import Chromium, Visit
+from tests.pages.visits import Chromium
 
 pytestmark = [pytest.mark.slow, pytest.mark.beside]
 
-QUESTION: Final = "a" * 32
-ANSWER: Final = "b" * 32
-CALL: Final = CallShown(name="get_weather", arguments='{\n  "city": "Turin"\n}')
-
-
-# A line that is there when the test says so.
-LATE_LINE: Final = """
-window.WebSocket = class extends EventTarget {
-    static OPEN = 1;
-    readyState = 0;
-    said = [];
-    constructor() { super(); window.line = this; }
-    send(text) { this.said.push(JSON.parse(text)); }
-    open() { this.readyState = 1; this.dispatchEvent(new Event("open")); }
-};
-"""
-
-
-class Server:
-    """The other end of the page's sockets."""
-
-    def __init__(self) -> None:
-        self.sockets: list[WebSocketRoute] = []
-        self.heard: list[dict[str, Any]] = []
-
-    def accept(self, socket: WebSocketRoute) -> None:
-        """Take a socket of the page."""
-        self.sockets.append(socket)
-        socket.on_message(lambda text: self.heard.append(json.loads(text)))
-
-    def tell(self, kind: str, **fields: Any) -> None:
-        """Say something on the newest one."""
-        self.sockets[-1].send(json.dumps({"type": kind, **fields}))
-
-    def next(self, page: Page, kind: str) -> dict[str, Any]:
-        """Wait for the page to say something of a kind."""
-        for _ in range(600):
-            found = [frame for frame in self.heard if frame["type"] == kind]
-            if found:
-                self.heard.clear()
-                return found[0]
-            page.wait_for_timeout(50)
-        raise AssertionError(self.heard)
-
-    def start(self, page: Page, message: str = ANSWER, **fields: Any) -> None:
-        """Begin to answer the question that the page asks now."""
-        asked = self.next(page, "ask")
-        articles = [
-            shown(id=QUESTION + message, role="user", text=asked["text"]),
-            shown(id=message, state="running", **fields),
-        ]
-        html = "".join(articles)
-        fields = {"chat": None, "title": "", "question": QUESTION, "message": message}
-        self.tell("started", id=asked["id"], html=html, parent=None, **fields)
-
-    def grow(self, version: int, *, at: int = 0, message: str = ANSWER, **fields: Any) -> None:
-        """Tell of more of an answer, whose blocks from `at` on are new."""
-        empty = {"from": at, "blocks": [], "thinking_from": 0, "thinking": [], "calls": None}
-        figures = {"tokens_out": version, "tokens_per_s": 12.345}
-        told = empty | {"message": message, "version": version, "figures": figures} | fields
-        self.tell("growth", **told)
-
-    def end(self, *, message: str = ANSWER, **fields: Any) -> None:
-        """Tell that an answer is over."""
-        html = shown(id=message, **fields)
-        told = {"message": message, "version": 99, "state": "done", "title": "", "error": None}
-        self.tell("ended", **told, html=html)
-
-
-def shown(**fields: Any) -> str:
-    """Return an article as the server makes it."""
-    known: dict[str, Any] = {
-        "role": "assistant",
-        "model_name": "smollm2:135m",
-        "created_at": datetime.now(UTC),
+# Where it is once it scrolls no longer: a wheel's way may take some pictures.
+COME_TO_REST: Final = """async (node) => {
+    let [top, still] = [node.scrollTop, 0];
+    while (still < 10) {
+        await new Promise(requestAnimationFrame);
+        still = node.scrollTop === top ? still + 1 : 0;
+        top = node.scrollTop;
     }
-    message = MessageShown(**(known | fields))
-    return str(render_to_string("inference/chat/message.html", {"message": message}))
-
-
-def talk(served: ServedSite, chromium: Chromium) -> Iterator[tuple[Visit, Server]]:
-    """Open the page with the test at the other end of its socket, and ask something."""
-    for visit in served.visit(chromium, "bob"):
-        server = Server()
-        visit.page.route_web_socket("**/ws/chats", server.accept)
-        visit.page.goto(f"{served.url}/chat")
-        wait_until_ready(visit.page)
-        ask(visit.page)
-        yield visit, server
-
-
-def ask(page: Page) -> None:
-    """Ask something."""
-    field = page.get_by_label("Message", exact=True)
-    field.fill("And then?")
-    field.press("Enter")
+    return top;
+}"""
+CALL: Final = CallShown(name="get_weather", arguments='{\n  "city": "Turin"\n}')
 
 
 def test_waiting_is_told_as_a_place_in_the_queue(served: ServedSite, chromium: Chromium) -> None:
@@ -302,7 +215,7 @@ def test_the_reader_who_scrolls_up_is_left_there(served: ServedSite, chromium: C
         page.mouse.wheel(0, -1500)
         to_end = page.get_by_role("button", name="To the end of the conversation")
         expect(to_end).to_be_visible()
-        top = page.locator("#scroll").evaluate("node => node.scrollTop")
+        top = page.locator("#scroll").evaluate(COME_TO_REST)
         server.grow(2, at=80, blocks=["<p>Line 80</p>"])
         expect(page.get_by_text("Line 80")).to_be_attached()
         expect(page.get_by_text("Line 80")).not_to_be_in_viewport()

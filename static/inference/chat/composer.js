@@ -40,9 +40,10 @@ export function startComposer({ onSend, onStop, draftKey }) {
     onSend();
   });
   byId("stop").addEventListener("click", onStop);
+  byId("send").disabled = field.disabled; // without this script it would lead to another page
   if (isTouch) {
     byId("hint").hidden = true;
-  } else {
+  } else if (document.activeElement === document.body) {
     field.focus({ preventScroll: true });
   }
 

@@ -101,6 +101,16 @@ export async function copy(text) {
   }
 }
 
+/** What has acts done one after another, in the order in which they are asked for. */
+export function inOrder() {
+  let last = Promise.resolve();
+  return (act) => {
+    const done = last.then(act);
+    last = done.catch(() => {});
+    return done;
+  };
+}
+
 /** Storage of the browser that may be switched off. */
 export const memory = (place) => ({
   read(key) {

@@ -27,7 +27,7 @@ export function startImages(tell) {
     list.hidden = !chosen.length;
     byId("question").focus();
   };
-  const add = async (files) => {
+  const add = (files) => {
     for (const file of files) {
       const problem = refuse(file);
       if (problem) {
@@ -38,13 +38,13 @@ export function startImages(tell) {
       const button = make("button", { type: "button", className: "icon-button" }, icon("close"));
       button.setAttribute("aria-label", `Remove ${name}`);
       const picture = make("span", { className: "attached-picture" });
-      const entry = { name, item: make("li", { title: name }, picture, button) };
+      const entry = { item: make("li", { title: name }, picture, button) };
       button.addEventListener("click", () => remove(entry));
-      entry.data = asBase64(file);
+      entry.sent = asBase64(file).then((data) => (entry.image = { name, data }));
       chosen.push(entry);
       list.append(entry.item);
       list.hidden = false;
-      picture.append(await preview(file, name));
+      preview(file, name).then((drawing) => picture.append(drawing));
     }
   };
 
@@ -64,12 +64,12 @@ export function startImages(tell) {
 
   return {
     isEmpty: () => !chosen.length,
-    read: () =>
-      Promise.all(chosen.map(async ({ name, data }) => ({ name, data: await data }))),
-    clear() {
-      chosen = [];
-      list.replaceChildren();
-      list.hidden = true;
+    read: () => Promise.all(chosen.map(({ sent }) => sent)),
+    /** Take away what was sent; what has come since stays. */
+    clear(sent) {
+      chosen.filter(({ image }) => sent.includes(image)).forEach(({ item }) => item.remove());
+      chosen = chosen.filter(({ image }) => !sent.includes(image));
+      list.hidden = !chosen.length;
     },
   };
 }

@@ -1,6 +1,7 @@
 // The chat page: brings its parts together. What a part does stands in its own module.
 
-import { announce, byId, load, nodesOf, post } from "./dom.js";
+import { released } from "../../ollamasite/press.js";
+import { announce, byId, inOrder, load, nodesOf, post } from "./dom.js";
 import { articleOf, end, grow, sourceOf, startThinking, wait } from "./answers.js";
 import { startComposer } from "./composer.js";
 import { startImages } from "./images.js";
@@ -16,6 +17,10 @@ const page = byId("chat");
 const log = byId("log");
 const asked = new Map(); // id of a question → what to give back where it is refused
 const running = new Set(); // messages that are being answered
+const unstopped = new Set(); // those of which the server does not know yet that they shall end
+const inTurn = inOrder(); // what changes which messages stand there
+const saveInTurn = inOrder();
+let changes = 0; // how often the line has told of another message, or of an end
 
 const MOST_OF_A_FRAME = 0.9; // the rest is for texts
 
@@ -24,6 +29,7 @@ const tell = (text) => {
   byId("problem").textContent = text;
   byId("problem").hidden = !text;
 };
+const tellProblem = (problem) => tell(problem.message);
 
 const scrolling = startScrolling();
 const picker = startPicker();
@@ -39,10 +45,10 @@ const settings = startSettings((chosen) => saveSettings(chosen));
 const side = startSide({ openId, onRenamed: showTitle, onGone: () => location.assign("/chat") });
 const line = new Line({ onFrame: take, onState: showLine, isBusy: () => running.size > 0 });
 startThinking(log);
-startTurns({
+const turns = startTurns({
   onBranch: (message) => switchBranch(message),
   onRegenerate: (article) => regenerate(article),
-  onEdited: (article, text) => askAgain(article, text),
+  onEdited: (article, text) => askAgain(article, text, article),
   onResults: (article, results) =>
     send(
       { type: "result", message: article.dataset.message, results },
@@ -78,34 +84,41 @@ function take(frame) {
 }
 
 function started(frame) {
-  const { behind, text, images: sent, isTyped, hasResults } = asked.get(frame.id) ?? {};
+  const given = asked.get(frame.id) ?? {};
   asked.delete(frame.id);
+  changes += 1;
   const isElsewhere = frame.chat && openId() && frame.chat !== openId();
   if (isElsewhere) {
     return;
   }
-  cutBehind(behind);
-  if (hasResults) {
-    settleResults(behind);
-  }
   byId("welcome").hidden = true;
   temporary.lock();
-  if (frame.temporary && text !== undefined) {
-    temporary.add(text, sent ?? []);
-  }
-  log.append(nodesOf(frame.html));
   running.add(frame.message);
-  if (isTyped) {
-    composer.write(withoutSent(composer.text(), text));
-    images.clear();
-  }
+  takeAway(given);
   if (frame.chat && !openId()) {
     becomeChat(frame.chat);
+  }
+  if (given.behind && !given.behind.isConnected) {
+    reload().catch(tellProblem); // the chat was shown anew since this was asked
+  } else {
+    show(frame, given);
   }
   showTitle(frame.title);
   showRunning();
   scrolling.toEnd();
   side.refresh();
+}
+
+/** Let a question and its answer stand where they were asked for. */
+function show(frame, { behind, text, images: sent, hasResults }) {
+  cutBehind(behind);
+  if (hasResults) {
+    settleResults(behind);
+  }
+  if (frame.temporary && text !== undefined) {
+    temporary.add(text, sent ?? []);
+  }
+  log.append(nodesOf(frame.html));
 }
 
 /** Take away what stands behind an article; all where there is none before. */
@@ -118,9 +131,22 @@ function cutBehind(behind) {
   }
 }
 
-/** What has been typed since a text was sent. */
-function withoutSent(typed, sent) {
-  return typed.startsWith(sent) ? typed.slice(sent.length).trimStart() : typed;
+/** What the server has need not be sent again; what has been typed since stays. */
+function takeAway({ isTyped, text, images: sent }) {
+  if (isTyped) {
+    const typed = composer.text();
+    composer.write(typed.startsWith(text) ? typed.slice(text.length).trimStart() : typed);
+    images.clear(sent);
+  }
+}
+
+/** What the server has not taken can be sent again. */
+function giveBack({ isTyped, edited, text }) {
+  if (edited?.isConnected) {
+    turns.edit(edited, text);
+  } else if ((isTyped || edited) && !composer.text()) {
+    composer.write(text);
+  }
 }
 
 function becomeChat(chat) {
@@ -132,6 +158,7 @@ function becomeChat(chat) {
 }
 
 function ended(frame) {
+  changes += 1;
   running.delete(frame.message);
   if (!end(frame)) {
     tell(frame.error || "This answer is not there any more.");
@@ -144,16 +171,14 @@ function ended(frame) {
 }
 
 function refused(frame) {
-  const given = asked.get(frame.id);
+  const given = asked.get(frame.id) ?? {};
   asked.delete(frame.id);
   if (frame.message && running.delete(frame.message)) {
-    reload();
+    reload().catch(tellProblem);
   }
   const id = frame.error_id ? ` (id ${frame.error_id})` : "";
   tell(`${frame.error}${id}`);
-  if (given?.isTyped && !composer.text()) {
-    composer.write(given.text);
-  }
+  giveBack(given);
   showRunning();
 }
 
@@ -218,20 +243,24 @@ async function sendTyped() {
   try {
     const sent = await images.read();
     await line.begun;
+    await inTurn(() => {}); // where the chat is just shown anew, what is asked comes behind that
+    if (text ? !composer.text().startsWith(text) : images.isEmpty()) {
+      return; // it is there by now, or has been thought better of
+    }
     const behind = log.lastElementChild;
     send(question(text, sent, behind), { text, images: sent, behind, isTyped: true });
   } catch (problem) {
-    tell(problem.message);
+    tellProblem(problem);
   }
 }
 
-/** Ask a changed question in the place of one that stands there. */
-function askAgain(article, text) {
+/** Ask a changed question in the place of one that stands there; `edited` is what was changed. */
+function askAgain(article, text, edited) {
   const behind = article.previousElementSibling;
   const sent = temporary.isOn() ? temporary.imagesOf(article) : [];
   const frame = question(text, sent, behind);
   const others = temporary.isOn() ? {} : { images_of: article.dataset.message };
-  return send({ ...frame, ...others }, { text, behind, images: sent });
+  return send({ ...frame, ...others }, { text, behind, images: sent, edited });
 }
 
 function regenerate(article) {
@@ -248,8 +277,16 @@ function regenerate(article) {
 }
 
 function stop() {
-  for (const message of running) {
-    line.send({ type: "stop", message });
+  running.forEach((message) => unstopped.add(message));
+  tellStopped();
+}
+
+/** Tell the server what shall end; what the line does not take is told when it is back. */
+function tellStopped() {
+  for (const message of unstopped) {
+    if (!running.has(message) || line.send({ type: "stop", message })) {
+      unstopped.delete(message);
+    }
   }
 }
 
@@ -258,20 +295,29 @@ async function switchBranch(message) {
     return;
   }
   try {
-    await post(`/chat/${openId()}/head`, { message });
+    await inTurn(() => post(`/chat/${openId()}/head`, { message }));
     await reload();
     articleOf(message)?.querySelector(".branches button:not([disabled])")?.focus();
   } catch (problem) {
-    tell(problem.message);
+    tellProblem(problem);
   }
 }
 
 /** Show the chat as the server has it, and follow what is running in it. */
 async function reload() {
-  if (!openId()) {
-    return;
+  if (openId()) {
+    await inTurn(showAnew);
   }
-  const nodes = await load(`/chat/${openId()}/messages`);
+}
+
+async function showAnew() {
+  let nodes;
+  let known;
+  do {
+    known = changes;
+    nodes = await load(`/chat/${openId()}/messages`);
+    await released();
+  } while (known !== changes);
   const before = byId("scroll").scrollTop;
   log.replaceChildren(nodes);
   byId("scroll").scrollTop = before;
@@ -295,10 +341,10 @@ async function saveSettings({ system, options, tools, think }) {
   const texts = { system, options: JSON.stringify(options), model: picker.name() };
   const others = { tools: JSON.stringify(tools), think: JSON.stringify(think) };
   try {
-    await post(`/chat/${openId()}/system`, { ...texts, ...others });
+    await saveInTurn(() => post(`/chat/${openId()}/system`, { ...texts, ...others }));
     announce("Kept for this chat");
   } catch (problem) {
-    tell(problem.message);
+    tellProblem(problem);
   }
 }
 
@@ -328,6 +374,7 @@ async function recover() {
   const unsure = [...asked.values()];
   asked.clear();
   follow();
+  tellStopped();
   if (!unsure.length) {
     return;
   }
@@ -336,12 +383,12 @@ async function recover() {
     const before = log.querySelectorAll(".turn").length;
     await reload();
     if (running.size || log.querySelectorAll(".turn").length > before) {
-      composer.write("");
-      images.clear();
+      unsure.forEach(takeAway);
       return;
     }
   }
   side.refresh();
+  unsure.forEach(giveBack);
   tell("The connection was lost as you sent this. Send it again, unless it stands in the list of chats.");
 }
 
@@ -353,7 +400,7 @@ function showLine(state) {
   byId("connection").textContent = words[state] ?? "";
   byId("connection").hidden = state === "open";
   if (state === "open") {
-    recover().catch((problem) => tell(problem.message));
+    recover().catch(tellProblem);
   }
 }
 
@@ -390,7 +437,7 @@ byId("room-menu").addEventListener("click", (event) => {
 // A page that comes back from the browser's memory shows what has become of it meanwhile.
 window.addEventListener("pageshow", (event) => {
   if (event.persisted) {
-    reload().catch((problem) => tell(problem.message));
+    reload().catch(tellProblem);
   }
 });
 

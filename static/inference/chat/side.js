@@ -1,5 +1,6 @@
 // The list of chats: search, folders, more of it, and what one can do with each. Narrow: a drawer.
 
+import { released } from "../../ollamasite/press.js";
 import { byId, load, memory, post } from "./dom.js";
 
 const TYPING_MS = 200;
@@ -13,19 +14,29 @@ export function startSide({ openId, onRenamed, onGone }) {
 
   const fetchList = (fields) =>
     load(`/chat/list?${new URLSearchParams({ ...fields, open: openId() })}`);
+  /** Put other chats there; whoever has the keyboard on one stays on it. */
+  const show = (nodes) => {
+    const at = list.contains(document.activeElement) ? document.activeElement : null;
+    const chat = at?.closest("[data-chat]")?.dataset.chat;
+    const top = list.scrollTop;
+    list.replaceChildren(nodes);
+    list.scrollTop = top;
+    if (chat) {
+      list.querySelector(`[data-chat="${chat}"] ${at.localName}`)?.focus({ preventScroll: true });
+    }
+    openFolders(list);
+  };
   const refresh = async () => {
     const number = (asked += 1);
     let nodes;
     try {
       nodes = await fetchList({ q: search.value.trim() });
+      await released();
     } catch {
       return; // The old list is better than none.
     }
     if (number === asked) {
-      const top = list.scrollTop;
-      list.replaceChildren(nodes);
-      list.scrollTop = top;
-      openFolders(list);
+      show(nodes);
     }
   };
 

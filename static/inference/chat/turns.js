@@ -5,7 +5,10 @@ import { sourceOf } from "./answers.js";
 
 const COPIED_MS = 2000;
 
-/** `room` has onBranch(message), onRegenerate(article), onEdited(article, text), onResults(…). */
+/**
+ * `room` has onBranch(message), onRegenerate(article), onEdited(article, text), onResults(…).
+ * `edit(article, text)` has a question changed that could not be asked.
+ */
 export function startTurns(room) {
   const log = byId("log");
   log.addEventListener("click", (event) => {
@@ -20,6 +23,7 @@ export function startTurns(room) {
       act(room, button, article);
     }
   });
+  return { edit: (article, text) => edit(room, article, text) };
 }
 
 function act(room, button, article) {
@@ -67,11 +71,11 @@ async function copyWith(button, text) {
 }
 
 /** Change a question where it stands; what comes of it is a new version beside it. */
-function edit(room, article) {
+function edit(room, article, text = sourceOf(article)) {
   if (article.querySelector(".edit")) {
     return;
   }
-  const field = make("textarea", { value: sourceOf(article), dir: "auto", rows: 3 });
+  const field = make("textarea", { value: text, dir: "auto", rows: 3 });
   field.setAttribute("aria-label", "Your question");
   const cancel = make("button", { type: "button", className: "button button-quiet" }, "Cancel");
   const send = make("button", { type: "submit", className: "button button-small" }, "Send");
