@@ -59,15 +59,17 @@ function laidOut(text, type) {
   }
 }
 
-async function readInto(output, response) {
+async function readInto(output, response, isNewest) {
   const type = response.headers.get("content-type") ?? "";
   const decoder = new TextDecoder();
   let text = "";
   let isDrawn = true;
   const draw = () => {
     isDrawn = true;
-    output.textContent = text;
-    output.scrollTop = output.scrollHeight;
+    if (isNewest()) {
+      output.textContent = text;
+      output.scrollTop = output.scrollHeight;
+    }
   };
   const reader = response.body?.getReader();
   for (let part = await reader?.read(); part && !part.done; part = await reader.read()) {
@@ -127,7 +129,7 @@ async function send() {
     element("headers").textContent = [...response.headers]
       .map(([name, value]) => `${name}: ${value}`)
       .join("\n");
-    await readInto(output, response);
+    await readInto(output, response, () => running === mine);
   } catch (error) {
     const isStopped = error.name === "AbortError";
     outcome = isStopped ? "Stopped" : "The site cannot be reached, or the connection was lost";

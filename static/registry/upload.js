@@ -22,6 +22,7 @@ let isStarting = false;
 let isSending = false;
 let isPaused = false;
 let wakeUp = null;
+let upload = null; // over when it has ended
 let samples = [];
 
 class Refusal extends Error {
@@ -231,6 +232,7 @@ async function sendAll() {
         received = (await ask("GET", begun.url)).received;
         samples = [];
         showProgress(received);
+        continue; // it may have been paused or cancelled meanwhile
       }
       if (received < begun.size) {
         say("");
@@ -326,6 +328,7 @@ async function start() {
   complain("");
   isStarting = true;
   try {
+    await recalled;
     await checkFile();
     await begin();
     part("left").hidden = true;
@@ -364,6 +367,9 @@ function sentence(error) {
 }
 
 async function discard() {
+  if (!begun) {
+    return;
+  }
   const { url } = begun;
   forget();
   try {
@@ -382,20 +388,25 @@ function choose(chosen) {
   file = chosen;
   showFile();
   complain("");
-  if (begun && isSameFile(begun)) {
-    nameInput.value = begun.name;
-  } else if (begun) {
+  nameInput.value = nameOf(file.name);
+  compareWithBegun();
+}
+
+function compareWithBegun() {
+  if (!begun || !file) {
+    return;
+  }
+  if (!isSameFile(begun)) {
     complain("This is not the file that was begun: uploading it discards the other one.");
-    nameInput.value = nameOf(file.name);
-  } else {
-    nameInput.value = nameOf(file.name);
+  } else if (nameInput.value === nameOf(file.name)) {
+    nameInput.value = begun.name;
   }
 }
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   if (!isStarting && !isSending) {
-    start();
+    upload = start();
   }
 });
 fileInput.addEventListener("change", () => choose(fileInput.files[0]));
@@ -411,6 +422,7 @@ part("cancel").addEventListener("click", async () => {
   isSending = false;
   request?.abort();
   wakeUp?.();
+  await upload; // another one begins when this one is over
   showState();
   await discard();
 });
@@ -450,7 +462,11 @@ async function recall() {
     part("left-text").textContent =
       `The upload of ${known.fileName} has stopped at ${percent} %. Choose the same file again to go on.`;
     part("left").hidden = false;
-    nameInput.value = known.name;
+    if (file) {
+      compareWithBegun();
+    } else if (!nameInput.value) {
+      nameInput.value = known.name;
+    }
   } catch (error) {
     if (error.status === 404) {
       forget();
@@ -460,4 +476,5 @@ async function recall() {
 
 part("start").disabled = false; // without this script it would send nothing
 showFile();
-recall();
+const recalled = recall();
+choose(fileInput.files[0]); // before this script was here

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Final
 
 import pytest
-from playwright.sync_api import Route, expect
+from playwright.sync_api import expect
 
 from tests.pages.served_site import ServedSite
-from tests.pages.visits import Chromium, Visit, every_look
+from tests.pages.visits import Chromium, Visit, every_look, hold, wait_for_held
 
 pytestmark = [pytest.mark.slow, pytest.mark.beside]
 PATHS: Final = (
@@ -83,18 +83,30 @@ def test_requests_are_walked_through_by_keyboard(visit: Visit) -> None:
 def test_drawer_shows_the_place_of_what_is_on_its_way_and_goes_where_it_fails(visit: Visit) -> None:
     page = visit.page
     page.goto(f"{visit.site.url}/usage/requests?period=year")
-    held: list[Route] = []
-    page.route("**/usage/requests/*", lambda route: held.append(route))
+    held = hold(page, "**/usage/requests/*")
     page.locator("[data-drawer]").first.click()
     drawer = page.get_by_role("dialog", name="A request")
     expect(drawer.locator(".skeleton").first).to_be_visible()
     visit.check()
     visit.expects("htmx:(sendError|afterRequest)|ERR_FAILED")
-    while not held:  # it is on its way from the browser; pytest's own limit holds
-        page.wait_for_timeout(50)
-    held[0].abort()
+    wait_for_held(page, held).abort()
     expect(drawer).to_be_hidden()
     expect(page.get_by_role("button", name="Try again")).to_be_visible()
+
+
+def test_drawer_shows_what_was_asked_for_last(visit: Visit) -> None:
+    page = visit.page
+    page.goto(f"{visit.site.url}/usage/requests?period=year")
+    visit.expects("htmx:(afterRequest|sendAbort)")  # what the library says of asking no longer
+    held = hold(page, "**/usage/requests/*")
+    page.locator("[data-drawer]").first.click()
+    first = wait_for_held(page, held).request
+    page.keyboard.press("Escape")
+    with page.expect_event("requestfailed", lambda request: request == first):
+        page.locator("[data-drawer]").nth(1).click()
+    wait_for_held(page, held, 2).continue_()
+    drawer = page.get_by_role("dialog", name="A request")
+    expect(drawer).to_contain_text(held[1].request.url.rpartition("/")[2])
 
 
 def test_filter_narrows_and_is_cleared(visit: Visit) -> None:
