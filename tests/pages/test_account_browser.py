@@ -14,7 +14,7 @@ from tests.pages.visits import Chromium, every_look, walk
 
 pytestmark = [pytest.mark.slow, pytest.mark.beside]
 # What a browser says of an answer that is meant.
-MEANT: Final = "Failed to load resource.*(400|401|404)"
+MEANT: Final = "(Failed to load resource|Response Status Error Code).*(400|401|404)"
 
 
 @pytest.fixture(scope="module")
