@@ -78,8 +78,8 @@ def dismiss(request: HttpRequest, job_id: str) -> HttpResponse:
 def strip(request: HttpRequest) -> HttpResponse:
     """Tell in one line what runs, and of what has ended since this was asked last."""
     principal = principal_of(request)
-    remembered, told_here = request.COOKIES.get(_STRIP_COOKIE, ""), request.GET.get("active", "")
-    known = [*job_strip.parse_ids(remembered), *job_strip.parse_ids(told_here)]
+    remembered = job_strip.parse_ids(request.COOKIES.get(_STRIP_COOKIE, ""))
+    known = [*remembered, *job_strip.parse_ids(request.GET.get("active", ""))]
     shown = job_strip.parse_ids(request.GET.get("ended", ""))
     rows = job_rows(job_lists.list_to_tell(principal, [*known, *shown]), principal)
     told = job_strip.tell(rows, known=known, shown=shown)

@@ -1,12 +1,12 @@
 """Guesses are counted by address, for all processes together, and bounded in memory."""
 
 import base64
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
 from redis import Redis
+from time_machine import TimeMachineFixture
 
 from models_app import attempts
 from models_app.attempts import Attempt
@@ -23,11 +23,10 @@ WRONG = f"osk-{'0' * 12}-{'0' * 48}"
 
 
 @pytest.fixture(autouse=True)
-def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+def clock(time_machine: TimeMachineFixture) -> TimeMachineFixture:
     """The minutes that tries are counted in begin and end when a test says so."""
-    now = SimpleNamespace(s=60_000_010.0)
-    monkeypatch.setattr(attempts, "time", SimpleNamespace(time=lambda: now.s))
-    return now
+    time_machine.move_to("2026-01-01T12:00:10Z", tick=False)
+    return time_machine
 
 
 @pytest.fixture
@@ -47,14 +46,14 @@ def count_until_refused(address: str | None, most: int = 10) -> int:
 
 
 def test_tries_above_the_limit_are_refused_until_the_window_ends(
-    three_wrong_keys: None, clock: SimpleNamespace
+    three_wrong_keys: None, clock: TimeMachineFixture
 ) -> None:
     assert count_until_refused(ADDRESS) == 3
     with pytest.raises(TooManyAttempts) as refused:
         attempts.note(Attempt.WRONG_KEY, ADDRESS)
     assert refused.value.headers["Retry-After"] == "50"
 
-    clock.s += 50
+    clock.shift(50)
     attempts.note(Attempt.WRONG_KEY, ADDRESS)
 
 
@@ -92,12 +91,12 @@ def test_what_is_stored_is_bounded_and_goes_by_itself(
 
 
 def test_without_redis_every_process_counts_for_itself(
-    settings: Any, tmp_path: Any, clock: SimpleNamespace
+    settings: Any, tmp_path: Any, clock: TimeMachineFixture
 ) -> None:
     settings.REDIS_URL = f"unix://{tmp_path}/nobody.sock"
     settings.WRONG_KEYS_PER_MINUTE = 3
     assert count_until_refused("203.0.113.99") == 3
-    clock.s += 60
+    clock.shift(60)
     assert count_until_refused("203.0.113.99") == 3
 
 

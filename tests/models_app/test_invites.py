@@ -4,7 +4,6 @@ import io
 import threading
 from collections.abc import Callable
 from datetime import timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,8 +12,9 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 from pytest_django.fixtures import Settings
+from time_machine import TimeMachineFixture
 
-from models_app import attempts, invites, people, teams
+from models_app import invites, people, teams
 from models_app.errors import InviteNotFound, TeamNotFound, TooManyAttempts
 from models_app.invites import InviteRecord
 from models_app.models import AuditEntry, Invite, Membership, User
@@ -188,10 +188,10 @@ def test_wrong_secret_opens_nothing(secret: str) -> None:
 
 
 def test_who_guesses_secrets_has_to_wait(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, time_machine: TimeMachineFixture
 ) -> None:
     # No minute ends between two guesses.
-    monkeypatch.setattr(attempts, "time", SimpleNamespace(time=lambda: 60_000_010.0))
+    time_machine.move_to("2026-01-01T12:00:10Z", tick=False)
     settings.WRONG_KEYS_PER_MINUTE = 3
     made = invites.create_invite(by=None)
     with pytest.raises(TooManyAttempts):

@@ -115,6 +115,16 @@ def talk(served: ServedSite, chromium: Chromium) -> Iterator[tuple[Visit, Server
         yield visit, server
 
 
+def talk_without_line(served: ServedSite, chromium: Chromium) -> Iterator[Page]:
+    """Open the page with a `LATE_LINE`, and ask something."""
+    for visit in served.visit(chromium, "bob"):
+        visit.page.add_init_script(LATE_LINE)
+        visit.page.goto(f"{served.url}/chat")
+        wait_until_ready(visit.page)
+        ask(visit.page)
+        yield visit.page
+
+
 def ask(page: Page) -> None:
     """Ask something."""
     field = page.get_by_label("Message", exact=True)

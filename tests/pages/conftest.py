@@ -4,14 +4,14 @@ from collections.abc import Iterator
 
 import pytest
 from django.test import Client
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from models_app.accounts import create_user
 from models_app.models import User
 from tests.pages.catalogue import PASSWORD
 from tests.pages.live_site import LiveSite, live_site
 from tests.pages.served_site import ServedSite, served_site
-from tests.pages.visits import CHROMIUM, FLOW_LOOKS, HEADLESS, Chromium, Look
+from tests.pages.visits import CHROMIUM, DESK, FLOW_LOOKS, HEADLESS, Chromium, Look
 
 BROWSER = "text/html,application/xhtml+xml,*/*;q=0.8"
 
@@ -101,3 +101,15 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedSite]:
     """Return a `serve` that runs, with alice and bob; one for all files of a test process."""
     with served_site(tmp_path_factory.mktemp("s") / "d") as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def failed_job(served: ServedSite, browser_process: Browser) -> str:
+    """Return the path of a job of bob's that has failed."""
+    for visit in served.visit(Chromium(browser_process, DESK), path="/models/pull"):
+        name = f"127.0.0.1:{served.registry_port}/{'long-' * 15}/{'name-' * 15}"
+        visit.page.get_by_label("Name of the model").fill(name)
+        visit.page.get_by_role("button", name="Pull").click()
+        expect(visit.page.locator("#job-state")).to_have_text("Failed", timeout=60_000)
+        return visit.page.url.removeprefix(served.url)
+    return ""

@@ -8,8 +8,7 @@ from playwright.sync_api import Page, expect
 
 from inference.chats.figures import Figures
 from inference.chats.shown import CallShown, as_safe
-from tests.pages.chat_server import ANSWER, LATE_LINE, ask, shown, talk
-from tests.pages.chatting import wait_until_ready
+from tests.pages.chat_server import ANSWER, ask, shown, talk, talk_without_line
 from tests.pages.served_site import ServedSite
 from tests.pages.visits import Chromium
 
@@ -145,12 +144,7 @@ def test_a_call_is_answered_with_what_one_writes(served: ServedSite, chromium: C
 def test_what_is_sent_before_the_line_is_there_is_sent_with_it(
     served: ServedSite, chromium: Chromium
 ) -> None:
-    for visit in served.visit(chromium, "bob"):
-        page = visit.page
-        page.add_init_script(LATE_LINE)
-        page.goto(f"{served.url}/chat")
-        wait_until_ready(page)
-        ask(page)
+    for page in talk_without_line(served, chromium):
         assert page.evaluate("line.said") == []
         page.evaluate("line.open()")
         assert [(frame["type"], frame["text"]) for frame in page.evaluate("line.said")] == [

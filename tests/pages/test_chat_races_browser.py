@@ -6,7 +6,7 @@ import pytest
 from django.template.loader import render_to_string
 from playwright.sync_api import FilePayload, Page, expect
 
-from tests.pages.chat_server import ANSWER, LATE_LINE, Server, ask, shown, started, talk
+from tests.pages.chat_server import ANSWER, Server, ask, shown, started, talk, talk_without_line
 from tests.pages.chatting import show_list, wait_until_ready
 from tests.pages.served_site import ServedSite
 from tests.pages.visits import Chromium, hold, press, wait_for_held
@@ -45,13 +45,8 @@ def answer_first(page: Page, server: Server) -> None:
 def test_stop_that_no_line_takes_is_told_when_there_is_one(
     served: ServedSite, chromium: Chromium
 ) -> None:
-    for visit in served.visit(chromium, "bob"):
-        page = visit.page
-        page.add_init_script(LATE_LINE)
-        page.goto(f"{served.url}/chat")
-        wait_until_ready(page)
+    for page in talk_without_line(served, chromium):
         page.evaluate("line.open()")
-        ask(page)
         page.evaluate("frame => line.tell(frame)", started(said(page, "ask")[0]))
         expect(page.locator(".turn-assistant")).to_be_visible()
 

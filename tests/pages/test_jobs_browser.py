@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Page, Route, expect
 
 from registry import manifests
 from tests.fakes.registry import FakeRegistry, fake_registry
 from tests.gguf_files import write_tiny_model
 from tests.pages.served_site import ServedSite
-from tests.pages.visits import DESK, Chromium, every_look, wait_for_held
+from tests.pages.visits import Chromium, every_look, wait_for_held
 
 pytestmark = [pytest.mark.slow, pytest.mark.beside]
 
@@ -248,18 +248,6 @@ def test_upload_of_something_else_is_refused_at_once(
         visit.page.get_by_role("button", name="Upload", exact=True).click()
         expect(visit.page.get_by_role("alert")).to_have_text("This is no GGUF file.")
         assert not any("/v2/" in address for address in visit.addresses)
-
-
-@pytest.fixture(scope="module")
-def failed_job(served: ServedSite, browser_process: Browser) -> str:
-    """The path of a job that has failed."""
-    for visit in served.visit(Chromium(browser_process, DESK), path="/models/pull"):
-        name = f"127.0.0.1:{served.registry_port}/{'long-' * 15}/{'name-' * 15}"
-        visit.page.get_by_label("Name of the model").fill(name)
-        visit.page.get_by_role("button", name="Pull").click()
-        expect_state(visit.page, "Failed")
-        return visit.page.url.removeprefix(served.url)
-    return ""
 
 
 @every_look

@@ -2,15 +2,15 @@
 
 import logging
 import re
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.contrib.sessions.models import Session
 from django.test import Client
 from pytest_django.fixtures import Settings
+from time_machine import TimeMachineFixture
 
-from models_app import attempts, invites, people
+from models_app import invites, people
 from models_app.keys import create_key
 from models_app.models import Invite, Membership, User
 from models_app.permissions import TeamRole
@@ -204,10 +204,10 @@ def test_who_waits_cannot_sign_in_until_approved(browser: Client, settings: Sett
 
 
 def test_too_many_accounts_from_one_address_have_to_wait(
-    browser: Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    browser: Client, settings: Settings, time_machine: TimeMachineFixture
 ) -> None:
     # No hour ends between two of them.
-    monkeypatch.setattr(attempts, "time", SimpleNamespace(time=lambda: 36_000_010.0))
+    time_machine.move_to("2026-01-01T12:00:10Z", tick=False)
     settings.SIGN_UP, settings.SIGN_UPS_PER_HOUR = "open", 2
     statuses = []
     for name in ("a1", "a2", "a3"):

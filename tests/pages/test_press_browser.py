@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, Route, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.pages.served_site import ServedSite
-from tests.pages.visits import DESK, Chromium, Visit, hold, press, wait_for_held
+from tests.pages.visits import Chromium, Visit, hold, press, wait_for_held
 
 pytestmark = [pytest.mark.slow, pytest.mark.beside]
 
@@ -29,20 +29,8 @@ CLICK_AT_ONCE = """() => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def ended_job(served: ServedSite, browser_process: Browser) -> str:
-    """The id of a job of bob's that has ended."""
-    for visit in served.visit(Chromium(browser_process, DESK), path="/models/pull"):
-        name = f"127.0.0.1:{served.registry_port}/pressed/model"
-        visit.page.get_by_label("Name of the model").fill(name)
-        visit.page.get_by_role("button", name="Pull").click()
-        expect(visit.page.locator("#job-state")).to_have_text("Failed", timeout=60_000)
-        return visit.page.url.rpartition("/")[2]
-    return ""
-
-
 @pytest.fixture
-def visit(served: ServedSite, chromium: Chromium, ended_job: str) -> Iterator[Visit]:
+def visit(served: ServedSite, chromium: Chromium, failed_job: str) -> Iterator[Visit]:
     """A browser whose next page has a line that says that the job has ended."""
     # This one has no line, whose answer would take away what the browser remembers.
     for visit in served.visit(chromium, path="/jobs"):
@@ -50,7 +38,7 @@ def visit(served: ServedSite, chromium: Chromium, ended_job: str) -> Iterator[Vi
             [
                 {
                     "name": "job_strip",
-                    "value": ended_job,
+                    "value": failed_job.rpartition("/")[2],
                     "domain": "127.0.0.1",
                     "path": "/jobs/strip",
                 }
@@ -59,8 +47,8 @@ def visit(served: ServedSite, chromium: Chromium, ended_job: str) -> Iterator[Vi
         yield visit
 
 
-def line_of(visit: Visit, ended_job: str) -> Locator:
-    return visit.page.locator(f"#job-strip-done[href='/jobs/{ended_job}']")
+def line_of(visit: Visit, failed_job: str) -> Locator:
+    return visit.page.locator(f"#job-strip-done[href='{failed_job}']")
 
 
 def open_page(visit: Visit) -> None:
@@ -81,7 +69,7 @@ def let_answer(page: Page, held: Route) -> None:
     expect(page.locator("html")).to_have_attribute("data-answers", re.compile(r"\|"))
 
 
-def test_line_is_closed_the_moment_it_appears(visit: Visit, ended_job: str) -> None:
+def test_line_is_closed_the_moment_it_appears(visit: Visit, failed_job: str) -> None:
     page = visit.page
     held = hold(page, "**/jobs/strip")
     open_page(visit)
@@ -91,13 +79,13 @@ def test_line_is_closed_the_moment_it_appears(visit: Visit, ended_job: str) -> N
     asked.continue_()
 
     expect(page.locator("#job-strip[data-poll]")).to_be_attached()
-    expect(line_of(visit, ended_job)).to_have_count(0)
+    expect(line_of(visit, failed_job)).to_have_count(0)
     assert sum("/jobs/strip" in address for address in visit.addresses) >= 2
     visit.check()
 
 
-def test_line_that_is_closed_while_it_asks_stays_closed(visit: Visit, ended_job: str) -> None:
-    page, line = visit.page, line_of(visit, ended_job)
+def test_line_that_is_closed_while_it_asks_stays_closed(visit: Visit, failed_job: str) -> None:
+    page, line = visit.page, line_of(visit, failed_job)
     visit.expects("htmx:(afterRequest|sendAbort)")  # what the library says of asking no longer
     open_page(visit)
     expect(line).to_be_visible()
@@ -115,8 +103,8 @@ def test_line_that_is_closed_while_it_asks_stays_closed(visit: Visit, ended_job:
     visit.check()
 
 
-def test_line_is_not_replaced_under_a_press(visit: Visit, ended_job: str) -> None:
-    page, line = visit.page, line_of(visit, ended_job)
+def test_line_is_not_replaced_under_a_press(visit: Visit, failed_job: str) -> None:
+    page, line = visit.page, line_of(visit, failed_job)
     open_page(visit)
     close = page.get_by_role("button", name="Close this line")
     expect(close).to_be_visible()
@@ -135,8 +123,8 @@ def test_line_is_not_replaced_under_a_press(visit: Visit, ended_job: str) -> Non
     visit.check()
 
 
-def test_key_that_is_down_is_a_press(visit: Visit, ended_job: str) -> None:
-    page, line = visit.page, line_of(visit, ended_job)
+def test_key_that_is_down_is_a_press(visit: Visit, failed_job: str) -> None:
+    page, line = visit.page, line_of(visit, failed_job)
     open_page(visit)
     page.get_by_role("button", name="Close this line").focus()
     held = hold(page, "**/jobs/strip?*ended=*")
